@@ -1,0 +1,44 @@
+# One command each: make demo (the main job), make test (the tests). Both set themselves up; a second run installs nothing.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+# A local Ray cluster needs no token; both sides must agree, so it is said and not left to a default.
+export RAY_AUTH_MODE ?= disabled
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export DO_NOT_TRACK ?= 1
+export RAY_USAGE_STATS_ENABLED ?= 0
+
+SOURCES := $(wildcard ops/csrc/*.* ops/csrc/*/*.*) ops/build.py pyproject.toml
+
+.PHONY: setup demo test lint bench schema clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.dependencies: requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
+	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
+	touch $@
+
+demo: setup
+	$(BIN)/maskray run jobs/demo.yaml --set name=demo-$$(date +%Y%m%d-%H%M%S)
+
+test: setup
+	$(BIN)/python -m pytest tests
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+
+schema: setup
+	$(BIN)/maskray schema --out jobs/schema.json
+
+clean:
+	rm -rf $(VENV) build ops/*.so *.egg-info
