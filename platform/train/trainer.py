@@ -1,0 +1,200 @@
+"""The training loop: forward, backward, step, measured and reproducible by step; it knows neither Ray nor MLflow."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from maskray.model.structures import Batch
+from maskray.platform.config import TrainConfig
+from maskray.platform.train.context import Context
+from maskray.platform.train.solver import build_optimizer, learning_rate, set_learning_rate
+
+
+class NonFiniteLossError(ValueError):
+    """A loss or the gradient became NaN or infinite; the message names the step, the losses and the images."""
+
+
+@dataclass
+class _StepReport:
+    """What one step measured: losses and gradient norm over all ranks, times of this rank."""
+
+    losses: dict[str, float]
+    gradient_norm: float
+
+
+@dataclass
+class _Clock:
+    """Seconds and images since the last log."""
+
+    started: float = field(default_factory=time.perf_counter)
+    waited: float = 0.0
+    images: int = 0
+
+
+def step_seed(seed: int, step: int, rank: int, micro_batch: int) -> int:
+    """Seed of all that is drawn in one micro-batch: a function of its position alone, so step k needs no history."""
+    state = np.random.SeedSequence((seed, step, rank, micro_batch)).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
+
+
+class Trainer:
+    """Trains a model that maps (batch, generator) to a dict of scalar losses.
+
+    `model` is a MaskRCNN on context.device, wrapped in DistributedDataParallel where there are several ranks. All
+    randomness of a step comes from (seed, step, rank), so a run resumed from a checkpoint goes on as if never stopped.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainConfig, context: Context, seed: int) -> None:
+        self.model = model
+        self.config = config
+        self.context = context
+        self.seed = seed
+        self.optimizer = build_optimizer(model, config)
+        self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self._generator = torch.Generator(device=context.device)
+
+    @property
+    def bare_model(self) -> nn.Module:
+        """The model without its DistributedDataParallel wrapper."""
+        return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+
+    def state_dict(self) -> dict[str, Any]:
+        """What besides the weights is needed to go on: tensors, numbers and text only."""
+        return {"optimizer": self.optimizer.state_dict(), "seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what state_dict gave; another seed or other parameters are a ValueError."""
+        if state["seed"] != self.seed:
+            raise ValueError(f"the checkpoint was trained with seed {state['seed']}, the job says {self.seed}")
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def run(self, batches: Callable[[int], Iterator[Batch]], start_step: int = 0) -> None:
+        """Train from `start_step` finished steps to config.steps.
+
+        `batches(start_step)` gives this rank's micro-batches from that step on, accumulate_steps of them per step.
+        Raises NonFiniteLossError on every rank at the same step, before the weights change and nothing is saved.
+        """
+        stream = batches(start_step)
+        self.model.train()
+        clock = _Clock()
+        try:
+            for step in range(start_step, self.config.steps):
+                report = self._take_step(stream, step, clock)
+                done = step + 1
+                last = done == self.config.steps
+                if last or done % self.config.log_every == 0:
+                    self.context.log(self._measure(report, step, clock), done)
+                    clock = _Clock()
+                if last or done % self.config.checkpoint_every == 0:
+                    paused = time.perf_counter()
+                    self.context.save(self, done)
+                    self.model.train()
+                    clock.started += time.perf_counter() - paused
+        finally:
+            close = getattr(stream, "close", None)
+            if close is not None:
+                close()
+
+    def _take_step(self, stream: Iterator[Batch], step: int, clock: _Clock) -> _StepReport:
+        """One optimizer step over accumulate_steps micro-batches."""
+        rate = learning_rate(self.config, step)
+        set_learning_rate(self.optimizer, rate)
+        self.optimizer.zero_grad(set_to_none=True)
+        accumulate = self.config.accumulate_steps
+        totals: dict[str, Tensor] = {}
+        image_ids: list[int] = []
+        for micro_batch in range(accumulate):
+            batch = self._next_batch(stream, step, clock)
+            image_ids += batch.image_ids.tolist()
+            clock.images += len(batch.image_ids)
+            self._seed(step, micro_batch)
+            # Gradients are exchanged once per step, with the last micro-batch.
+            with self._without_exchange() if micro_batch + 1 < accumulate else contextlib.nullcontext():
+                losses = self._forward(batch.to(self.context.device))
+                torch.stack(list(losses.values())).sum().div(accumulate).backward()
+            for name, loss in losses.items():
+                totals[name] = totals.get(name, 0.0) + loss.detach().float() / accumulate
+        report = self._check(totals, step, image_ids)
+        self.optimizer.step()
+        return report
+
+    def _next_batch(self, stream: Iterator[Batch], step: int, clock: _Clock) -> Batch:
+        started = time.perf_counter()
+        try:
+            return next(stream)
+        except StopIteration:
+            raise ValueError(f"the training data ended at step {step} of {self.config.steps}") from None
+        finally:
+            clock.waited += time.perf_counter() - started
+
+    def _seed(self, step: int, micro_batch: int) -> None:
+        seed = step_seed(self.seed, step, self.context.rank, micro_batch)
+        self._generator.manual_seed(seed)
+        torch.manual_seed(seed)
+
+    def _without_exchange(self) -> contextlib.AbstractContextManager[None]:
+        return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) else contextlib.nullcontext()
+
+    def _forward(self, batch: Batch) -> dict[str, Tensor]:
+        bfloat16 = self.config.precision == "bfloat16"
+        with torch.autocast(self.context.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            return self.model(batch, generator=self._generator)
+
+    def _check(self, losses: dict[str, Tensor], step: int, image_ids: list[int]) -> _StepReport:
+        """Clip the gradient, and stop every rank at once if anything is not finite on one of them."""
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        # One exchange and one wait for the device per step. The gradient is already equal on every rank.
+        mean = self.context.average(torch.stack([*losses.values(), norm.float()])).tolist()
+        if not all(math.isfinite(value) for value in mean):
+            self._stop({name: loss.item() for name, loss in losses.items()}, mean[-1], step, image_ids)
+        if self.config.clip_gradient_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, self.config.clip_gradient_norm, norm)
+        return _StepReport(dict(zip(losses, mean)), mean[-1])
+
+    def _stop(self, losses: dict[str, float], norm: float, step: int, image_ids: list[int]) -> None:
+        """Raise NonFiniteLossError with what every rank saw."""
+        lines = []
+        for rank, (seen, ids) in enumerate(self.context.gather((losses, image_ids))):
+            bad = [f"{name}={value}" for name, value in seen.items() if not math.isfinite(value)]
+            terms = ", ".join(bad) if bad else "losses finite"
+            lines.append(f"rank {rank}: {terms}, image ids {ids}")
+        rate = learning_rate(self.config, step)
+        raise NonFiniteLossError(
+            f"not finite at step {step + 1} (lr {rate:.4g}, gradient norm {norm}): {'; '.join(lines)}. "
+            "No checkpoint was written after it: lower train.base_lr, set train.clip_gradient_norm, look at the images"
+        )
+
+    def _measure(self, report: _StepReport, step: int, clock: _Clock) -> dict[str, float]:
+        """Metrics of the step just done; the rates are over the steps since the last log."""
+        seconds = time.perf_counter() - clock.started
+        return {
+            "loss": sum(report.losses.values()),
+            **report.losses,
+            "lr": learning_rate(self.config, step),
+            "gradient_norm": report.gradient_norm,
+            "images_per_second": clock.images * self.context.num_ranks / seconds,
+            "data_wait_seconds": clock.waited,
+            "data_wait_share": clock.waited / seconds,
+            "memory_gib": peak_memory_bytes(self.context.device) / 2**30,
+        }
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Most memory used so far: of the GPU by tensors, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
