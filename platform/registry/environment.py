@@ -1,0 +1,63 @@
+"""Where a run took place: versions, hardware and the commit of the code, as text that goes beside its figures."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("maskray", "torch", "torchvision", "ray", "mlflow", "numpy", "pyarrow", "safetensors", "pycocotools")
+
+
+def describe_environment() -> dict[str, str]:
+    """Versions of Python and of the packages that move figures, and the hardware of this machine, as key and text."""
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    facts = {"python": platform.python_version(), "system": platform.platform()}
+    facts |= {package: importlib.metadata.version(package) for package in PACKAGES}
+    facts |= {
+        "cpu": _cpu_name(),
+        "cpu_count": str(os.cpu_count()),
+        "memory_gib": f"{memory_bytes / 2**30:.1f}",
+        "cuda": str(torch.version.cuda) if torch.cuda.is_available() else "none",
+        "gpus": ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) or "none",
+    }
+    return facts
+
+
+def describe_commit(file: str = __file__) -> dict[str, str]:
+    """`git_commit` and `git_dirty` (true or false) of the repository that tracks a file; empty where none does.
+
+    A wheel unpacked inside somebody else's repository is not tracked there and so has no commit.
+    """
+    folder = Path(file).resolve().parent
+    if _git(folder, "ls-files", "--error-unmatch", str(Path(file).resolve())) is None:
+        return {}
+    commit = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    if commit is None or changes is None:
+        return {}
+    return {"git_commit": commit, "git_dirty": "true" if changes else "false"}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Output of a git command, None where git is absent or refuses."""
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _cpu_name() -> str:
+    """Model name of the processor as Linux tells it, else the architecture."""
+    path = Path("/proc/cpuinfo")
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.machine()

@@ -1,0 +1,229 @@
+"""Runs on an MLflow tracking server, always by explicit run id; without a server a sqlite file in the output folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from maskray.platform.config import JobConfig, TrackingConfig
+from maskray.platform.registry.environment import describe_commit, describe_environment
+
+RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
+MetricRow = tuple[int, int, Mapping[str, float]]  # step, milliseconds since 1970, metrics
+
+MOST_METRICS = 1000  # of one request, a limit of the server
+MOST_PARAMS = 100
+LONGEST_PARAM = 6000  # characters
+LONGEST_DIGEST = 36
+
+
+class Tracking:
+    """An MLflow tracking server and the experiment of a job.
+
+    Holds no connection and no active run: it can be made again in any process from a URI alone,
+    `Tracking(TrackingConfig(uri=uri))`, and every method names the run it means.
+    """
+
+    def __init__(self, config: TrackingConfig, output_folder: str | Path | None = None) -> None:
+        """Where `config.uri` is none, mlflow.db and mlartifacts/ lie in `output_folder`, which must then be given."""
+        if config.uri is None and output_folder is None:
+            raise ValueError("tracking.uri: give a tracking server, or an output folder for the sqlite file")
+        self.config = config
+        self._folder = None if output_folder is None else Path(output_folder).absolute()
+        self.uri = config.uri or f"sqlite:///{self._folder}/mlflow.db"
+
+    @property
+    def client(self) -> Any:
+        """An mlflow.MlflowClient of this server. MLflow is imported here: it takes a second."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        from mlflow import MlflowClient
+
+        if self.config.uri is None and self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        for chatty in ("mlflow.store.db.utils", "alembic"):  # one screen of table migrations for a new sqlite file
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+        return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    def check_server(self, timeout_seconds: float = 10.0) -> None:
+        """Raise ValueError at once where an HTTP server does not answer (the client alone would retry for minutes)."""
+        if not self.uri.startswith(("http://", "https://")):
+            return
+        if "@" in urllib.parse.urlsplit(self.uri).netloc:
+            raise ValueError("tracking.uri: say user and password in MLFLOW_TRACKING_USERNAME and _PASSWORD, not in it")
+        try:
+            with urllib.request.urlopen(f"{self.uri.rstrip('/')}/health", timeout=timeout_seconds):
+                return
+        except urllib.error.HTTPError:
+            return  # it does answer; what it dislikes is told by the request that follows
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise ValueError(f"tracking.uri: the server {self.uri} does not answer: {reason}") from None
+
+    def start_run(
+        self,
+        job: JobConfig,
+        digests: Mapping[str, str],
+        tags: Mapping[str, str] | None = None,
+        parent_run_id: str | None = None,
+    ) -> str:
+        """Create the run of a job, status RUNNING, and return its id.
+
+        Logged with it: the resolved job as artifact job.yaml and as params with dotted names (values cut at 6000
+        characters), `digests` (split such as train -> sha256 of its data) as data sets and tags, commit, versions and
+        hardware. Raises ValueError where the server is away or refuses.
+        """
+        self.check_server()
+        tree = _without_password(job.model_dump(mode="json"))
+        text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+        all_tags = {"job_sha256": hashlib.sha256(text.encode()).hexdigest(), "seed": str(job.seed)}
+        all_tags |= {f"data_{split}_sha256": digest for split, digest in digests.items()}
+        commit = describe_commit()
+        all_tags |= commit
+        if commit:
+            all_tags["mlflow.source.git.commit"] = commit["git_commit"]
+        if parent_run_id:
+            all_tags["mlflow.parentRunId"] = parent_run_id
+        environment = describe_environment()
+        with readable_errors(f"starting run {job.name}"):
+            client = self.client
+            run = client.create_run(self._experiment_id(client), run_name=job.name, tags=all_tags | dict(tags or {}))
+            run_id = str(run.info.run_id)
+            self._log_params(client, run_id, flatten(tree))
+            client.log_inputs(run_id, [_dataset(split, digest, job) for split, digest in digests.items()])
+            client.log_text(run_id, text, "job.yaml")
+            client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
+            client.log_batch(run_id, tags=_entities("RunTag", {f"env.{k}": v for k, v in environment.items()}))
+        return run_id
+
+    def resume_run(self, run_id: str) -> None:
+        """Set a run that ended early back to RUNNING; ValueError where there is no such run."""
+        self.check_server()
+        with readable_errors(f"resuming run {run_id}"):
+            self.client.update_run(run_id, status="RUNNING")
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+        """Log the metrics of one step in one request."""
+        self.log_metric_rows(run_id, [(step, int(time.time() * 1000), metrics)])
+
+    def log_metric_rows(self, run_id: str, rows: Iterable[MetricRow]) -> None:
+        """Log the metrics of many steps in as few requests as the server allows (1000 values each)."""
+        from mlflow.entities import Metric
+
+        entities = [
+            Metric(name, float(value), timestamp, step) for step, timestamp, row in rows for name, value in row.items()
+        ]
+        with readable_errors(f"logging metrics of run {run_id}"):
+            client = self.client
+            for start in range(0, len(entities), MOST_METRICS):
+                client.log_batch(run_id, metrics=entities[start : start + MOST_METRICS])
+
+    def log_artifact(self, run_id: str, path: str | Path, folder: str | None = None) -> None:
+        """Upload a file, or a folder with all it holds, into a run's artifacts (below `folder` there)."""
+        path = Path(path)
+        if not path.exists():
+            raise ValueError(f"{path}: no such file to log")
+        with readable_errors(f"logging {path}"):
+            log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
+            log(run_id, str(path), folder)
+
+    def finish_run(self, run_id: str, status: RunStatus = "FINISHED") -> None:
+        """Set the end time and the final status of a run."""
+        with readable_errors(f"finishing run {run_id}"):
+            self.client.set_terminated(run_id, status)
+
+    def run_url(self, run_id: str) -> str | None:
+        """Page of a run in the server's own pages; None for a sqlite file, which has no pages of its own."""
+        if not self.uri.startswith(("http://", "https://")):
+            return None
+        with readable_errors(f"looking up run {run_id}"):
+            experiment_id = self.client.get_run(run_id).info.experiment_id
+        return f"{self.uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+
+    def _experiment_id(self, client: Any) -> str:
+        """Id of the experiment, made where it is not there yet."""
+        from mlflow.exceptions import MlflowException
+
+        name = self.config.experiment
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            location = (
+                self._folder.joinpath("mlartifacts").as_uri() if self.config.uri is None and self._folder else None
+            )
+            try:
+                return str(client.create_experiment(name, artifact_location=location))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = client.get_experiment_by_name(name)  # another run was quicker
+        if found.lifecycle_stage != "active":
+            raise ValueError(f"tracking.experiment: {name!r} was deleted on the server; restore it or rename")
+        return str(found.experiment_id)
+
+    def _log_params(self, client: Any, run_id: str, params: Mapping[str, str]) -> None:
+        cut = {name: value[:LONGEST_PARAM] for name, value in params.items()}
+        entities = _entities("Param", cut)
+        for start in range(0, len(entities), MOST_PARAMS):
+            client.log_batch(run_id, params=entities[start : start + MOST_PARAMS])
+
+
+@contextmanager
+def readable_errors(what: str) -> Iterator[None]:
+    """Turn MLflow's exceptions into a ValueError of one line that says what was being done."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        message = " ".join(str(error.message).split())
+        raise ValueError(f"{what}: {message[:500]}") from error
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested mappings as one, with dotted names; lists stay one value, as JSON."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def _without_password(tree: dict[str, Any]) -> dict[str, Any]:
+    """The job's tree with user and password taken out of a database URI, as it is stored where others can read it."""
+    uri = tree["tracking"]["uri"]
+    if uri is None or "@" not in uri:
+        return tree
+    scheme, _, rest = uri.partition("://")
+    return tree | {"tracking": tree["tracking"] | {"uri": f"{scheme}://{rest.rpartition('@')[2]}"}}
+
+
+def _dataset(split: str, digest: str, job: JobConfig) -> Any:
+    """MLflow's record of a data set that a run has read."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = getattr(job.data, split, None)
+    described = json.dumps(source.model_dump(mode="json")) if source is not None else "{}"
+    kind = source.kind if source is not None else "shards"
+    dataset = Dataset(name=split, digest=digest[:LONGEST_DIGEST], source_type=kind, source=described)
+    context = {"train": "training", "val": "validation"}.get(split, split)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+
+
+def _entities(kind: Literal["Param", "RunTag"], values: Mapping[str, str]) -> list[Any]:
+    from mlflow.entities import Param, RunTag
+
+    entity = {"Param": Param, "RunTag": RunTag}[kind]
+    return [entity(name, value) for name, value in values.items()]
