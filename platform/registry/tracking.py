@@ -27,6 +27,7 @@ MOST_METRICS = 1000  # of one request, a limit of the server
 MOST_PARAMS = 100
 LONGEST_PARAM = 6000  # characters
 LONGEST_DIGEST = 36
+SQLITE = "sqlite:///"
 
 
 class Tracking:
@@ -37,21 +38,24 @@ class Tracking:
     """
 
     def __init__(self, config: TrackingConfig, output_folder: str | Path | None = None) -> None:
-        """Where `config.uri` is none, mlflow.db and mlartifacts/ lie in `output_folder`, which must then be given."""
+        """Where `config.uri` is none, mlflow.db lies in `output_folder`, which must then be given.
+
+        Artifacts of any sqlite file lie in mlartifacts/ beside it.
+        """
         if config.uri is None and output_folder is None:
             raise ValueError("tracking.uri: give a tracking server, or an output folder for the sqlite file")
         self.config = config
-        self._folder = None if output_folder is None else Path(output_folder).absolute()
-        self.uri = config.uri or f"sqlite:///{self._folder}/mlflow.db"
+        self.uri = config.uri or f"sqlite:///{Path(output_folder or '.').absolute()}/mlflow.db"
 
     @property
     def client(self) -> Any:
         """An mlflow.MlflowClient of this server. MLflow is imported here: it takes a second."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         from mlflow import MlflowClient
 
-        if self.config.uri is None and self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
+        if self.uri.startswith(SQLITE):
+            self._sqlite_folder.mkdir(parents=True, exist_ok=True)
         for chatty in ("mlflow.store.db.utils", "alembic"):  # one screen of table migrations for a new sqlite file
             logging.getLogger(chatty).setLevel(logging.WARNING)
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
@@ -151,6 +155,10 @@ class Tracking:
             experiment_id = self.client.get_run(run_id).info.experiment_id
         return f"{self.uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
+    @property
+    def _sqlite_folder(self) -> Path:
+        return Path(self.uri.removeprefix(SQLITE)).absolute().parent
+
     def _experiment_id(self, client: Any) -> str:
         """Id of the experiment, made where it is not there yet."""
         from mlflow.exceptions import MlflowException
@@ -158,9 +166,7 @@ class Tracking:
         name = self.config.experiment
         found = client.get_experiment_by_name(name)
         if found is None:
-            location = (
-                self._folder.joinpath("mlartifacts").as_uri() if self.config.uri is None and self._folder else None
-            )
+            location = (self._sqlite_folder / "mlartifacts").as_uri() if self.uri.startswith(SQLITE) else None
             try:
                 return str(client.create_experiment(name, artifact_location=location))
             except MlflowException as error:
@@ -180,14 +186,19 @@ class Tracking:
 
 @contextmanager
 def readable_errors(what: str) -> Iterator[None]:
-    """Turn MLflow's exceptions into a ValueError of one line that says what was being done."""
+    """Turn exceptions of MLflow and its database into a ValueError of one line that says what was being done."""
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
     except MlflowException as error:
         message = " ".join(str(error.message).split())
         raise ValueError(f"{what}: {message[:500]}") from error
+    except SQLAlchemyError as error:
+        raise ValueError(f"{what}: the tracking database refuses: {' '.join(str(error).split())[:500]}") from error
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{what}: tracking.uri needs a package that is not installed: {error.name}") from error
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
