@@ -1,0 +1,111 @@
+"""`maskray evaluate`, `predict` and `serve`: what is done with a model that is there already."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maskray.platform.cli_models import Output, TrackingUri, model_folder
+
+PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+ModelSource = typer.Option(
+    "--model", help="Model folder, checkpoint, or models:/NAME@alias, models:/NAME/3.", show_default=False
+)
+
+
+class IouType(StrEnum):
+    """What is compared: boxes or masks."""
+
+    bbox = "bbox"
+    segm = "segm"
+
+
+def evaluate(
+    gt: Annotated[Path, typer.Option(help="Ground truth: annotation file in COCO format.", show_default=False)],
+    dt: Annotated[Path, typer.Option(help="Detections: COCO results file.", show_default=False)],
+    iou_type: Annotated[IouType, typer.Option(help="Compare boxes or masks.")] = IouType.bbox,
+    partitions: Annotated[int, typer.Option(min=1, help="Parts evaluated in parallel; the figures are the same.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help='Print {"stats": [12 figures]} and nothing else.')] = False,
+) -> None:
+    """Compute the 12 COCO figures of a results file."""
+    from maskray.platform.evaluation.evaluate import evaluate_files
+
+    figures = evaluate_files(str(gt), str(dt), iou_type.value, partitions)
+    stats = [float(value) for value in figures.stats]
+    if as_json:
+        print(json.dumps({"stats": stats}))
+    else:
+        from maskray.platform.cli_tables import print_figures
+
+        print_figures(stats, iou_type.value)
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs, or folders of photographs.")],
+    model: Annotated[str, ModelSource],
+    out: Annotated[Path | None, typer.Option(help="Folder for the pictures with masks and boxes drawn.")] = None,
+    score_threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least score; default is the model's.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print COCO results and nothing else.")] = False,
+    tracking_uri: TrackingUri = None,
+    output: Output = "outputs",
+) -> None:
+    """Find the objects in photographs; results are in COCO format with masks as RLE."""
+    paths = list_photographs(images)
+    from maskray.platform.prediction import predict_files
+
+    folder = model_folder(model, tracking_uri, output)
+    predictions = predict_files(paths, folder, device, score_threshold, out)
+    if as_json:
+        print(json.dumps([result for prediction in predictions for result in prediction.results]))
+    else:
+        from maskray.platform.cli_tables import print_predictions
+
+        print_predictions(predictions)
+
+
+def serve(
+    model: Annotated[str, typer.Argument(help="Model folder, checkpoint, or models:/NAME@alias.", show_default=False)],
+    host: Annotated[str, typer.Option(help="Address to bind; 0.0.0.0 opens it to the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    replicas: Annotated[int, typer.Option(min=1, help="Copies of the model.")] = 1,
+    cpus_per_replica: Annotated[float, typer.Option(min=0.1, help="CPUs, and threads, of a copy.")] = 1.0,
+    gpus_per_replica: Annotated[float, typer.Option(min=0, help="GPUs of a copy; 0 computes on CPU.")] = 0.0,
+    tracking_uri: TrackingUri = None,
+    output: Output = "outputs",
+) -> None:
+    """Answer HTTP requests with a model until interrupted; the page at / shows it at work."""
+    from maskray.platform.config import ServeConfig
+
+    config = ServeConfig(
+        host=host,
+        port=port,
+        num_replicas=replicas,
+        cpus_per_replica=cpus_per_replica,
+        gpus_per_replica=gpus_per_replica,
+    )
+    from maskray.platform.serve.deploy import serve_forever
+
+    serve_forever(model_folder(model, tracking_uri, output), config)
+
+
+def list_photographs(paths: list[Path]) -> list[Path]:
+    """The photographs named, a folder replaced by what it holds, sorted by name; ValueError for what is neither."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in PHOTOGRAPHS)
+            if not inside:
+                raise ValueError(f"{path}: no photographs in this folder ({', '.join(PHOTOGRAPHS)})")
+            found.extend(inside)
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise ValueError(f"{path}: no such file")
+    return found

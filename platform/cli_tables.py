@@ -1,0 +1,90 @@
+"""Tables that commands print on a terminal when no JSON is asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from maskray.platform.prediction import FilePrediction
+
+# What each of the 12 COCO figures is: name, IoU, size of the objects, most detections of an image.
+FIGURES = (
+    ("AP", "0.50:0.95", "all", 100),
+    ("AP50", "0.50", "all", 100),
+    ("AP75", "0.75", "all", 100),
+    ("APs", "0.50:0.95", "small", 100),
+    ("APm", "0.50:0.95", "medium", 100),
+    ("APl", "0.50:0.95", "large", 100),
+    ("AR1", "0.50:0.95", "all", 1),
+    ("AR10", "0.50:0.95", "all", 10),
+    ("AR100", "0.50:0.95", "all", 100),
+    ("ARs", "0.50:0.95", "small", 100),
+    ("ARm", "0.50:0.95", "medium", 100),
+    ("ARl", "0.50:0.95", "large", 100),
+)
+
+
+def print_figures(stats: list[float], iou_type: str) -> None:
+    """Print the 12 COCO figures; -1 (nothing to find) is shown as a dash."""
+    table = Table("figure", "IoU", "objects", "detections", "value", title=f"COCO figures, {iou_type}")
+    table.columns[-1].justify = "right"
+    for (name, iou, size, most), value in zip(FIGURES, stats, strict=True):
+        table.add_row(name, iou, size, str(most), "-" if value < 0 else f"{value:.4f}")
+    Console().print(table)
+
+
+def print_predictions(predictions: Iterable[FilePrediction]) -> None:
+    """Print one line per detection, best first, as the photographs are done."""
+    console = Console()
+    for prediction in predictions:
+        console.print(f"[bold]{escape(str(prediction.path))}[/]: {len(prediction.results)} objects", soft_wrap=True)
+        for result in prediction.results:
+            x, y, width, height = result["bbox"]
+            name = prediction.categories.get(result["category_id"], str(result["category_id"]))
+            console.print(
+                f"  {escape(name):<16} {result['score']:.3f}  x {x:.1f}  y {y:.1f}  {width:.1f} x {height:.1f} pixels",
+                highlight=False,
+            )
+
+
+def print_versions(versions: list[dict[str, Any]]) -> None:
+    """Print registered model versions, one a row."""
+    if not versions:
+        print("no registered models")
+        return
+    table = Table(*versions[0])
+    for version in versions:
+        table.add_row(*(escape(_cell(value)) for value in version.values()))
+    Console().print(table)
+
+
+def print_validation(report: Any) -> None:
+    """Print what is in a data set and what is wrong with it: counts by code, then the first problems of each."""
+    console = Console()
+    for name, count in report.counts.items():
+        console.print(f"{name:<28} {count}", highlight=False)
+    if not report.problems:
+        console.print("[green]ok:[/] no problems")
+        return
+    codes = Counter(problem.code for problem in report.problems)
+    for problem in report.problems[:50]:
+        console.print(f"[red]wrong:[/] {escape(str(problem))}", soft_wrap=True)
+    if len(report.problems) > 50:
+        console.print(f"... and {len(report.problems) - 50} more (--json lists all)")
+    console.print("problems: " + ", ".join(f"{count} {code}" for code, count in codes.most_common()), soft_wrap=True)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_cell(item) for item in value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
