@@ -24,6 +24,10 @@ class BackboneConfig(Config):
         "frozen_batch_norm", description="Normalisation of the backbone; group_norm is what trains from nothing."
     )
     norm_eps: float = Field(1e-5, gt=0, description="Epsilon of the normalisation, stored with the weights.")
+    stem_channels: Positive = Field(64, description="Channels of the stem.")
+    res2_channels: Positive = Field(
+        64, description="Width of res2, doubled by each later stage; a bottleneck puts out four times as many."
+    )
     stride_in_1x1: bool = Field(False, description="Stride in the first 1x1 of a bottleneck (MSRA weights).")
     freeze_stages: int = Field(
         2, ge=0, le=5, description="Stages without gradient, from the stem: 0 none, 1 stem, 2 stem and res2, ..."

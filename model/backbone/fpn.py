@@ -1,0 +1,58 @@
+"""Feature pyramid on a ResNet (Lin et al. 2017): maps P2 to P6 of equal channels.
+
+Letters: N images, C channels, H W height and width of the network input.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskray.model.backbone.norm import build_norm
+from maskray.model.backbone.resnet import ResNet
+from maskray.model.config import BackboneConfig
+
+STRIDES = (4, 8, 16, 32, 64)  # pixels of the network input per cell of P2 to P6
+SIZE_DIVISOR = 32  # H and W must divide by it, so that every level is exactly twice as large as the one above
+
+
+class FPNConv(nn.Module):
+    """Convolution with a bias where no normalisation follows."""
+
+    def __init__(self, in_channels: int, out_channels: int, size: int, norm: str, eps: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, size, padding=size // 2, bias=norm == "none")
+        self.norm = build_norm(norm, out_channels, eps=eps)
+        nn.init.kaiming_uniform_(self.conv.weight, a=1)
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', H, W)."""
+        return self.norm(self.conv(x))
+
+
+class FPN(nn.Module):
+    """ResNet, lateral 1x1 and output 3x3 convolutions; P6 is P5 at every second cell."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.resnet = ResNet(config)
+        channels = config.fpn_channels
+        self.lateral = nn.ModuleList(
+            FPNConv(c, channels, 1, config.fpn_norm, config.norm_eps) for c in self.resnet.out_channels
+        )
+        self.output = nn.ModuleList(
+            FPNConv(channels, channels, 3, config.fpn_norm, config.norm_eps) for _ in self.resnet.out_channels
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Normalised images (N, 3, H, W), H and W multiples of 32, to P2..P6 (N, C, H / s, W / s), P6 rounded up."""
+        maps = self.resnet(x)
+        merged = self.lateral[-1](maps[-1])
+        pyramid = [self.output[-1](merged)]
+        for level in reversed(range(len(maps) - 1)):
+            merged = self.lateral[level](maps[level]) + F.interpolate(merged, scale_factor=2.0, mode="nearest")
+            pyramid.insert(0, self.output[level](merged))
+        pyramid.append(F.max_pool2d(pyramid[-1], kernel_size=1, stride=2))
+        return pyramid

@@ -1,0 +1,57 @@
+"""Pools a fixed grid of features for every box, from the pyramid level that suits its size.
+
+Letters: N images, K boxes of the batch, C channels, S side of the grid.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from maskray.model.backbone.fpn import STRIDES
+from maskray.model.boxes.coding import box_areas
+from maskray.model.config import RoIOpConfig
+from maskray.ops.roi_align import roi_align
+from maskray.ops.roi_pool import roi_pool
+
+NUM_POOLED_LEVELS = 4  # P2..P5; P6 is for the RPN alone
+CANONICAL_SIZE_PIXELS = 224  # a box of this size, that of an ImageNet picture, is pooled from P4
+CANONICAL_LEVEL = 4
+
+
+def assign_levels(boxes: Tensor) -> Tensor:
+    """Pyramid level index 0..3, for P2..P5, of boxes (K, 4) (Lin et al. 2017, equation 1), int64 (K,)."""
+    size = torch.sqrt(box_areas(boxes))
+    level = torch.floor(CANONICAL_LEVEL + torch.log2(size / CANONICAL_SIZE_PIXELS + 1e-8))
+    return (level.clamp(min=2, max=1 + NUM_POOLED_LEVELS) - 2).to(torch.int64)
+
+
+class MultiLevelPooler(nn.Module):
+    """RoIAlign or RoIPool of each box on its own level."""
+
+    def __init__(self, config: RoIOpConfig, output_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.output_size = output_size
+
+    def forward(self, features: list[Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
+        """Maps P2.. (N, C, Hl, Wl), boxes (K, 4) in pixels, image_index (K,) to (K, C, S, S)."""
+        rois = torch.cat([image_index[:, None].to(boxes.dtype), boxes], dim=1)
+        levels = assign_levels(boxes)
+        # Sorted by level, pooled level by level, and put back: each box is read and written once.
+        order = torch.argsort(levels, stable=True)
+        counts = torch.bincount(levels, minlength=NUM_POOLED_LEVELS).tolist()
+        pooled = [
+            self._pool(feature, part, 1.0 / stride)
+            for feature, stride, part in zip(features, STRIDES, rois[order].split(counts), strict=False)
+        ]
+        return torch.cat(pooled)[torch.argsort(order)]
+
+    def _pool(self, feature: Tensor, rois: Tensor, spatial_scale: float) -> Tensor:
+        config = self.config
+        size = (self.output_size, self.output_size)
+        if config.name == "roi_pool":
+            return roi_pool(feature, rois, size, spatial_scale)
+        return roi_align(
+            feature, rois, size, spatial_scale, config.sampling_ratio, config.aligned, reduction=config.reduction
+        )

@@ -1,0 +1,98 @@
+"""Mask R-CNN: pixels to features, proposals, boxes and masks (He et al. 2017, section 3).
+
+Letters: N images, H W padded height and width of the batch, M ground-truth boxes per image.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskray.model.backbone.fpn import FPN, SIZE_DIVISOR
+from maskray.model.config import InputConfig, ModelConfig
+from maskray.model.roi_heads import RoIHeads
+from maskray.model.rpn import RPN
+from maskray.model.structures import Batch, Detections, Targets
+
+
+class MaskRCNN(nn.Module):
+    """Losses in forward, detections in detect."""
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, config: ModelConfig, input_config: InputConfig, num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.num_classes = num_classes
+        self.backbone = FPN(config.backbone)
+        self.rpn = RPN(config.rpn, config.anchors, config.backbone.fpn_channels)
+        self.roi_heads = RoIHeads(config, config.backbone.fpn_channels, num_classes)
+        # Constants of the input, which stand in model.json: not part of the weights.
+        self.register_buffer("pixel_mean", torch.tensor(input_config.pixel_mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(input_config.pixel_std).view(3, 1, 1), persistent=False)
+
+    def forward(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Losses of a batch with targets, float32 scalars whose sum is to be minimised.
+
+        Keys: loss_rpn_objectness, loss_rpn_box, loss_classifier, loss_box, and loss_mask where the model has masks.
+        `generator` draws the samples that enter them; None is torch's global one. Every trained parameter gets a
+        gradient, with no objects in the batch too. Raises ValueError without targets or where they do not fit.
+        """
+        if batch.targets is None:
+            raise ValueError("the batch has no targets: losses need them, detect() does not")
+        targets = self._check_targets(batch.targets, batch)
+        features = self.features(batch)
+        output = self.rpn(features)
+        losses: dict[str, Tensor] = self.rpn.losses(output, targets, generator)
+        proposals = self.rpn.propose(output, batch.image_sizes)
+        losses.update(self.roi_heads.losses(features, proposals, targets, generator))
+        return losses
+
+    @torch.no_grad()
+    def detect(self, batch: Batch) -> Detections:
+        """Detections of a batch, boxes in pixels of the network input, clipped to image_sizes.
+
+        The model must be in eval mode. Raises ValueError naming the images whose features are not finite, as they
+        are after a diverged training or with NaN pixels: an empty answer would look like an empty picture.
+        """
+        if self.training:
+            raise ValueError("detect() needs the model in eval mode: call model.eval() first")
+        features = self.features(batch)
+        output = self.rpn(features)
+        finite = torch.stack([torch.isfinite(logits).all(dim=1) for logits in output.logits]).all(dim=0)
+        if not bool(finite.all()):
+            ids = batch.image_ids[~finite.to(batch.image_ids.device)].tolist()
+            raise ValueError(f"image ids {ids}: the network's features are not finite (diverged weights or NaN pixels)")
+        proposals = self.rpn.propose(output, batch.image_sizes)
+        return self.roi_heads.detect(features, proposals, batch.image_sizes)
+
+    def features(self, batch: Batch) -> list[Tensor]:
+        """Maps P2..P6 of the batch."""
+        return self.backbone(self.normalize(batch.images, batch.image_sizes))
+
+    def normalize(self, images: Tensor, image_sizes: Tensor) -> Tensor:
+        """Images (N, 3, H, W) of 0..255 to zero mean and unit variance, padding 0, H and W multiples of 32."""
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images: shape (N, 3, H, W) is needed, not {tuple(images.shape)}")
+        height, width = images.shape[2:]
+        rows = torch.arange(height, device=images.device) < image_sizes[:, 0, None]
+        columns = torch.arange(width, device=images.device) < image_sizes[:, 1, None]
+        inside = (rows[:, None, :, None] & columns[:, None, None, :]).float()
+        normalized = (images.float() - self.pixel_mean) / self.pixel_std * inside
+        padding = (0, -width % SIZE_DIVISOR, 0, -height % SIZE_DIVISOR)
+        return F.pad(normalized, padding)
+
+    def _check_targets(self, targets: Targets, batch: Batch) -> Targets:
+        """The targets with M at least 1, so that nothing below needs a case for none."""
+        num_images = len(batch.image_sizes)
+        if targets.boxes.shape[0] != num_images or targets.classes.shape != targets.boxes.shape[:2]:
+            raise ValueError(
+                f"targets: boxes {tuple(targets.boxes.shape)} and classes {tuple(targets.classes.shape)} do not fit "
+                f"{num_images} images"
+            )
+        if targets.classes.shape[1] > 0:
+            return targets
+        boxes = targets.boxes.new_zeros(num_images, 1, 4)
+        return Targets(boxes, targets.classes.new_full((num_images, 1), -1), targets.masks)

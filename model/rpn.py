@@ -1,0 +1,151 @@
+"""Region proposal network: scores anchors, shifts them, and keeps the best boxes of each image as proposals.
+
+Letters: N images, L levels, A anchors per cell, Hl Wl cells of level l, T anchors of all levels, P proposals per image,
+M ground-truth boxes per image.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskray.model.backbone.fpn import STRIDES
+from maskray.model.boxes.anchors import pyramid_anchors
+from maskray.model.boxes.coding import clip_boxes, decode_deltas, encode_boxes
+from maskray.model.boxes.losses import box_regression_loss
+from maskray.model.boxes.matching import match_boxes
+from maskray.model.boxes.sampling import sample_boxes
+from maskray.model.config import AnchorConfig, RPNConfig
+from maskray.model.structures import Targets
+from maskray.ops.nms import batched_nms
+
+BOX_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
+
+
+class Proposals(NamedTuple):
+    """Proposals of a batch, best first: boxes (N, P, 4) in pixels, without gradient; valid (N, P) bool."""
+
+    boxes: Tensor
+    valid: Tensor
+
+
+class RPNOutput(NamedTuple):
+    """Raw output for every anchor, by level: logits N x (Hl*Wl*A), deltas N x (Hl*Wl*A) x 4, anchors (Hl*Wl*A) x 4."""
+
+    logits: list[Tensor]
+    deltas: list[Tensor]
+    anchors: list[Tensor]
+
+
+class RPNHead(nn.Module):
+    """3x3 convolution, then objectness and box offsets of each anchor; one set of weights for all levels."""
+
+    def __init__(self, channels: int, num_anchors: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.objectness = nn.Conv2d(channels, num_anchors, 1)
+        self.deltas = nn.Conv2d(channels, num_anchors * 4, 1)
+        for layer in (self.conv, self.objectness, self.deltas):
+            nn.init.normal_(layer.weight, std=0.01)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Maps (N, C, Hl, Wl) to logits (N, Hl*Wl*A) and deltas (N, Hl*Wl*A, 4), in the order of the anchors."""
+        logits, deltas = [], []
+        for feature in features:
+            hidden = F.relu(self.conv(feature), inplace=True)
+            logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1).float())
+            delta = self.deltas(hidden).permute(0, 2, 3, 1)
+            deltas.append(delta.reshape(delta.shape[0], -1, 4).float())
+        return logits, deltas
+
+
+class RPN(nn.Module):
+    """Head, choice of proposals and losses."""
+
+    def __init__(self, config: RPNConfig, anchors: AnchorConfig, channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.anchor_config = anchors
+        self.head = RPNHead(channels, len(anchors.aspect_ratios))
+
+    def forward(self, features: list[Tensor]) -> RPNOutput:
+        """Score and shift every anchor of P2..P6."""
+        logits, deltas = self.head(features)
+        sizes = [(feature.shape[2], feature.shape[3]) for feature in features]
+        return RPNOutput(logits, deltas, pyramid_anchors(self.anchor_config, sizes, STRIDES, features[0].device))
+
+    @torch.no_grad()
+    def propose(self, output: RPNOutput, image_sizes: Tensor) -> Proposals:
+        """The best boxes of each image: top-k per level and image, clip, NMS per level, then the best of all levels.
+
+        Boxes that are not finite or have a side not above min_size_pixels (0: without area) are dropped. P is at most
+        post_nms_top_n of the mode, train or test.
+        """
+        config = self.config
+        pre_nms = config.pre_nms_top_n_train if self.training else config.pre_nms_top_n_test
+        post_nms = config.post_nms_top_n_train if self.training else config.post_nms_top_n_test
+        scores, boxes, levels = [], [], []
+        for level, (logits, deltas, anchors) in enumerate(zip(*output, strict=True)):
+            top, index = logits.topk(min(pre_nms, logits.shape[1]), dim=1)
+            deltas = deltas.gather(1, index[..., None].expand(-1, -1, 4))
+            scores.append(top)
+            boxes.append(decode_deltas(deltas, anchors[index], BOX_WEIGHTS))
+            levels.append(torch.full_like(index, level))
+        all_boxes = clip_boxes(torch.cat(boxes, dim=1), image_sizes[:, None, :])
+        return self._suppress(all_boxes, torch.cat(scores, dim=1), torch.cat(levels, dim=1), post_nms)
+
+    def _suppress(self, boxes: Tensor, scores: Tensor, levels: Tensor, post_nms: int) -> Proposals:
+        """NMS within each image and level of boxes (N, Q, 4), then the `post_nms` best of each image."""
+        num_images, num_boxes = scores.shape
+        sides = boxes[..., 2:] - boxes[..., :2]
+        usable = (sides > self.config.min_size_pixels).all(dim=2) & torch.isfinite(scores)  # False for NaN boxes too
+        candidates = usable.flatten().nonzero().squeeze(1)
+        image = torch.arange(num_images, device=boxes.device)[:, None]
+        group = (image * len(STRIDES) + levels).flatten()[candidates]
+        kept = batched_nms(boxes.flatten(0, 1)[candidates], scores.flatten()[candidates], group, self.config.nms_iou)
+        kept_scores = torch.full_like(scores, -torch.inf).flatten()
+        kept = candidates[kept]
+        kept_scores[kept] = scores.flatten()[kept]
+        # A stable sort and not top-k: equal scores keep the order of the index on every device.
+        order = torch.sort(kept_scores.view_as(scores), dim=1, descending=True, stable=True)
+        index = order.indices[:, : min(post_nms, num_boxes)]
+        valid = order.values[:, : index.shape[1]] > -torch.inf
+        return Proposals(boxes.gather(1, index[..., None].expand(-1, -1, 4)) * valid[..., None].to(boxes.dtype), valid)
+
+    def losses(self, output: RPNOutput, targets: Targets, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Objectness and box loss of the sampled anchors, both over samples_per_image x N; M must be 1 or more."""
+        config = self.config
+        anchors = torch.cat(output.anchors)
+        match = match_boxes(
+            anchors,
+            targets.boxes,
+            targets.valid,
+            positive_iou=config.positive_iou,
+            negative_iou=config.negative_iou,
+            force_best=True,
+        )
+        samples = sample_boxes(
+            match.labels,
+            num_samples=config.samples_per_image,
+            positive_fraction=config.positive_fraction,
+            generator=generator,
+        )
+        logits = torch.cat(output.logits, dim=1).gather(1, samples.indices)
+        deltas = torch.cat(output.deltas, dim=1).gather(1, samples.indices[..., None].expand(-1, -1, 4))
+        gt_index = match.gt_index.gather(1, samples.indices)
+        gt_boxes = targets.boxes.gather(1, gt_index[..., None].expand(-1, -1, 4))
+        target_deltas = encode_boxes(gt_boxes, anchors[samples.indices], BOX_WEIGHTS)
+
+        positive = samples.is_positive.float()
+        objectness = F.binary_cross_entropy_with_logits(logits, positive, reduction="none")
+        box = box_regression_loss(deltas, target_deltas, name=config.box_loss, beta=config.smooth_l1_beta)
+        normalizer = config.samples_per_image * positive.shape[0]
+        return {
+            "loss_rpn_objectness": torch.where(samples.is_valid, objectness, 0.0).sum() / normalizer,
+            "loss_rpn_box": torch.where(samples.is_positive[..., None], box, 0.0).sum() / normalizer,
+        }
