@@ -2,7 +2,7 @@
 
 checkpoints/step-000100/
     model.safetensors model.json   a model folder: every command that takes a model takes a checkpoint
-    trainer.pt                     optimizer state and seed, tensors and numbers only
+    trainer.pt                     optimizer state, seed and configuration: tensors, numbers and text only
     checkpoint.json                step, and size and SHA-256 of the files above; written last
     metrics.json                   figures of the evaluation in training, if there was one
 """
@@ -41,22 +41,23 @@ class Checkpoint:
     step: int
     weights: dict[str, Tensor]
     state: dict[str, Any]
-    config_digest: str
+    config: str
 
 
 def write_checkpoint(
-    folder: Path, step: int, model: nn.Module, spec: ModelSpec, state: dict[str, Any], config_digest: str
+    folder: Path, step: int, model: nn.Module, spec: ModelSpec, state: dict[str, Any], config: str
 ) -> Path:
     """Write `folder`/step-NNNNNN under a temporary name, flush it and rename it; returns its path.
 
-    `model` is the bare module. A folder of that name is replaced: it is what a run that was cut short left behind.
+    `model` is the bare module; `config` is text kept to tell whether a later run may go on from here. A folder of that
+    name is replaced: it is what a run that was cut short left behind.
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{step:06d}"
     temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=folder))
     try:
         write_model_files(temporary, model, spec)
-        torch.save({"format": FORMAT, "step": step, "config_digest": config_digest, **state}, temporary / STATE_FILE)
+        torch.save({"format": FORMAT, "step": step, "config": config, **state}, temporary / STATE_FILE)
         _flush(temporary / STATE_FILE)
         files = {name: _describe_file(temporary / name) for name in (WEIGHTS_FILE, SPEC_FILE, STATE_FILE)}
         _write_json(temporary / INDEX_FILE, {"format": FORMAT, "step": step, "files": files})
@@ -83,7 +84,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ValueError(f"{path / STATE_FILE}: not a trainer state ({str(error).splitlines()[0]})") from None
     if state.pop("format") != FORMAT or state.pop("step") != step:
         raise ValueError(f"{path / STATE_FILE}: does not belong to {INDEX_FILE} beside it")
-    return Checkpoint(step, read_weights(path), state, state.pop("config_digest"))
+    config = state.pop("config")
+    return Checkpoint(step, read_weights(path), state, config)
 
 
 def verify_checkpoint(path: Path) -> int:

@@ -1,0 +1,133 @@
+"""Starts distributed training on the connected Ray cluster and gives back its checkpoints."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from maskray.platform.config import JobConfig
+from maskray.platform.train.checkpoint import best_checkpoint, list_checkpoints, newest_checkpoint
+from maskray.platform.train.preflight import check_resources, check_shared_folder, node_resources
+from maskray.platform.train.progress import TrainingProgress
+from maskray.platform.train.record import RunRecord
+from maskray.platform.train.run_context import Validation
+from maskray.platform.train.trainer import NonFiniteLossError
+from maskray.platform.train.worker import WorkerPlan, train_worker
+
+# How often Ray Train looks at its workers: the time in which it sees one that died, and takes up a report.
+POLL_SECONDS = "0.5"
+
+
+class TrainingInterruptedError(RuntimeError):
+    """Workers were lost more often than resources.max_failures allows; the run can be resumed."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a finished run left its model: `best` by train.best_metric, or the last one where none was evaluated."""
+
+    best: str
+    last: str
+    best_metric: float | None
+    step: int
+    history_path: str
+
+
+def train(
+    job: JobConfig,
+    manifest_path: str,
+    run_folder: str,
+    tracking: dict[str, str] | None = None,
+    validate: Validation | None = None,
+    resume: bool = False,
+) -> TrainResult:
+    """Train `job` on the shards at `manifest_path` with data parallel workers; Ray must be connected.
+
+    Writes run_folder/checkpoints, history.jsonl and events.jsonl; run_folder must be seen by every node. `tracking`
+    holds the `uri` and `run_id` that rank 0 logs metrics to. A worker that dies is replaced, up to
+    resources.max_failures times, and training goes on from the newest complete checkpoint; `resume` does the same for
+    a run that was interrupted as a whole. With the same number of workers the numbers are those of a run that was
+    never interrupted.
+
+    Raises ValueError where the cluster is too small, the folder not shared, the run not new (or not the same, for
+    resume) or the data wrong; NonFiniteLossError where training diverges; TrainingInterruptedError.
+    """
+    folder = Path(run_folder).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    record = RunRecord(folder)
+    if not resume and list_checkpoints(record.checkpoints):
+        raise ValueError(f"{record.checkpoints}: holds checkpoints of an earlier run; resume it or take a new name")
+    check_resources(job.resources, node_resources())
+    check_shared_folder(folder)
+    record.clear_failure()
+    if "://" not in manifest_path:
+        manifest_path = str(Path(manifest_path).resolve())
+    plan = WorkerPlan(job, manifest_path, str(folder), tracking, validate)
+    with TrainingProgress(record, job.train.steps, job.train.images_per_batch):
+        _fit(plan, record)
+    return _collect(job, record)
+
+
+def _fit(plan: WorkerPlan, record: RunRecord) -> None:
+    """Run the workers to their end; their own failure comes before what Ray Train says about it."""
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
+    error: TrainingFailedError | None = None
+    try:
+        build_ray_trainer(plan).fit()
+    except TrainingFailedError as caught:
+        error = caught
+    failure = record.failure()
+    if failure is not None:
+        kind = NonFiniteLossError if failure.kind == NonFiniteLossError.__name__ else ValueError
+        raise kind(failure.message) from None
+    if error is not None:
+        reasons = " ".join(str(error).split())
+        raise TrainingInterruptedError(
+            f"training was given up after {plan.job.resources.max_failures} restarts (resources.max_failures); "
+            f"the run can be resumed. Last error: {reasons[-600:]}"
+        ) from error
+
+
+def build_ray_trainer(plan: WorkerPlan) -> TorchTrainer:
+    """Ray's trainer for a plan. Its own files lie under run_folder/ray and hold no weights.
+
+    The name is new each time: with a known name Ray Train would go on by its own record, which may be older than the
+    checkpoints in the run folder.
+    """
+    resources = plan.job.resources
+    per_worker = {"CPU": resources.cpus_per_worker}
+    if resources.gpus_per_worker > 0:
+        per_worker["GPU"] = resources.gpus_per_worker
+    use_gpu = resources.gpus_per_worker > 0
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={"plan": plan},
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=resources.num_workers, use_gpu=use_gpu, resources_per_worker=per_worker
+        ),
+        run_config=RunConfig(
+            name=f"{plan.job.name}-{secrets.token_hex(4)}",
+            storage_path=str(Path(plan.run_folder) / "ray"),
+            failure_config=FailureConfig(max_failures=resources.max_failures),
+        ),
+    )
+
+
+def _collect(job: JobConfig, record: RunRecord) -> TrainResult:
+    last, passed_over = newest_checkpoint(record.checkpoints)
+    if last is None:
+        raise ValueError(f"{record.checkpoints}: no complete checkpoint: {'; '.join(passed_over) or 'empty'}")
+    best = best_checkpoint(record.checkpoints, job.train.best_metric)
+    return TrainResult(
+        best=str(best[0] if best else last),
+        last=str(last),
+        best_metric=best[1] if best else None,
+        step=int(last.name.removeprefix("step-")),
+        history_path=str(record.history_path),
+    )

@@ -1,0 +1,107 @@
+"""What a run writes down as it goes: history.jsonl (metrics), events.jsonl (what happened) and failure.json."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A mistake that another try would only repeat: where it was made and one line that says what it is."""
+
+    kind: str
+    rank: int
+    message: str
+
+
+class RunRecord:
+    """The files of one run folder that training writes and others read while it runs."""
+
+    def __init__(self, run_folder: str | Path) -> None:
+        self.folder = Path(run_folder)
+        self.checkpoints = self.folder / "checkpoints"
+        self.history_path = self.folder / "history.jsonl"
+        self.events_path = self.folder / "events.jsonl"
+        self._failure_path = self.folder / "failure.json"
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Append one line of metrics to history.jsonl; a number that is not finite is stored as null."""
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        _append(self.history_path, {"step": step, "time": round(time.time(), 3), **finite})
+
+    def history(self) -> list[dict[str, Any]]:
+        """All lines of history.jsonl, by time."""
+        return _read_lines(self.history_path)
+
+    def newest_metrics(self) -> dict[str, Any] | None:
+        """The last line of history.jsonl that holds a training loss, read from the end of the file."""
+        lines = [line for line in _read_lines(self.history_path, tail_bytes=16384) if "loss" in line]
+        return lines[-1] if lines else None
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of history.jsonl after `step`: training goes on from there and writes them again."""
+        lines = [line for line in self.history() if line["step"] <= step]
+        temporary = self.history_path.with_name(".history.jsonl.tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        temporary.rename(self.history_path)
+
+    def note(self, event: str, **details: Any) -> None:
+        """Append an event and its details to events.jsonl."""
+        _append(self.events_path, {"event": event, "time": round(time.time(), 3), **details})
+
+    def events(self) -> list[dict[str, Any]]:
+        """All lines of events.jsonl, by time."""
+        return _read_lines(self.events_path)
+
+    def write_failure(self, failure: Failure) -> None:
+        """Leave a failure for the launcher and for restarted workers; the first one stays."""
+        if self.failure() is None:
+            temporary = self._failure_path.with_name(f".failure.json.{failure.rank}")
+            temporary.write_text(json.dumps(vars(failure)) + "\n", encoding="utf-8")
+            temporary.rename(self._failure_path)
+
+    def failure(self) -> Failure | None:
+        """The failure left by a worker, if any."""
+        try:
+            return Failure(**json.loads(self._failure_path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+
+    def clear_failure(self) -> None:
+        """Forget the failure of an earlier try."""
+        self._failure_path.unlink(missing_ok=True)
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    """One write per line, so that lines of several processes do not mix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = (json.dumps(line, allow_nan=False) + "\n").encode()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+def _read_lines(path: Path, tail_bytes: int | None = None) -> list[dict[str, Any]]:
+    """The complete lines of a JSONL file; a first or last line cut short is left out."""
+    try:
+        with path.open("rb") as file:
+            if tail_bytes is not None:
+                file.seek(max(0, path.stat().st_size - tail_bytes))
+            data = file.read()
+    except FileNotFoundError:
+        return []
+    lines = []
+    for text in data.split(b"\n")[:-1]:
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue  # the end of a line cut by a kill or by the seek
+    return lines

@@ -1,0 +1,128 @@
+"""The context of a real run: checkpoints, evaluation, history and tracking around the loop, over torch.distributed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from maskray.model.config import ModelSpec
+from maskray.model.mask_rcnn import MaskRCNN
+from maskray.platform.config import JobConfig
+from maskray.platform.train.checkpoint import prune_checkpoints, read_metrics, write_checkpoint, write_metrics
+from maskray.platform.train.context import average_over_ranks, gather_from_ranks
+from maskray.platform.train.record import RunRecord
+from maskray.platform.train.sender import MetricSender
+from maskray.platform.train.trainer import Trainer
+
+
+class Validation(Protocol):
+    """Evaluation in training, given from above so that training does not know how it is done; picklable."""
+
+    def evaluate(self, model: MaskRCNN, rank: int, num_ranks: int) -> list[Any]:
+        """Picklable parts of this rank's share of the images; `model` is in eval mode on its device."""
+        ...
+
+    def merge(self, parts: list[Any]) -> dict[str, float]:
+        """Metrics of the parts of all ranks, one list in the order of the ranks; called on rank 0 only."""
+        ...
+
+
+class RunContext:
+    """Implements Context for one of several processes; only rank 0 writes. Works without a process group as well."""
+
+    def __init__(
+        self,
+        job: JobConfig,
+        spec: ModelSpec,
+        record: RunRecord,
+        config_text: str,
+        rank: int = 0,
+        num_ranks: int = 1,
+        device: torch.device | str = "cpu",
+        sender: MetricSender | None = None,
+        validate: Validation | None = None,
+        report: Callable[[dict[str, float], Path], None] | None = None,
+    ) -> None:
+        """`report(metrics, checkpoint)` is called on every rank after each checkpoint."""
+        self.job = job
+        self.spec = spec
+        self.record = record
+        self.config_text = config_text
+        self.rank = rank
+        self.num_ranks = num_ranks
+        self.device = torch.device(device)
+        self.sender = sender
+        self.validate = validate
+        self.report = report
+
+    def average(self, values: Tensor) -> Tensor:
+        """Mean over the ranks."""
+        return average_over_ranks(values)
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value of every rank."""
+        return gather_from_ranks(value)
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Append to the history and queue for the tracking server."""
+        if self.rank == 0:
+            self.record.log(metrics, step)
+            if self.sender is not None:
+                self.sender.put(metrics, step)
+
+    def save(self, trainer: Trainer, step: int) -> None:
+        """Write a checkpoint, evaluate it where that is due, and delete those that are no longer kept."""
+        train = self.job.train
+        path = self.record.checkpoints / f"step-{step:06d}"
+        if self.rank == 0:
+            started = time.perf_counter()
+            write_checkpoint(
+                self.record.checkpoints, step, trainer.bare_model, self.spec, trainer.state_dict(), self.config_text
+            )
+            self.record.note("checkpoint", step=step, path=str(path), seconds=time.perf_counter() - started)
+        metrics = self.evaluate(trainer, step)
+        if self.rank == 0:
+            prune_checkpoints(self.record.checkpoints, train.keep_checkpoints, train.best_metric)
+        if self.report is not None:
+            self.report({"step": step, **metrics}, path)
+
+    def evaluate(self, trainer: Trainer, step: int) -> dict[str, float]:
+        """Evaluate the checkpoint of `step` where that is due; the metrics on rank 0, nothing elsewhere."""
+        if self.validate is None or not self._is_due(step):
+            return {}
+        started = time.perf_counter()
+        model = cast(MaskRCNN, trainer.bare_model)
+        model.eval()
+        parts = self.gather(self.validate.evaluate(model, self.rank, self.num_ranks))
+        model.train()
+        if self.rank != 0:
+            return {}
+        metrics = self.validate.merge([part for of_rank in parts for part in of_rank])
+        best_metric = self.job.train.best_metric
+        if best_metric not in metrics:
+            raise ValueError(f"train.best_metric: no metric {best_metric!r}; evaluation gives {', '.join(metrics)}")
+        write_metrics(self.record.checkpoints / f"step-{step:06d}", metrics)
+        self.record.note("evaluation", step=step, seconds=time.perf_counter() - started, metrics=finite(metrics))
+        self.log({f"val/{name}": value for name, value in metrics.items()}, step)
+        return metrics
+
+    def finish_evaluation(self, trainer: Trainer, step: int) -> None:
+        """Evaluate the checkpoint that training goes on from, if the run was cut short before that was done."""
+        path = self.record.checkpoints / f"step-{step:06d}"
+        # Rank 0 looks and all do the same: a file may show up at different times on shared storage.
+        if self.gather(read_metrics(path) is None)[0]:
+            self.evaluate(trainer, step)
+
+    def _is_due(self, step: int) -> bool:
+        every = self.job.train.evaluate_every
+        return every > 0 and (step % every == 0 or step == self.job.train.steps)
+
+
+def finite(metrics: dict[str, float]) -> dict[str, float | None]:
+    """Metrics as JSON can hold them: what is not a number becomes None."""
+    return {name: value if value == value and abs(value) != float("inf") else None for name, value in metrics.items()}

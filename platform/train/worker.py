@@ -1,0 +1,205 @@
+"""One training process inside Ray Train: it builds or resumes the model, trains, and tells how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from maskray.model.build import build_model
+from maskray.model.config import ModelSpec
+from maskray.model.structures import Batch
+from maskray.model.weights import load_weights
+from maskray.platform.config import JobConfig, TrackingConfig
+from maskray.platform.data.manifest import read_manifest
+from maskray.platform.data.stream import train_batches
+from maskray.platform.registry.tracking import Tracking
+from maskray.platform.train.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint, remove_temporary
+from maskray.platform.train.record import Failure, RunRecord
+from maskray.platform.train.run_context import RunContext, Validation
+from maskray.platform.train.sender import MetricSender
+from maskray.platform.train.trainer import NonFiniteLossError, Trainer
+
+# Says nothing about the numbers of a step, so a run may go on with other values.
+_FREE_TRAIN_FIELDS = frozenset(
+    ["steps", "initial_weights", "checkpoint_every", "evaluate_every", "keep_checkpoints", "best_metric", "log_every"]
+)
+_DATA_FIELDS = frozenset(
+    ["shorter_edge_train", "flip", "batch_by_aspect_ratio", "min_box_pixels", "skip_images_without_objects"]
+)
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """All that a worker is told: absolute paths, for Ray Train changes the working directory."""
+
+    job: JobConfig
+    manifest_path: str
+    run_folder: str
+    tracking: dict[str, str] | None
+    validate: Validation | None
+
+
+def train_worker(config: dict[str, WorkerPlan]) -> None:
+    """Run in every worker, and again in each after a restart: goes on from the newest complete checkpoint.
+
+    A ValueError is a mistake that another try would repeat. It is left as failure.json, and the worker that finds one
+    returns at once, so that Ray Train's restarts are spent on lost processes and machines only.
+    """
+    plan = config["plan"]
+    record = RunRecord(plan.run_folder)
+    if record.failure() is not None:
+        return
+    context = ray.train.get_context()
+    rank, num_ranks = context.get_world_rank(), context.get_world_size()
+    try:
+        _train(plan, record, rank, num_ranks)
+    except ValueError as error:
+        # All ranks stop together at a non-finite loss: one of them tells.
+        if rank == 0 or not isinstance(error, NonFiniteLossError):
+            record.write_failure(Failure(type(error).__name__, rank, str(error)))
+        if not isinstance(error, NonFiniteLossError) and num_ranks > 1:
+            raise  # the other ranks wait for this one: only its end wakes them
+
+
+def _train(plan: WorkerPlan, record: RunRecord, rank: int, num_ranks: int) -> None:
+    job = plan.job
+    torch.set_num_threads(max(1, int(job.resources.cpus_per_worker)))
+    device = ray.train.torch.get_device() if job.resources.gpus_per_worker > 0 else torch.device("cpu")
+    manifest = read_manifest(plan.manifest_path)
+    spec = ModelSpec(model=job.model, input=job.input, labels=manifest.labels)
+    config_text = training_config(job, manifest.digest)
+    sender = _start_sender(plan.tracking) if rank == 0 else None
+    context = RunContext(
+        job, spec, record, config_text, rank, num_ranks, device, sender, plan.validate, report_checkpoint
+    )
+    try:
+        start_step, checkpoint = _find_start(context)
+        trainer = build_trainer(context, checkpoint)
+        _note_start(context, start_step)
+        del checkpoint
+        if start_step > 0:
+            context.finish_evaluation(trainer, start_step)
+
+        def batches(step: int) -> Iterator[Batch]:
+            return train_batches(manifest, job, rank, num_ranks, step)
+
+        trainer.run(batches, start_step)
+    finally:
+        if sender is not None:
+            unsent = sender.close()
+            if unsent:
+                record.note("metrics_not_sent", steps=unsent, error=sender.last_error)
+
+
+def build_trainer(context: RunContext, checkpoint: Checkpoint | None) -> Trainer:
+    """The trainer of one rank: model from the job's seed or from a checkpoint, wrapped for the exchange of gradients.
+
+    Raises ValueError where the checkpoint belongs to another configuration, naming the keys that differ.
+    """
+    job = context.job
+    torch.manual_seed(job.seed)
+    model: nn.Module = build_model(job.model, job.input, context.spec.labels.num_classes)
+    if checkpoint is not None:
+        check_same_config(checkpoint.config, context.config_text)
+        model.load_state_dict(checkpoint.weights)
+    elif job.train.initial_weights is not None and context.rank == 0:
+        # The others get them when DistributedDataParallel starts.
+        load_weights(model, job.train.initial_weights)
+    model = model.to(context.device)
+    if context.num_ranks > 1:
+        model = DistributedDataParallel(model, broadcast_buffers=_has_running_statistics(model))
+    trainer = Trainer(model, job.train, context, job.seed)
+    if checkpoint is not None:
+        trainer.load_state_dict(checkpoint.state)
+    return trainer
+
+
+def training_config(job: JobConfig, data_digest: str) -> str:
+    """Everything that the numbers of a step depend on, as sorted JSON; kept in each checkpoint."""
+    tree = {
+        "seed": job.seed,
+        "data.train": data_digest,
+        "data": job.data.model_dump(mode="json", include=set(_DATA_FIELDS)),
+        "input": job.input.model_dump(mode="json"),
+        "model": job.model.model_dump(mode="json"),
+        "train": job.train.model_dump(mode="json", exclude=set(_FREE_TRAIN_FIELDS)),
+    }
+    return json.dumps(_flatten(tree), sort_keys=True)
+
+
+def check_same_config(stored: str, current: str) -> None:
+    """Raise ValueError naming the first keys in which the configuration of a checkpoint differs from the job's."""
+    before, now = json.loads(stored), json.loads(current)
+    different = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if different:
+        shown = ", ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in different[:3])
+        more = f", and {len(different) - 3} more" if len(different) > 3 else ""
+        raise ValueError(f"cannot resume with another configuration: {shown}{more}; give the run a new name")
+
+
+def report_checkpoint(metrics: dict[str, float], path: Path) -> None:
+    """Tell Ray Train, on every rank, that a checkpoint is in the run folder; only its address goes along."""
+    if ray.train.get_context().get_world_rank() != 0:
+        ray.train.report({})
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "address.json").write_text(json.dumps({"checkpoint": str(path)}), encoding="utf-8")
+        ray.train.report(
+            {**metrics, "checkpoint_path": str(path)}, checkpoint=ray.train.Checkpoint.from_directory(folder)
+        )
+
+
+def _find_start(context: RunContext) -> tuple[int, Checkpoint | None]:
+    """Rank 0 chooses the checkpoint, so that all start from the same; every rank reads it from the shared folder."""
+    choice: tuple[Path | None, list[str]] = (None, [])
+    if context.rank == 0:
+        remove_temporary(context.record.checkpoints)
+        choice = newest_checkpoint(context.record.checkpoints)
+        for reason in choice[1]:
+            context.record.note("checkpoint_passed_over", reason=reason)
+    path = context.gather(choice)[0][0]
+    checkpoint = None if path is None else read_checkpoint(path)
+    start_step = 0 if checkpoint is None else checkpoint.step
+    if context.rank == 0:
+        context.record.forget_after(start_step)
+    return start_step, checkpoint
+
+
+def _note_start(context: RunContext, start_step: int) -> None:
+    workers = context.gather({"rank": context.rank, "host": socket.gethostname(), "pid": os.getpid()})
+    if context.rank == 0:
+        context.record.note("start", step=start_step, device=str(context.device), workers=workers)
+
+
+def _start_sender(tracking: dict[str, str] | None) -> MetricSender | None:
+    if tracking is None:
+        return None
+    server, run_id = Tracking(TrackingConfig(uri=tracking["uri"])), tracking["run_id"]
+    return MetricSender(lambda rows: server.log_metric_rows(run_id, rows))
+
+
+def _has_running_statistics(model: nn.Module) -> bool:
+    """Whether buffers change in training, and so must be made equal between the ranks."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
