@@ -1,0 +1,154 @@
+"""Evaluation of files: the published figures through Ray, and one clear line for everything that can be wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as rle_masks
+
+from maskray.platform.evaluation.evaluate import evaluate_files
+from maskray.platform.evaluation.results import rle_problem
+
+SHARED = Path(os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[3].parent / "shared")) / "data"
+needs_shared = pytest.mark.skipif(not SHARED.exists(), reason=f"no real data at {SHARED}")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Writes an annotation file of one 20x10 picture with one object, and a results file; returns both paths."""
+    mask = np.zeros((10, 20), dtype=np.uint8, order="F")
+    mask[2:8, 3:12] = 1
+    rle = rle_masks.encode(mask)
+    segmentation = {"size": [10, 20], "counts": rle["counts"].decode()}
+    ground_truth: dict[str, Any] = {
+        "images": [{"id": 7, "height": 10, "width": 20}],
+        "categories": [{"id": 3, "name": "thing"}],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 7,
+                "category_id": 3,
+                "bbox": [3, 2, 9, 6],
+                "area": 54,
+                "iscrowd": 0,
+                "segmentation": segmentation,
+            }
+        ],
+    }
+    result = {"image_id": 7, "category_id": 3, "bbox": [3, 2, 9, 6], "score": 0.9, "segmentation": segmentation}
+
+    def write(change_gt=None, change_result=None, results: Any = None) -> tuple[Path, Path]:
+        if change_gt:
+            change_gt(ground_truth)
+        if change_result:
+            change_result(result)
+        (tmp_path / "gt.json").write_text(json.dumps(ground_truth))
+        (tmp_path / "dt.json").write_text(json.dumps([result] if results is None else results))
+        return tmp_path / "gt.json", tmp_path / "dt.json"
+
+    return write
+
+
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_a_perfect_detection_scores_one(files, iou_type):
+    stats = evaluate_files(*files(), iou_type).stats
+    assert stats[:4] == pytest.approx([1.0] * 4)  # pycocotools adds an epsilon
+    assert stats[4:6] == [-1.0, -1.0]
+
+
+def test_boxes_come_from_masks_where_a_file_has_masks_only(files):
+    assert evaluate_files(*files(change_result=lambda r: r.pop("bbox")), "bbox").stats[0] == pytest.approx(1.0)
+
+
+def test_no_detections_at_all_score_zero(files):
+    assert evaluate_files(*files(results=[]), "segm").stats[:4] == [0.0] * 4
+
+
+def test_detections_of_unknown_categories_are_left_out_and_told(files, caplog):
+    gt, dt = files(change_result=lambda r: r.update(category_id=99))
+    assert evaluate_files(gt, dt, "bbox").stats[0] == 0.0
+    assert "1 of 1 results" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "iou_type", "message"),
+    [
+        (lambda r: r.update(image_id=8), "bbox", r"dt\.json: result 0: image id 8 is not in .*gt\.json"),
+        (lambda r: r.pop("score"), "bbox", "result 0: no 'score'"),
+        (lambda r: r.pop("category_id"), "bbox", "result 0: no 'category_id'"),
+        (lambda r: r.update(score="high"), "bbox", "score is 'high', not a number"),
+        (lambda r: r.update(score=float("nan")), "bbox", "score is nan, not a number"),
+        (lambda r: r.update(bbox=[1, 2, 3]), "bbox", "not four numbers"),
+        (lambda r: r.update(bbox=[1, 2, 3, None]), "bbox", "not four numbers"),
+        (lambda r: r.pop("segmentation"), "segm", "result 0: no segmentation, which segm needs"),
+        (lambda r: r["segmentation"].update(size=[20, 10]), "segm", r"RLE size \[20, 10\]"),
+        (lambda r: r["segmentation"].update(counts="~~~~"), "segm", "cut short or hold letters"),
+        (lambda r: r["segmentation"].update(counts="oooo"), "segm", "cut short or hold letters"),
+        (lambda r: r["segmentation"].update(counts="1234"), "segm", "do not add up to the 200 pixels"),
+        (lambda r: r["segmentation"].update(counts=[5, 4]), "segm", "do not add up to 200 pixels"),
+    ],
+)
+def test_a_bad_result_is_named(files, change, iou_type, message):
+    gt, dt = files(change_result=change)
+    with pytest.raises(ValueError, match=message):
+        evaluate_files(gt, dt, iou_type)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda g: g["annotations"][0].update(image_id=1), r"annotations\[0\]: image id 1 is not among the images"),
+        (lambda g: g["annotations"][0].update(category_id=1), r"annotations\[0\]: category id 1 is not among"),
+        (lambda g: g["annotations"][0].pop("area"), r"annotations\[0\]: no 'area'"),
+        (lambda g: g["annotations"][0].update(segmentation=[]), "no segmentation, which segm needs"),
+        (lambda g: g["images"][0].pop("height"), r"images\[0\]: no 'height'"),
+        (lambda g: g["images"].append(g["images"][0]), "image id 7 stands twice"),
+        (lambda g: g.pop("categories"), "no list 'categories'"),
+    ],
+)
+def test_a_bad_annotation_file_is_named(files, change, message):
+    gt, dt = files(change_gt=change)
+    with pytest.raises(ValueError, match=r"gt\.json: " + message + r"|gt\.json: .*" + message):
+        evaluate_files(gt, dt, "segm")
+
+
+def test_files_that_are_missing_cut_short_or_something_else(files):
+    gt, dt = files()
+    with pytest.raises(ValueError, match=r"nowhere\.json"):
+        evaluate_files(gt, dt.with_name("nowhere.json"), "bbox")
+    dt.write_text(dt.read_text()[:-20])
+    with pytest.raises(ValueError, match=r"dt\.json: not JSON"):
+        evaluate_files(gt, dt, "bbox")
+    with pytest.raises(ValueError, match=r"gt\.json: not a COCO results file"):
+        evaluate_files(gt, gt, "bbox")
+    with pytest.raises(ValueError, match="IoU type 'mask'"):
+        evaluate_files(gt, dt, "mask")  # type: ignore[arg-type]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.floats(0, 1), st.integers(0, 2**31))
+def test_the_rle_of_any_mask_is_sound_and_a_changed_one_is_not(height, width, density, seed):
+    mask = np.asfortranarray(np.random.default_rng(seed).random((height, width)) < density)
+    rle = rle_masks.encode(mask.astype(np.uint8))
+    rle = {"size": rle["size"], "counts": rle["counts"].decode()}
+    assert rle_problem(rle, (height, width)) is None
+    assert rle_problem(rle | {"counts": rle["counts"] + "1"}, (height, width)) is not None
+    assert rle_problem(rle | {"counts": rle["counts"][:-1]}, (height, width)) is not None
+
+
+@needs_shared
+def test_ray_tasks_give_the_published_figures(local_ray):
+    folder = SHARED / "coco-eval-reference"
+    expected = json.loads((folder / "expected.json").read_text())
+    for iou_type in ("bbox", "segm"):
+        results = folder / f"instances_val2014_fake{iou_type}100_results.json"
+        for partitions in (1, 3, 7):
+            figures = evaluate_files(folder / "instances_val2014_100.json", results, iou_type, partitions)
+            assert figures.stats == pytest.approx(expected[iou_type], abs=1e-12)
