@@ -1,0 +1,199 @@
+"""Resized pictures and their annotations to one padded batch: boxes scaled, masks rasterised at network resolution.
+
+Letters: N images, H W padded height and width, M most objects of one image, G objects of the batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from maskray.model.config import InputConfig
+from maskray.model.structures import Batch, Targets
+from maskray.platform.config import DataConfig
+from maskray.platform.data.transforms import Pixels, decode_row, draw_augmentation, flip_boxes, resize_image
+
+PAD_MULTIPLE = 32  # the coarsest stride of the backbone, so that every level halves exactly
+
+
+@dataclass
+class ImageTargets:
+    """Ground truth of one picture at network size: boxes (M, 4) float32, classes (M,) int64, masks (M, h, w) uint8."""
+
+    boxes: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    masks: NDArray[np.uint8] | None = None
+
+
+@dataclass
+class Sample:
+    """One picture ready for a batch: image (h, w, 3) uint8 at network size, original_size (height, width) before."""
+
+    image: Pixels
+    image_id: int
+    original_size: tuple[int, int]
+    targets: ImageTargets | None = None
+
+
+@dataclass(frozen=True)
+class SampleBuilder:
+    """Turns dataset rows into training samples: decode, draw, resize, flip, rasterise; a pure function of its fields.
+
+    class_indices maps category id to class index; masks says whether masks are wanted.
+    """
+
+    data: DataConfig
+    input: InputConfig
+    class_indices: dict[int, int]
+    masks: bool
+    seed: int
+
+    def build(self, row: Mapping[str, Any], epoch: int) -> Sample:
+        """The sample of a row in an epoch; ValueError naming the image where it cannot be decoded."""
+        edges = self.data.shorter_edge_train or (self.input.shorter_edge,)
+        draw = draw_augmentation(self.seed, epoch, int(row["image_id"]), edges, self.data.flip)
+        decoded = decode_row(row)
+        image = resize_image(decoded, draw.shorter_edge, self.input.longer_edge_max)
+        original_size = (decoded.shape[0], decoded.shape[1])
+        try:
+            targets = self._targets(row, original_size, (image.shape[0], image.shape[1]))
+        except ValueError as error:
+            raise ValueError(f"image {row['image_id']} ({row['file_name']}): {error}") from None
+        if draw.flip:
+            image = image[:, ::-1]
+            targets.boxes = flip_boxes(targets.boxes, image.shape[1])
+            targets.masks = None if targets.masks is None else targets.masks[:, :, ::-1]
+        return Sample(image, int(row["image_id"]), original_size, targets)
+
+    def _targets(self, row: Mapping[str, Any], original_size: tuple[int, int], size: tuple[int, int]) -> ImageTargets:
+        annotations = json.loads(row["annotations"])
+        return build_targets(annotations, original_size, size, self.class_indices, self.data.min_box_pixels, self.masks)
+
+
+def build_targets(
+    annotations: Sequence[Mapping[str, Any]],
+    original_size: tuple[int, int],
+    size: tuple[int, int],
+    class_indices: Mapping[int, int],
+    min_box_pixels: float = 0.0,
+    masks: bool = True,
+) -> ImageTargets:
+    """COCO annotations of one picture as targets at network size; sizes are (height, width) in pixels.
+
+    Boxes come from the annotated bbox, scaled and clipped; an object whose box has a side that is zero or below
+    min_box_pixels is dropped, and so are crowd regions. ValueError naming the annotation where masks are wanted and
+    one has no segmentation.
+    """
+    height, width = size
+    scale_y, scale_x = height / original_size[0], width / original_size[1]
+    kept = [annotation for annotation in annotations if not annotation.get("iscrowd", 0)]
+    boxes = np.array([annotation["bbox"] for annotation in kept], dtype=np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    boxes *= (scale_x, scale_y, scale_x, scale_y)
+    boxes = boxes.clip(0, (width, height, width, height))
+    sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf)
+    large = (sides > 0) & (sides >= min_box_pixels)
+    kept = [annotation for annotation, keep in zip(kept, large) if keep]
+    classes = np.array([class_indices[annotation["category_id"]] for annotation in kept], dtype=np.int64)
+    targets = ImageTargets(boxes[large].astype(np.float32), classes)
+    if masks:
+        targets.masks = np.zeros((len(kept), height, width), dtype=np.uint8)
+        for mask, annotation in zip(targets.masks, kept):
+            mask[:] = rasterize(annotation, original_size, size)
+    return targets
+
+
+def rasterize(
+    annotation: Mapping[str, Any], original_size: tuple[int, int], size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """The mask of an annotation at another size, (h, w) uint8 0/1; sizes are (height, width) in pixels.
+
+    Polygons are scaled and then filled, by pycocotools' rule; an RLE is decoded and resampled bilinearly with
+    antialiasing at 0.5. ValueError naming the annotation where it has no segmentation.
+    """
+    segmentation = annotation.get("segmentation")
+    if not segmentation:
+        raise ValueError(f"annotation {annotation['id']}: no segmentation to train a mask on")
+    height, width = size
+    if isinstance(segmentation, dict):
+        full = decode_rle(segmentation)
+        if full.shape == size:
+            return full
+        pixels = torch.from_numpy(full * np.uint8(255))[None, None]
+        resized = torch.nn.functional.interpolate(pixels, size=size, mode="bilinear", antialias=True)
+        return (resized[0, 0].numpy() >= 128).astype(np.uint8)
+    scale = np.array([width / original_size[1], height / original_size[0]])
+    polygons = [(np.asarray(polygon, dtype=np.float64).reshape(-1, 2) * scale).ravel() for polygon in segmentation]
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, height, width)))
+
+
+def decode_rle(segmentation: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """The (height, width) uint8 0/1 mask of a COCO run-length encoding, compressed or not."""
+    height, width = segmentation["size"]
+    if isinstance(segmentation["counts"], list):
+        segmentation = coco_mask.frPyObjects(dict(segmentation), height, width)
+    return np.ascontiguousarray(coco_mask.decode(segmentation))
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """One batch of samples, with targets where all samples have them."""
+    targets = [sample.targets for sample in samples if sample.targets is not None]
+    return collate_images(
+        [sample.image for sample in samples],
+        [sample.image_id for sample in samples],
+        [sample.original_size for sample in samples],
+        targets if len(targets) == len(samples) else None,
+    )
+
+
+def collate_images(
+    images: Sequence[Pixels],
+    image_ids: Sequence[int],
+    original_sizes: Sequence[tuple[int, int]],
+    targets: Sequence[ImageTargets] | None = None,
+    multiple: int = PAD_MULTIPLE,
+) -> Batch:
+    """Resized (h, w, 3) uint8 pictures as one batch, padded at right and bottom to a common multiple in pixels.
+
+    original_sizes are (height, width) before resizing. Masks are in the batch only where every picture has them.
+    """
+    if not images:
+        raise ValueError("a batch needs at least one image")
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
+    height, width = (-(-max(size[axis] for size in sizes) // multiple) * multiple for axis in (0, 1))
+    pixels = torch.zeros((len(images), 3, height, width), dtype=torch.uint8)
+    view = pixels.numpy()
+    for index, (image, (image_height, image_width)) in enumerate(zip(images, sizes)):
+        view[index, :, :image_height, :image_width] = image.transpose(2, 0, 1)
+    return Batch(
+        images=pixels,
+        image_sizes=torch.tensor(sizes, dtype=torch.int64),
+        image_ids=torch.tensor(list(image_ids), dtype=torch.int64),
+        original_sizes=torch.tensor(list(original_sizes), dtype=torch.int64),
+        targets=None if targets is None else _collate_targets(targets, height, width),
+    )
+
+
+def _collate_targets(targets: Sequence[ImageTargets], height: int, width: int) -> Targets:
+    counts = [len(target.classes) for target in targets]
+    boxes = torch.zeros((len(targets), max(counts), 4), dtype=torch.float32)
+    classes = torch.full((len(targets), max(counts)), -1, dtype=torch.int64)
+    masks = None
+    if all(target.masks is not None for target in targets):
+        masks = torch.zeros((sum(counts), height, width), dtype=torch.uint8)
+    start = 0
+    for index, (target, count) in enumerate(zip(targets, counts)):
+        boxes[index, :count] = torch.from_numpy(target.boxes)
+        classes[index, :count] = torch.from_numpy(target.classes)
+        if masks is not None and target.masks is not None:
+            _, mask_height, mask_width = target.masks.shape
+            masks.numpy()[start : start + count, :mask_height, :mask_width] = target.masks
+        start += count
+    return Targets(boxes, classes, masks)

@@ -1,0 +1,260 @@
+"""Batches for training: rows read by Ray Data in the drawn order, decoded and collated ahead of the training loop.
+
+The position is the global step and nothing else: the same (job, step, rank) gives the same tensors, whatever ran
+before. A micro-batch is what one rank gets for one accumulation part of one step.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from maskray.model.structures import Batch, Targets
+from maskray.platform.config import JobConfig
+from maskray.platform.data.batch import SampleBuilder, collate
+from maskray.platform.data.manifest import Manifest
+from maskray.platform.data.order import EpochOrder
+from maskray.platform.data.shards import RowReader
+
+log = logging.getLogger(__name__)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Less than a CPU each: training workers hold most of them, and a task that asks for more than is left waits in silence.
+READ_TASK_CPUS = 0.25
+DECODE_TASK_CPUS = 0.5
+IMAGES_PER_READ_TASK = 32
+IMAGES_PER_DECODE_TASK = 8
+MICRO_BATCHES_PER_SEGMENT = 2048  # one execution of Ray Data; the next is planned when it is used up
+BATCHES_AHEAD = 3
+
+
+@dataclass
+class Loaded:
+    """A micro-batch, and the photographs that had to be left out of it: (image id, reason)."""
+
+    batch: Batch | None
+    bad: list[tuple[int, str]]
+
+
+class BatchPlan:
+    """Which rows one rank trains on, by micro-batch: number `step * accumulate_steps + part`, from 0."""
+
+    def __init__(self, manifest: Manifest, job: JobConfig, rank: int, num_ranks: int) -> None:
+        """ValueError where the batch does not divide into ranks and parts, or there are too few images."""
+        self._parts = job.train.accumulate_steps
+        self._rank, self._num_ranks = rank, num_ranks
+        if not 0 <= rank < num_ranks:
+            raise ValueError(f"rank {rank} of {num_ranks}")
+        if job.train.images_per_batch % (num_ranks * self._parts):
+            raise ValueError(
+                f"train.images_per_batch {job.train.images_per_batch} does not divide into {num_ranks} workers "
+                f"x train.accumulate_steps {self._parts}"
+            )
+        self.images_per_micro_batch = job.train.images_per_batch // (num_ranks * self._parts)
+        self._order = EpochOrder(
+            manifest,
+            job.seed,
+            job.train.images_per_batch,
+            job.data.batch_by_aspect_ratio,
+            job.data.skip_images_without_objects,
+        )
+
+    def first(self, step: int) -> int:
+        """Number of the first micro-batch of a global step."""
+        return step * self._parts
+
+    def rows(self, number: int) -> tuple[int, NDArray[np.int64]]:
+        """Epoch and global row indices of a micro-batch; those of all ranks and parts together are the batch."""
+        step, part = divmod(number, self._parts)
+        rows = self._order.batch(step).reshape(self._parts, self._num_ranks, -1)
+        return self._order.position(step).epoch, rows[part, self._rank]
+
+
+def train_batches(manifest: Manifest, job: JobConfig, rank: int, num_ranks: int, start_step: int) -> Iterator[Batch]:
+    """The micro-batches of a rank from a global step on, endless: accumulate_steps of them for each step.
+
+    Rows are read by tasks of Ray Data, which must be running; data.decode says whether they also decode. Works in
+    a training worker and in a plain process. ValueError naming image and shard where a photograph cannot be read,
+    unless data.max_bad_images allows to leave it out of its batch (counted per rank, logged).
+    """
+    plan = BatchPlan(manifest, job, rank, num_ranks)
+    load = _load_decoded if job.data.decode == "map" else _Assembler(build_samples(manifest, job))
+    tables = _stream_tables(manifest, job, plan, start_step)
+    threads = max(2, min(8, int(job.resources.cpus_per_worker)))
+    yield from _admit(_ahead(load, tables, threads), job.data.max_bad_images)
+
+
+def local_batches(manifest: Manifest, job: JobConfig, rank: int, num_ranks: int, start_step: int) -> Iterator[Batch]:
+    """The same batches as train_batches, read and decoded in this thread, without Ray."""
+    plan = BatchPlan(manifest, job, rank, num_ranks)
+    reader = RowReader(manifest)
+    builder = build_samples(manifest, job)
+
+    def load(number: int) -> Loaded:
+        epoch, rows = plan.rows(number)
+        return _assemble(builder, [_read(reader, int(row)) for row in rows], epoch)
+
+    yield from _admit(map(load, itertools.count(plan.first(start_step))), job.data.max_bad_images)
+
+
+def eval_rows(manifest: Manifest, rank: int, num_ranks: int) -> list[int]:
+    """Global row indices that a rank evaluates: of all ranks together, every row exactly once."""
+    return list(range(rank, manifest.num_images, num_ranks))
+
+
+def build_samples(manifest: Manifest, job: JobConfig) -> SampleBuilder:
+    """The function from row to training sample that a job asks for."""
+    return SampleBuilder(job.data, job.input, manifest.labels.class_indices, job.model.masks, job.seed)
+
+
+def _read(reader: RowReader, index: int) -> dict[str, Any]:
+    return reader.read(index) | {"shard": reader.shard_name(index)}
+
+
+def _assemble(builder: SampleBuilder, rows: Sequence[Mapping[str, Any]], epoch: int) -> Loaded:
+    samples, bad = [], []
+    for row in rows:
+        try:
+            samples.append(builder.build(row, epoch))
+        except ValueError as error:
+            bad.append((int(row["image_id"]), f"shard {row['shard']}: {error}"))
+    return Loaded(collate(samples) if samples else None, bad)
+
+
+def _admit(loaded: Iterable[Loaded], max_bad_images: int) -> Iterator[Batch]:
+    """Pass batches on and keep count of the photographs that were left out."""
+    left_out: set[int] = set()
+    for item in loaded:
+        for image_id, reason in item.bad:
+            if image_id not in left_out:
+                left_out.add(image_id)
+                if len(left_out) > max_bad_images:
+                    raise ValueError(f"{reason} ({len(left_out)} unreadable images, {max_bad_images} allowed)")
+                log.warning("left out: %s (%d of at most %d)", reason, len(left_out), max_bad_images)
+        if item.batch is None:
+            raise ValueError(f"no image of a batch can be read: {item.bad[0][1]}")
+        yield item.batch
+
+
+def _ahead(load: Callable[[Item], Result], items: Iterator[Item], threads: int) -> Iterator[Result]:
+    """Results in order, computed by threads while earlier ones are used (decoding releases the interpreter lock)."""
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="maskray-data") as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(load, item))
+                if len(pending) > max(threads, BATCHES_AHEAD):
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _stream_tables(manifest: Manifest, job: JobConfig, plan: BatchPlan, start_step: int) -> Iterator[Any]:
+    """One Arrow table per micro-batch, endless, segment after segment of Ray Data executions."""
+    start = plan.first(start_step)
+    last = plan.first(job.train.steps)
+    while True:
+        # nothing is read in vain behind the last step, yet whoever goes on beyond it gets batches
+        end = start + MICRO_BATCHES_PER_SEGMENT
+        end = min(end, last) if start < last else end
+        yield from _stream_segment(manifest, job, plan, range(start, end))
+        start = end
+
+
+def _stream_segment(manifest: Manifest, job: JobConfig, plan: BatchPlan, numbers: range) -> Iterator[Any]:
+    import ray.data  # 2 s: local_batches does without
+
+    decode = job.data.decode == "map"
+    per_task = IMAGES_PER_DECODE_TASK if decode else IMAGES_PER_READ_TASK
+    per_task = max(1, per_task // plan.images_per_micro_batch)
+    tables = [_plan_table(plan, numbers[start : start + per_task]) for start in range(0, len(numbers), per_task)]
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    with ray.data.DataContext.current(context):
+        dataset = ray.data.from_arrow(tables).map_batches(
+            _read_decoded if decode else _read_encoded,
+            fn_args=(RowReader(manifest), build_samples(manifest, job)) if decode else (RowReader(manifest),),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=DECODE_TASK_CPUS if decode else READ_TASK_CPUS,
+        )
+        rows = 1 if decode else plan.images_per_micro_batch
+        batches = iter(dataset.iter_batches(batch_size=rows, batch_format="pyarrow", prefetch_batches=BATCHES_AHEAD))
+    yield from batches
+
+
+def _plan_table(plan: BatchPlan, numbers: range) -> Any:
+    planned = [plan.rows(number) for number in numbers]
+    return pa.table({"epoch": [epoch for epoch, _ in planned], "rows": [rows.tolist() for _, rows in planned]})
+
+
+def _read_encoded(table: Any, reader: RowReader) -> Any:
+    """Runs as a task: plans of micro-batches to rows with encoded photographs."""
+    return pa.Table.from_pylist(
+        [_read(reader, row) | {"epoch": entry["epoch"]} for entry in table.to_pylist() for row in entry["rows"]]
+    )
+
+
+def _read_decoded(table: Any, reader: RowReader, builder: SampleBuilder) -> Any:
+    """Runs as a task: plans of micro-batches to collated tensors, a row per micro-batch."""
+    packed = []
+    for entry in table.to_pylist():
+        loaded = _assemble(builder, [_read(reader, row) for row in entry["rows"]], entry["epoch"])
+        packed.append({"tensors": _pack(loaded.batch), "bad": json.dumps(loaded.bad)})
+    return pa.Table.from_pylist(packed, schema=pa.schema([("tensors", pa.large_binary()), ("bad", pa.string())]))
+
+
+class _Assembler:
+    """Encoded rows of one micro-batch to its batch, in a thread of this process."""
+
+    def __init__(self, builder: SampleBuilder) -> None:
+        self._builder = builder
+
+    def __call__(self, table: Any) -> Loaded:
+        rows = table.to_pylist()
+        return _assemble(self._builder, rows, int(rows[0]["epoch"]))
+
+
+def _load_decoded(table: Any) -> Loaded:
+    (row,) = table.to_pylist()
+    return Loaded(_unpack(row["tensors"]), [(image_id, reason) for image_id, reason in json.loads(row["bad"])])
+
+
+def _pack(batch: Batch | None) -> bytes:
+    """A batch as safetensors bytes, eight mask pixels to a byte; empty for None."""
+    if batch is None or batch.targets is None:
+        return b""
+    tensors = {name: getattr(batch, name) for name in ("images", "image_sizes", "image_ids", "original_sizes")}
+    tensors |= {"boxes": batch.targets.boxes, "classes": batch.targets.classes}
+    if batch.targets.masks is not None:
+        tensors["mask_bits"] = torch.from_numpy(np.packbits(batch.targets.masks.numpy(), axis=-1))
+    return save_tensors(tensors)
+
+
+def _unpack(data: bytes) -> Batch | None:
+    if not data:
+        return None
+    tensors = load_tensors(data)
+    masks = None
+    if "mask_bits" in tensors:  # the width is a multiple of 32, so no bit is padding
+        masks = torch.from_numpy(np.unpackbits(tensors.pop("mask_bits").numpy(), axis=-1))
+    targets = Targets(tensors.pop("boxes"), tensors.pop("classes"), masks)
+    return Batch(**tensors, targets=targets)
