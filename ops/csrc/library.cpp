@@ -1,0 +1,24 @@
+// The schema of every operator of maskray; the kernels are registered by the files in cpu/ and cuda/.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(maskray, m) {
+  m.def(
+      "roi_align(Tensor features, Tensor boxes, int pooled_height, int pooled_width, float spatial_scale, "
+      "int sampling_ratio, bool aligned) -> Tensor");
+  m.def(
+      "roi_align_backward(Tensor grad, Tensor boxes, SymInt num_images, SymInt height, SymInt width, "
+      "float spatial_scale, int sampling_ratio, bool aligned) -> Tensor");
+  m.def(
+      "roi_align_max(Tensor features, Tensor boxes, int pooled_height, int pooled_width, float spatial_scale, "
+      "int sampling_ratio, bool aligned) -> (Tensor, Tensor)");
+  m.def(
+      "roi_align_max_backward(Tensor grad, Tensor argmax, Tensor boxes, SymInt num_images, SymInt height, "
+      "SymInt width, float spatial_scale, int sampling_ratio, bool aligned) -> Tensor");
+  m.def(
+      "roi_pool(Tensor features, Tensor boxes, int pooled_height, int pooled_width, float spatial_scale) "
+      "-> (Tensor, Tensor)");
+  m.def(
+      "roi_pool_backward(Tensor grad, Tensor argmax, Tensor boxes, SymInt num_images, SymInt height, SymInt width) "
+      "-> Tensor");
+  m.def("nms_keep(Tensor boxes, Tensor class_ids, float iou_threshold) -> Tensor");
+}

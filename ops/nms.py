@@ -1,0 +1,57 @@
+"""Greedy non-maximum suppression, of all boxes or of each class by itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from maskray.ops.extension import load_extension
+
+load_extension()
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Indices (int64) of the boxes that stay, by score descending, then index.
+
+    boxes (N, 4) x0 y0 x1 y1; scores (N,). A box goes when its IoU with a box that stays and comes before it is above
+    `iou_threshold` (0..1). A box without area overlaps nothing. A NaN in a box makes it overlap nothing, so it stays;
+    a NaN score ranks as minus infinity. Half types are computed in float32. ValueError or TypeError names an argument
+    that is wrong.
+    """
+    class_ids = torch.zeros(scores.shape, dtype=torch.int64, device=scores.device)
+    return batched_nms(boxes, scores, class_ids, iou_threshold)
+
+
+def batched_nms(boxes: Tensor, scores: Tensor, class_ids: Tensor, iou_threshold: float) -> Tensor:
+    """As `nms`, but only boxes of equal class id (N,), any integer, suppress one another.
+
+    The kernel compares the ids themselves: boxes are not moved apart, so their coordinates keep their precision.
+    """
+    _check(boxes, scores, class_ids, iou_threshold)
+    ranks = torch.where(scores.isnan(), scores.new_tensor(-torch.inf), scores)
+    order = torch.sort(ranks, descending=True, stable=True).indices
+    computed = boxes if boxes.dtype == torch.float64 else boxes.float()
+    keep = torch.ops.maskray.nms_keep(computed[order], class_ids[order].long(), float(iou_threshold))
+    return order[keep]
+
+
+def _check(boxes: Tensor, scores: Tensor, class_ids: Tensor, iou_threshold: float) -> None:
+    if boxes.dim() != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes: expected (N, 4), got {tuple(boxes.shape)}")
+    for name, tensor in (("scores", scores), ("class_ids", class_ids)):
+        if tensor.shape != boxes.shape[:1]:
+            raise ValueError(f"{name}: expected ({boxes.shape[0]},), got {tuple(tensor.shape)}")
+        if tensor.device != boxes.device:
+            raise ValueError(f"{name}: on {tensor.device}, boxes on {boxes.device}")
+    for name, tensor in (("boxes", boxes), ("scores", scores)):
+        if not tensor.is_floating_point():
+            raise TypeError(f"{name}: expected a floating dtype, got {tensor.dtype}")
+    if class_ids.is_floating_point() or class_ids.dtype == torch.bool:
+        raise TypeError(f"class_ids: expected an integer dtype, got {class_ids.dtype}")
+    if not 0 <= iou_threshold <= 1:
+        raise ValueError(f"iou_threshold: expected 0..1, got {iou_threshold}")
+
+
+@torch.library.register_fake("maskray::nms_keep")
+def _fake(boxes: Tensor, class_ids: Tensor, iou_threshold: float) -> Tensor:
+    return boxes.new_empty((boxes.shape[0],), dtype=torch.bool)

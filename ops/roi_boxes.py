@@ -1,0 +1,62 @@
+"""The boxes that RoI operators take: their two forms, and the checks that name the argument at fault.
+
+Letters: K boxes, N images, C channels, H W height and width of the feature map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def check_features(features: Tensor) -> None:
+    """Features are (N, C, H, W) of a floating type; TypeError or ValueError otherwise."""
+    if not isinstance(features, Tensor):
+        raise TypeError(f"features: expected a tensor, got {type(features).__name__}")
+    if features.dim() != 4:
+        raise ValueError(f"features: expected (N, C, H, W), got {tuple(features.shape)}")
+    if features.dtype not in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
+        raise TypeError(f"features: expected a floating dtype, got {features.dtype}")
+
+
+def to_indexed_boxes(boxes: Tensor | Sequence[Tensor], features: Tensor) -> Tensor:
+    """Boxes as (K, 5) rows of image index, x0, y0, x1, y1 in the type the operator computes with.
+
+    Takes that form, or one (L, 4) tensor per image. The type is float64 for float64 features, else float32, so boxes
+    beside half-precision features keep their precision. ValueError or TypeError names what does not fit.
+    """
+    dtype = torch.float64 if features.dtype == torch.float64 else torch.float32
+    if isinstance(boxes, Tensor):
+        if boxes.dim() != 2 or boxes.shape[1] != 5:
+            raise ValueError(f"boxes: expected (K, 5) or a list of (L, 4), got {tuple(boxes.shape)}")
+        joined = boxes
+    else:
+        joined = _join_images(boxes, features.shape[0])
+        if not len(boxes):
+            joined = features.new_zeros((0, 5), dtype=dtype)
+    if not joined.is_floating_point():
+        raise TypeError(f"boxes: expected a floating dtype, got {joined.dtype}")
+    if joined.device != features.device:
+        raise ValueError(f"boxes: on {joined.device}, features on {features.device}")
+    return joined.to(dtype)
+
+
+def _join_images(boxes: Sequence[Tensor], num_images: int) -> Tensor:
+    if len(boxes) != num_images:
+        raise ValueError(f"boxes: {len(boxes)} tensors for {num_images} images")
+    rows = []
+    for image, part in enumerate(boxes):
+        if part.dim() != 2 or part.shape[1] != 4:
+            raise ValueError(f"boxes[{image}]: expected (L, 4), got {tuple(part.shape)}")
+        rows.append(torch.cat([part.new_full((part.shape[0], 1), image), part], dim=1))
+    return torch.cat(rows) if rows else torch.zeros((0, 5))
+
+
+def to_output_size(output_size: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width of the pooled map from one number or two; ValueError when not positive."""
+    size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
+    if len(size) != 2 or size[0] < 1 or size[1] < 1:
+        raise ValueError(f"output_size: expected one or two positive numbers, got {output_size}")
+    return int(size[0]), int(size[1])
