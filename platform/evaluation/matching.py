@@ -58,8 +58,9 @@ def match_image(
     image_size is height and width in pixels. Ground truth has category_id, bbox [x, y, w, h], area, iscrowd and for
     segm a segmentation (polygons or RLE); detections are COCO results (category_id, score, bbox, and for segm an RLE).
     The area of a detection is that of its box for bbox and of its mask for segm. Categories outside category_ids are
-    left out, as pycocotools does. Raises ValueError when a score is not a finite number.
+    left out, as pycocotools does. Raises ValueError when a score is not a finite number, or a mask is missing for segm.
     """
+    _check_segmentations(image_id, ground_truth, detections, iou_type)
     known = set(category_ids)
     gt_of: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     dt_of: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
@@ -139,6 +140,19 @@ def annotation_rle(segmentation: Any, image_size: tuple[int, int]) -> dict[str, 
     if isinstance(segmentation["counts"], list):
         return rle_masks.frPyObjects(segmentation, height, width)
     return dict(segmentation)
+
+
+def _check_segmentations(
+    image_id: int,
+    ground_truth: Sequence[Mapping[str, Any]],
+    detections: Sequence[Mapping[str, Any]],
+    iou_type: IouType,
+) -> None:
+    if iou_type == "bbox":
+        return
+    for kind, entries in (("an annotation", ground_truth), ("a detection", detections)):
+        if not all(entry.get("segmentation") for entry in entries):
+            raise ValueError(f"image {image_id}: {kind} has no segmentation, which segm needs")
 
 
 def _best_first(

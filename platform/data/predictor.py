@@ -1,0 +1,126 @@
+"""From decoded photographs to COCO results: the one path of evaluation, of the predict command and of the server."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pycocotools import mask as rle_masks
+from torch import Tensor
+
+from maskray.model.config import ModelSpec
+from maskray.model.detections import ImageDetections, to_original
+from maskray.model.mask_rcnn import MaskRCNN
+from maskray.model.structures import Batch, Detections
+from maskray.platform.data.batch import collate_images
+from maskray.platform.data.transforms import resize_image
+
+MASK_BYTES = 64 * 2**20  # of pasted masks held at once: 100 masks of a 12-megapixel photograph would be 1.2 GB
+
+
+class Predictor:
+    """A model with what is needed to feed it and to read its answers.
+
+    The model is in eval mode on `device` and stays as it is; a predictor may be made anew for every use.
+    """
+
+    def __init__(self, model: MaskRCNN, spec: ModelSpec, device: str | torch.device = "cpu") -> None:
+        self.model = model
+        self.spec = spec
+        self.device = torch.device(device)
+
+    def predict(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        image_ids: Sequence[int],
+        score_threshold: float | None = None,
+    ) -> list[list[dict[str, Any]]]:
+        """Detections of each image as COCO results, best first.
+
+        images are (H, W, 3) uint8 RGB, upright, of any size. A result has image_id, category_id, bbox [x, y, width,
+        height] and score, and with a mask branch a segmentation {size: [height, width], counts: text}, in pixels of
+        the photograph. Results below score_threshold are left out; None keeps all that the model gives. Only images
+        that are padded to the same network size share a batch, so no image changes what is found in another. Raises
+        ValueError for an array that is not a picture.
+        """
+        if len(images) != len(image_ids):
+            raise ValueError(f"{len(images)} images, but {len(image_ids)} image ids")
+        for image, image_id in zip(images, image_ids):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+                raise ValueError(f"image {image_id}: {image.dtype} {image.shape}, not uint8 (height, width, 3)")
+        groups: dict[tuple[int, ...], list[tuple[int, Batch]]] = defaultdict(list)
+        for index, (image, image_id) in enumerate(zip(images, image_ids)):
+            resized = resize_image(image, self.spec.input.shorter_edge, self.spec.input.longer_edge_max)
+            batch = collate_images([resized], [image_id], [image.shape[:2]])
+            groups[tuple(batch.images.shape)].append((index, batch))
+        results: list[list[dict[str, Any]]] = [[] for _ in images]
+        for members in groups.values():
+            indices = [index for index, _ in members]
+            for index, found in zip(indices, self._predict_batch([batch for _, batch in members], score_threshold)):
+                results[index] = found
+        return results
+
+    @torch.inference_mode()
+    def _predict_batch(self, batches: list[Batch], score_threshold: float | None) -> list[list[dict[str, Any]]]:
+        """The results of single-image batches of one shape, computed together."""
+        batch = Batch(
+            images=torch.cat([b.images for b in batches]),
+            image_sizes=torch.cat([b.image_sizes for b in batches]),
+            image_ids=torch.cat([b.image_ids for b in batches]),
+            original_sizes=torch.cat([b.original_sizes for b in batches]),
+        ).to(self.device)
+        detections = self.model.detect(batch)
+        return [self._read_image(detections, batch, index, score_threshold) for index in range(len(batches))]
+
+    def _read_image(
+        self, detections: Detections, batch: Batch, index: int, score_threshold: float | None
+    ) -> list[dict[str, Any]]:
+        """COCO results of one image of a batch; masks are pasted and encoded a few at a time."""
+        least = 0.0 if score_threshold is None else score_threshold
+        chosen = torch.nonzero((detections.image_index == index) & (detections.scores >= least)).flatten()
+        height, width = batch.original_sizes[index].tolist()
+        at_once = max(1, MASK_BYTES // (height * width))
+        results = []
+        for part in chosen.split(at_once):
+            few = _select(detections, part)
+            found = to_original(few, batch, index, self.spec.model.inference.mask_threshold)
+            results += self._to_coco(found, int(batch.image_ids[index]))
+        return results
+
+    def _to_coco(self, found: ImageDetections, image_id: int) -> list[dict[str, Any]]:
+        category_ids = self.spec.labels.category_ids
+        results: list[dict[str, Any]] = [
+            {
+                "image_id": image_id,
+                "category_id": category_ids[class_index],
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "score": score,
+            }
+            for (x0, y0, x1, y1), class_index, score in zip(
+                found.boxes.tolist(), found.classes.tolist(), found.scores.tolist()
+            )
+        ]
+        if found.masks is not None:
+            for result, rle in zip(results, encode_masks(found.masks)):
+                result["segmentation"] = rle
+        return results
+
+
+def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
+    """Masks (D, H, W) bool as compressed COCO RLE with counts as text."""
+    columns = masks.transpose(1, 2).contiguous().view(torch.uint8).cpu().numpy()  # RLE runs down the columns
+    return [{"size": rle["size"], "counts": rle["counts"].decode("ascii")} for rle in rle_masks.encode(columns.T)]
+
+
+def _select(detections: Detections, indices: Tensor) -> Detections:
+    return Detections(
+        boxes=detections.boxes[indices],
+        scores=detections.scores[indices],
+        classes=detections.classes[indices],
+        image_index=detections.image_index[indices],
+        masks=None if detections.masks is None else detections.masks[indices],
+    )
