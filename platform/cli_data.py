@@ -42,19 +42,22 @@ def shard(
     images: Images,
     out: Annotated[str, typer.Option(help="Folder or file-system URI (s3://, gs://, ...) of the shards.")],
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Images in one shard.")] = 256,
+    max_bad_images: Annotated[int, typer.Option(min=0, help="Unreadable photographs that may be left out.")] = 0,
     address: Annotated[str | None, typer.Option(help="Ray cluster; none starts one on this machine.")] = None,
     cpus: Annotated[int, typer.Option(min=1, help="Logical CPUs of the cluster on this machine.")] = 4,
 ) -> None:
     """Write a data set as Parquet shards, in parallel; safe to run again after an interruption."""
     from maskray.platform.data.coco import read_dataset
 
-    dataset = read_dataset(str(annotations), str(images))
+    dataset = read_dataset(annotations, images)
     from maskray.platform.data.shards import write_shards
     from maskray.platform.ray_cluster import connect
 
     connect(address, cpus)
-    manifest = write_shards(dataset, str(images), out, rows_per_shard)
+    manifest = write_shards(dataset, images, out, rows_per_shard, max_bad_images)
     print(f"{out}: {manifest.num_images} images, {manifest.num_annotations} annotations, {len(manifest.shards)} shards")
+    for bad in manifest.bad_images:
+        print(f"left out: image {bad.image_id} ({bad.file_name}): {bad.reason}")
 
 
 @app.command()
@@ -70,8 +73,8 @@ def synthesize(
     """Draw pictures with exact masks, boxes and keypoints, in COCO format."""
     from maskray.platform.data.synthetic import synthesize as draw
 
-    draw(str(folder), num_images, seed, height, width, max_objects, split=split)
-    print(f"{folder}: {num_images} images, {folder}/annotations/instances_{split}.json")
+    paths = draw(folder, num_images, seed, height, width, max_objects, split)
+    print(f"{num_images} images in {paths.images}, annotations in {paths.instances}")
 
 
 def _plain(value: Any) -> Any:

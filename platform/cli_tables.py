@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from maskray.platform.prediction import FilePrediction
+    from maskray.platform.registry.models import ModelVersion
 
 # What each of the 12 COCO figures is: name, IoU, size of the objects, most detections of an image.
 FIGURES = (
@@ -53,14 +54,23 @@ def print_predictions(predictions: Iterable[FilePrediction]) -> None:
             )
 
 
-def print_versions(versions: list[dict[str, Any]]) -> None:
-    """Print registered model versions, one a row."""
+def print_versions(versions: Sequence[ModelVersion]) -> None:
+    """Print registered model versions, one a row, with the main figures of their registration."""
     if not versions:
         print("no registered models")
         return
-    table = Table(*versions[0])
+    figures = [name for name in ("bbox/AP", "segm/AP") if any(name in version["metrics"] for version in versions)]
+    table = Table("name", "version", "aliases", "created", "run", *figures)
     for version in versions:
-        table.add_row(*(escape(_cell(value)) for value in version.values()))
+        values = [version["metrics"].get(name) for name in figures]
+        table.add_row(
+            escape(version["name"]),
+            version["version"],
+            escape(", ".join(version["aliases"])),
+            version["created"],
+            version["run_id"][:8],
+            *("-" if value is None else f"{value:.4f}" for value in values),
+        )
     Console().print(table)
 
 
@@ -78,13 +88,3 @@ def print_validation(report: Any) -> None:
     if len(report.problems) > 50:
         console.print(f"... and {len(report.problems) - 50} more (--json lists all)")
     console.print("problems: " + ", ".join(f"{count} {code}" for code, count in codes.most_common()), soft_wrap=True)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_cell(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_cell(item) for item in value)
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else str(value)
