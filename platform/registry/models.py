@@ -59,10 +59,12 @@ def register_model(
     tags = _tags(Path(folder), spec, metrics)
     tracking.check_server()
     with readable_errors(f"registering {name}"):
-        source = _upload(tracking, run_id, name, Path(folder), spec, metrics)
+        logged = _upload(tracking, run_id, name, Path(folder), spec, metrics)
         client = tracking.client
         _create_name(client, name)
-        version = client.create_model_version(name, source, run_id=run_id, tags=tags)
+        # Without a server MLflow would look the model's URI up in the process-wide tracking URI, not the client's.
+        source = logged.model_uri if tracking.is_server else logged.artifact_location
+        version = client.create_model_version(name, source, run_id=run_id, tags=tags, model_id=logged.model_id)
         if alias:
             client.set_registered_model_alias(name, alias, str(version.version))
     return str(version.version)
@@ -95,7 +97,9 @@ def resolve_model(uri_or_folder: str, tracking: Tracking | None = None, cache_fo
     cache = Path(cache_folder) if cache_folder else _user_cache()
     folder = cache.absolute() / f"{version.name}-{version.version}-{_short_digest(wanted)}"
     if not folder.is_dir():
-        _download(tracking, version.source, wanted, folder)
+        with readable_errors(uri_or_folder):
+            source = tracking.client.get_model_version_download_uri(version.name, version.version)
+        _download(tracking, source, wanted, folder)
     for file in FILES:
         if not (folder / file).is_file() or _sha256(folder / file) != wanted[file]:
             raise ValueError(f"{folder / file}: not what was registered (SHA-256); remove the folder and try again")
@@ -130,8 +134,8 @@ def version_of_alias(tracking: Tracking, name: str, alias: str) -> str:
 
 def _upload(
     tracking: Tracking, run_id: str, name: str, folder: Path, spec: ModelSpec, metrics: Mapping[str, float]
-) -> str:
-    """Store the files as a logged model of the run and return its URI; a failed upload is marked as such."""
+) -> Any:
+    """Store the files as a logged model of the run and return its record; a failed upload is marked as such."""
     from mlflow.entities import Metric
 
     client = tracking.client
@@ -148,7 +152,7 @@ def _upload(
     except BaseException:
         client.finalize_logged_model(logged.model_id, "FAILED")
         raise
-    return str(client.finalize_logged_model(logged.model_id, "READY").model_uri)
+    return client.finalize_logged_model(logged.model_id, "READY")
 
 
 def _create_name(client: Any, name: str) -> None:
@@ -193,12 +197,13 @@ def _download(tracking: Tracking, source: str, wanted: Mapping[str, str | None],
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         with readable_errors(f"downloading {source}"):
-            download_artifacts(source, dst_path=str(temporary), tracking_uri=tracking.uri, registry_uri=tracking.uri)
+            uris = {"tracking_uri": tracking.uri, "registry_uri": tracking.uri}
+            fetched = Path(download_artifacts(source, dst_path=str(temporary), **uris))  # may be a folder within
         for file, digest in wanted.items():
-            if not (temporary / file).is_file() or _sha256(temporary / file) != digest:
+            if not (fetched / file).is_file() or _sha256(fetched / file) != digest:
                 raise ValueError(f"{source}: {file} on the server is not what was registered (SHA-256)")
         try:
-            temporary.rename(folder)
+            fetched.rename(folder)
         except OSError:
             if not folder.is_dir():  # another process was quicker with the same download
                 raise

@@ -60,9 +60,14 @@ class Tracking:
             logging.getLogger(chatty).setLevel(logging.WARNING)
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
+    @property
+    def is_server(self) -> bool:
+        """Whether it is an HTTP server and not a database that this process opens itself."""
+        return self.uri.startswith(("http://", "https://"))
+
     def check_server(self, timeout_seconds: float = 10.0) -> None:
         """Raise ValueError at once where an HTTP server does not answer (the client alone would retry for minutes)."""
-        if not self.uri.startswith(("http://", "https://")):
+        if not self.is_server:
             return
         if "@" in urllib.parse.urlsplit(self.uri).netloc:
             raise ValueError("tracking.uri: say user and password in MLFLOW_TRACKING_USERNAME and _PASSWORD, not in it")
@@ -149,7 +154,7 @@ class Tracking:
 
     def run_url(self, run_id: str) -> str | None:
         """Page of a run in the server's own pages; None for a sqlite file, which has no pages of its own."""
-        if not self.uri.startswith(("http://", "https://")):
+        if not self.is_server:
             return None
         with readable_errors(f"looking up run {run_id}"):
             experiment_id = self.client.get_run(run_id).info.experiment_id
