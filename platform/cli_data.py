@@ -74,7 +74,7 @@ def synthesize(
     from maskray.platform.data.synthetic import synthesize as draw
 
     paths = draw(folder, num_images, seed, height, width, max_objects, split)
-    print(f"{num_images} images in {paths.images}, annotations in {paths.instances}")
+    print(f"{num_images} images in {paths.images}, annotations in {paths.annotations}")
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,214 @@
+"""The rules of the house that a machine can keep: who imports whom, names, lengths, packaging."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# From the ground up. An import goes to a lower floor, or stays in its own group; never to another group of its floor.
+FLOORS = (
+    ("ops",),
+    ("model",),
+    ("platform/config.py", "platform/ray_cluster.py"),
+    ("platform/data", "platform/registry", "platform/drawing.py"),
+    ("platform/train", "platform/evaluation", "platform/serve", "platform/load.py", "platform/plan.py",
+     "platform/schema.py"),
+    ("platform/prediction.py", "platform/submit.py", "platform/doctor.py", "platform/validation.py",
+     "platform/summary.py", "platform/sweep"),
+    ("platform/jobs.py",),
+    ("platform/cli",),
+)  # fmt: skip
+# What of the world a part may import; what is not here is free.
+WORLD = {
+    "ops/build.py": {"setuptools"},
+    "ops": {"torch", "numpy"},
+    "model/config.py": {"pydantic"},
+    "model/weights.py": {"torch", "safetensors", "torchvision"},
+    "model": {"torch", "torchvision", "pydantic"},
+    "platform/load.py": {"pydantic", "yaml"},
+    "platform/config.py": {"pydantic"},
+    "platform/plan.py": set(),
+    "platform/schema.py": set(),
+    "platform/train/trainer.py": {"torch", "numpy"},
+}
+NAMES_WITHOUT_MEANING = {"utils.py", "util.py", "common.py", "misc.py", "helpers.py", "helper.py"}
+MOST_FILE_LINES = 300
+MOST_FUNCTION_LINES = 50
+
+
+def python_files(*folders: str) -> list[Path]:
+    found = (path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    return sorted(path.relative_to(ROOT) for path in found if "__pycache__" not in path.parts)
+
+
+CODE = python_files("ops", "model", "platform")
+EVERYTHING = CODE + python_files("tests", "benchmarks")
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"), filename=str(path))
+
+
+def for_types_only(path: Path) -> set[ast.AST]:
+    """What stands under `if TYPE_CHECKING`, which never runs."""
+    guards = (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.If))
+    return {
+        inner for guard in guards if ast.unparse(guard.test) == "TYPE_CHECKING" for part in guard.body
+        for inner in ast.walk(part)
+    }  # fmt: skip
+
+
+@cache
+def imports_of(path: Path, with_types: bool = True) -> tuple[str, ...]:
+    """Dotted names that a file imports anywhere in it, also in functions; `from a import b` gives a.b and a."""
+    names: list[str] = []
+    skipped = set() if with_types else for_types_only(path)
+    for node in ast.walk(tree_of(path)):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively"
+            names += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(names)
+
+
+def own_imports(path: Path, with_types: bool = True) -> set[Path]:
+    """Files of the package that a file imports."""
+    dotted = (name.split(".") for name in imports_of(path, with_types) if name.startswith("maskray."))
+    candidates = {Path(*parts[1:]).with_suffix(".py") for parts in dotted if len(parts) > 1}
+    return {candidate for candidate in candidates if (ROOT / candidate).is_file()}
+
+
+def place_of(path: Path) -> tuple[int, str]:
+    """Floor and group of a file."""
+    for floor, groups in enumerate(FLOORS):
+        for group in groups:
+            if str(path) == group or str(path).startswith((f"{group}/", f"{group}.", f"{group}_")):
+                return floor, group
+    raise AssertionError(f"{path} has no floor: put it on one in {Path(__file__).name} before it is written")
+
+
+def test_code_is_found():
+    assert {"ops", "model", "platform"} == {path.parts[0] for path in CODE}
+    assert Path("platform/load.py") in own_imports(Path("platform/cli.py"))
+
+
+@pytest.mark.parametrize("path", CODE, ids=str)
+def test_imports_go_down(path):
+    floor, group = place_of(path)
+    for other in own_imports(path):
+        other_floor, other_group = place_of(other)
+        assert other_floor < floor or other_group == group, f"{path} ({group}) imports {other} ({other_group})"
+
+
+def test_imports_have_no_circles():
+    graph = {path: sorted(own_imports(path, with_types=False) & set(CODE)) for path in CODE}
+    done: set[Path] = set()
+
+    def walk(path: Path, trail: tuple[Path, ...]) -> None:
+        assert path not in trail, " -> ".join(str(step) for step in (*trail, path))
+        if path not in done:
+            for other in graph[path]:
+                walk(other, (*trail, path))
+            done.add(path)
+
+    for path in CODE:
+        walk(path, ())
+
+
+@pytest.mark.parametrize("path", CODE, ids=str)
+def test_imports_of_the_world(path):
+    keys = [str(path), path.parts[0]]
+    allowed = next((WORLD[key] for key in keys if key in WORLD), None)
+    roots = {name.split(".")[0] for name in imports_of(path)}
+    assert not roots & {"model", "ops", "tests", "benchmarks"}, "import maskray.model, not a second copy of it"
+    if allowed is not None:
+        foreign = roots - set(sys.stdlib_module_names) - {"maskray"} - allowed
+        assert not foreign, f"{path} may import {sorted(allowed)} and the standard library, not {sorted(foreign)}"
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("maskray.platform.cli", "torch ray mlflow pandas numpy"),
+        ("maskray.platform.load", "torch ray mlflow pandas numpy typer"),
+        ("maskray.platform.train.trainer", "ray mlflow"),
+        ("maskray.model.build", "ray mlflow yaml"),
+    ],
+)
+def test_heavy_packages_stay_out(module, absent):
+    code = f"import sys, {module}; print(*(name for name in {absent.split()} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+def test_no_init_files():
+    found = [path for path in EVERYTHING if path.name == "__init__.py"]
+    assert not found, "platform/__init__.py would shadow the standard library; import from the file that defines"
+
+
+def test_standard_platform_wins():
+    code = "import platform; print(platform.__file__); platform.system()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert ROOT not in Path(done.stdout.strip()).parents or ".venv" in done.stdout
+
+
+def test_names_mean_something():
+    assert not [path for path in EVERYTHING if path.name in NAMES_WITHOUT_MEANING]
+
+
+def test_every_package_is_listed():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {"maskray." + ".".join(path.parent.parts) for path in CODE}
+    assert set(packages) == folders, "a folder that is not listed vanishes from the wheel; one without code breaks it"
+
+
+@pytest.mark.parametrize("path", EVERYTHING, ids=str)
+def test_files_are_short_and_say_what_they_hold(path):
+    lines = (ROOT / path).read_text(encoding="utf-8").count("\n")
+    assert lines < MOST_FILE_LINES, f"{path} has {lines} lines"
+    docstring = ast.get_docstring(tree_of(path))
+    assert docstring, f"{path} begins with no docstring"
+    first = docstring.split("\n\n")[0]
+    assert first.rstrip().endswith((".", ":")), f"{path}: its docstring begins with a sentence, not {first!r}"
+
+
+@pytest.mark.parametrize("path", EVERYTHING, ids=str)
+def test_functions_are_short(path):
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = int(node.end_lineno or 0) - node.lineno + 1
+            if ast.get_docstring(node) is not None:
+                lines -= int(node.body[0].end_lineno or 0) - node.body[0].lineno + 1
+            assert lines < MOST_FUNCTION_LINES, f"{path}:{node.lineno} {node.name} has {lines} lines"
+
+
+def test_nothing_of_one_machine():
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout: cannot tell what is tracked")
+    pattern = re.compile(r"/work/(main|shared)|/root/|--(extra-)?index-url|--trusted-host|--find-links|pythonhosted")
+    paths = [ROOT / line for line in listed.stdout.splitlines() if ROOT / line != Path(__file__).resolve()]
+    texts = (path for path in paths if path.is_file() and path.suffix not in {".png", ".jpg", ".jpeg", ".npz"})
+    found = [f"{path}: {match[0]}" for path in texts if (match := pattern.search(path.read_text("utf-8", "replace")))]
+    assert not found
+
+
+def test_no_loose_ends():
+    marks = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+    own = Path(__file__).relative_to(ROOT)
+    found = [str(path) for path in EVERYTHING if path != own and marks.search((ROOT / path).read_text("utf-8"))]
+    assert not found
