@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from maskray.ops.extension import load_extension
-from maskray.ops.roi_boxes import check_features, to_indexed_boxes, to_output_size
+from maskray.ops.roi_boxes import check_features, refuse_nondeterminism, to_indexed_boxes, to_output_size
 
 load_extension()
 
@@ -98,21 +98,14 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     (boxes,) = ctx.saved_tensors
-    _refuse_nondeterminism(grad)
+    refuse_nondeterminism(grad, "roi_align")
     return torch.ops.maskray.roi_align_backward(grad, boxes, *ctx.shape, *ctx.settings), *([None] * 6)
 
 
 def _backward_max(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     boxes, argmax = ctx.saved_tensors
-    _refuse_nondeterminism(grad)
+    refuse_nondeterminism(grad, "roi_align")
     return torch.ops.maskray.roi_align_max_backward(grad, argmax, boxes, *ctx.shape, *ctx.settings), *([None] * 6)
-
-
-def _refuse_nondeterminism(grad: Tensor) -> None:
-    if grad.is_cuda and torch.are_deterministic_algorithms_enabled():
-        raise RuntimeError(
-            "the gradient of roi_align on CUDA adds up in no fixed order: train without use_deterministic_algorithms"
-        )
 
 
 torch.library.register_autograd("maskray::roi_align", _backward, setup_context=_remember)

@@ -25,7 +25,29 @@ inline void check_roi_arguments(
   check(boxes.dim() == 2 && boxes.size(1) == 5, "boxes: expected (K, 5)");
   check(boxes.scalar_type() == box_type, "boxes: expected float32, or float64 when features are float64");
   check(pooled_height > 0 && pooled_width > 0, "output_size: expected two positive numbers");
-  check(features.size(2) <= (1 << 24) && features.size(3) <= (1 << 24), "features: height and width at most 2**24");
+  // Samples are counted in 32 bits, and positions are exact in float32.
+  check(
+      features.size(2) <= (1 << 24) && features.size(3) <= (1 << 24) &&
+          features.size(2) * features.size(3) <= (1 << 30),
+      "features: more than 2**30 cells in a map");
+}
+
+// What a backward gets beside the boxes: gradient and argmax of one shape, one row per box.
+inline void check_argmax(const Tensor& grad, const Tensor& argmax, const Tensor& boxes) {
+  check(grad.size(0) == boxes.size(0), "grad: expected as many rows as boxes");
+  check(argmax.scalar_type() == ScalarType::Int && argmax.dim() == 4, "argmax: expected int32 of four dimensions");
+  for (int64_t d = 0; d < 4; ++d) {
+    check(argmax.size(d) == grad.size(d), "argmax: expected the shape of grad");
+  }
+}
+
+inline void check_nms_arguments(const Tensor& boxes, const Tensor& class_ids) {
+  check(boxes.dim() == 2 && boxes.size(1) == 4, "boxes: expected (N, 4)");
+  check(class_ids.dim() == 1 && class_ids.size(0) == boxes.size(0), "class_ids: expected (N,)");
+  check(class_ids.scalar_type() == ScalarType::Long, "class_ids: expected int64");
+  check(
+      boxes.scalar_type() == ScalarType::Float || boxes.scalar_type() == ScalarType::Double,
+      "boxes: expected float32 or float64");
 }
 
 // Float for half types: they are stored in 16 bits, and computed with in 32.

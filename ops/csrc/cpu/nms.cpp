@@ -3,12 +3,11 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <numeric>
 #include <vector>
 
 #include "../arguments.h"
+#include "../overlap_limit.h"
 #include "level.h"
 #include "overlap_kernels.h"
 
@@ -16,21 +15,14 @@ namespace maskray {
 namespace {
 
 template <class T>
-const OverlapKernel<T> overlap_kernel();
+OverlapKernel<T> overlap_kernel();
 template <>
-const OverlapKernel<float> overlap_kernel<float>() {
+OverlapKernel<float> overlap_kernel<float>() {
   return MASKRAY_CHOOSE_LEVEL(float_overlap);
 }
 template <>
-const OverlapKernel<double> overlap_kernel<double>() {
+OverlapKernel<double> overlap_kernel<double>() {
   return MASKRAY_CHOOSE_LEVEL(double_overlap);
-}
-
-// The greatest T not above the threshold: `iou > limit` then says what comparing as double would.
-template <class T>
-T lower_limit(double threshold) {
-  const T limit = static_cast<T>(threshold);
-  return static_cast<double>(limit) > threshold ? std::nextafter(limit, -std::numeric_limits<T>::infinity()) : limit;
 }
 
 // Decide on the boxes `members` (indices in descending order of score) of one class.
@@ -74,7 +66,7 @@ void suppress(const Tensor& boxes, const Tensor& class_ids, double iou_threshold
     }
   }
   begins.push_back(count);
-  const T limit = lower_limit<T>(iou_threshold);
+  const T limit = overlap_limit<T>(iou_threshold);
   torch::stable::parallel_for(0, static_cast<int64_t>(begins.size()) - 1, 1, [&](int64_t begin, int64_t end) {
     for (int64_t group = begin; group < end; ++group) {
       suppress_class(box_data, order.data() + begins[group], begins[group + 1] - begins[group], limit, kept);
@@ -83,12 +75,7 @@ void suppress(const Tensor& boxes, const Tensor& class_ids, double iou_threshold
 }
 
 Tensor nms_keep(Tensor boxes, Tensor class_ids, double iou_threshold) {
-  check(boxes.dim() == 2 && boxes.size(1) == 4, "boxes: expected (N, 4)");
-  check(class_ids.dim() == 1 && class_ids.size(0) == boxes.size(0), "class_ids: expected (N,)");
-  check(class_ids.scalar_type() == ScalarType::Long, "class_ids: expected int64");
-  check(
-      boxes.scalar_type() == ScalarType::Float || boxes.scalar_type() == ScalarType::Double,
-      "boxes: expected float32 or float64");
+  check_nms_arguments(boxes, class_ids);
   Tensor keep = torch::stable::new_empty(boxes, {boxes.size(0)}, ScalarType::Bool);
   if (boxes.size(0) > 0) {
     const Tensor dense = torch::stable::contiguous(boxes);
