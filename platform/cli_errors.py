@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import traceback
@@ -16,6 +17,9 @@ HINTS = {
 # Packages whose errors say what the user can mend; all other surprises are kept with their traceback.
 TOLD_MODULES = ("ray.", "mlflow.", "maskray.", "pyarrow.", "httpx", "requests.", "torch.distributed")
 
+# Set by Ray for the driver of a submitted job: what it prints is kept, its temporary files are not.
+IN_CLUSTER_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
 
 def tell_error(error: BaseException, verbose: bool, stream: TextIO | None = None) -> None:
     """Write an error to a stream (stderr), after its traceback if verbose."""
@@ -28,7 +32,10 @@ def tell_error(error: BaseException, verbose: bool, stream: TextIO | None = None
     if hint:
         print(f"hint: {hint}", file=stream)
     if not verbose and not is_told(cause):
-        print(f"this was not expected; the traceback is in {_save_traceback(error)}", file=stream)
+        if IN_CLUSTER_JOB in os.environ:
+            traceback.print_exception(error, file=stream)
+        else:
+            print(f"this was not expected; the traceback is in {_save_traceback(error)}", file=stream)
 
 
 def root_cause(error: BaseException) -> BaseException:

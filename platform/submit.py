@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -77,19 +78,13 @@ def follow_job(submission_id: str, address: str) -> int:
 
 
 def connect(address: str) -> JobSubmissionClient:
-    """A client of the dashboard at an address, with the token of RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH if there is one.
-
-    Ray sends a token only where RAY_AUTH_MODE says so; a token in the environment is meant to be sent.
-    """
-    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    """A client of the dashboard at an address, which sends the token of RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH."""
     if "://" not in address:
         address = f"http://{address}"
-    import logging
-
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
+    for chatty in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
+        logging.getLogger(f"ray.{chatty}").setLevel(logging.WARNING)
     return JobSubmissionClient(address)
 
 
@@ -211,20 +206,34 @@ def _exit_code(client: JobSubmissionClient, submission_id: str) -> int:
 
 @contextmanager
 def _readable(address: str) -> Iterator[None]:
-    """Turn what goes wrong on the way to a cluster into a ValueError of one line."""
+    """Turn what goes wrong on the way to a cluster into a ValueError of one line.
+
+    Ray sends a token only where RAY_AUTH_MODE says so, and reads that when it is imported, which is here: a token in
+    the environment is meant to be sent.
+    """
+    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     import requests
     from ray.exceptions import AuthenticationError
 
     try:
         yield
     except AuthenticationError as error:
-        kind = "did not accept the token" if os.environ.get("RAY_AUTH_MODE") == "token" else "wants a token"
         advice = "export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN=<token of the cluster>"
-        raise ValueError(f"{address} {kind} ({_first_line(error)}); {advice}") from error
+        raise ValueError(f"{address}: {_refusal(str(error))}; {advice}") from error
     except (ConnectionError, requests.exceptions.RequestException) as error:
         raise ValueError(f"{address}: no Ray dashboard answers there ({_first_line(error)})") from error
     except RuntimeError as error:
         raise ValueError(f"{address}: {_first_line(error)}") from error
+
+
+def _refusal(message: str) -> str:
+    """What Ray's authentication error means; its own text is a page long."""
+    if "Invalid authentication token" in message:
+        return "the cluster does not accept this token"
+    if "Missing authentication token" in message:
+        return "the cluster wants a token"
+    return "RAY_AUTH_MODE is token, but no token was found"
 
 
 def _first_line(error: BaseException) -> str:
