@@ -7,7 +7,6 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from pydantic import ValidationError
@@ -15,10 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from maskray.model.build import build_model
 from maskray.model.config import ModelSpec
-
-if TYPE_CHECKING:
-    from maskray.model.mask_rcnn import MaskRCNN
+from maskray.model.mask_rcnn import MaskRCNN
 
 WEIGHTS_FILE = "model.safetensors"
 SPEC_FILE = "model.json"
@@ -67,8 +65,6 @@ def read_model_folder(folder: str | Path, device: str | torch.device = "cpu") ->
     Every stored tensor must have its place with the same shape and dtype, and every place its tensor. Raises ValueError
     of one line for a missing, cut short, foreign or mismatching file.
     """
-    from maskray.model.build import build_model
-
     spec = read_model_spec(folder)
     tensors = read_weights(folder)
     model = build_model(spec.model, spec.input, spec.labels.num_classes)
