@@ -23,6 +23,7 @@ def assign_levels(boxes: Tensor) -> Tensor:
     """Pyramid level index 0..3, for P2..P5, of boxes (K, 4) (Lin et al. 2017, equation 1), int64 (K,)."""
     size = torch.sqrt(box_areas(boxes))
     level = torch.floor(CANONICAL_LEVEL + torch.log2(size / CANONICAL_SIZE_PIXELS + 1e-8))
+    level = level.nan_to_num(nan=2.0)  # a box of NaN is pooled to NaN, and the loss tells
     return (level.clamp(min=2, max=1 + NUM_POOLED_LEVELS) - 2).to(torch.int64)
 
 
