@@ -27,6 +27,15 @@ TINY_MODEL: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tensors this small gain nothing from threads, which stall one another where the cores are busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def make_job() -> Callable[..., JobConfig]:
     """Builds the tiny job with some of its train and resources fields changed."""
