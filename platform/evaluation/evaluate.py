@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from maskray.platform.config import JobConfig
+from maskray.platform.data.manifest import Manifest
+from maskray.platform.data.storage import open_folder, write_file
 from maskray.platform.evaluation.coco_ap import CocoFigures, evaluate_images, merge
 from maskray.platform.evaluation.matching import ImageMatches, IouType
 from maskray.platform.evaluation.results import GroundTruth, read_ground_truth, read_results
+
+if TYPE_CHECKING:  # torch takes seconds to import, and files are evaluated without it
+    from maskray.platform.data.predictor import Predictor
 
 ImageEvaluation = tuple[int, tuple[int, int], list[dict[str, Any]], list[dict[str, Any]]]
 
@@ -31,6 +39,94 @@ def evaluate_files(gt_path: str | Path, dt_path: str | Path, iou_type: IouType, 
     else:
         parts = _evaluate_on_ray([group for group in groups if group], ground_truth.category_ids, iou_type)
     return merge([part for group in parts for part in group], ground_truth.category_ids, iou_type)
+
+
+def evaluate_rows(
+    predictor: Predictor,
+    manifest: Manifest,
+    indices: Iterable[int],
+    iou_types: Sequence[IouType],
+    images_per_batch: int = 4,
+) -> list[ImageMatches]:
+    """Predict the rows of global indices in this process and match them: one part per image and IoU type.
+
+    The model must be in eval mode. Parts are small and picklable; merge_parts makes figures of those of all rows.
+    ValueError where a photograph cannot be read or segm is asked of a model without masks.
+    """
+    from maskray.platform.evaluation.predict import RowEvaluator, plan_batches
+
+    evaluator = RowEvaluator(predictor, manifest, iou_types)
+    batches = plan_batches(manifest, indices, predictor.spec.input, images_per_batch)
+    return [part for batch in batches for evaluation in evaluator.evaluate(batch) for part in evaluation.parts]
+
+
+def merge_parts(parts: Iterable[ImageMatches], manifest: Manifest, iou_types: Sequence[IouType]) -> dict[str, float]:
+    """The 12 figures of every IoU type by name (bbox/AP, segm/AP50, ...) as fractions, -1 where undefined.
+
+    ValueError unless the parts are those of every image of the data set, each once.
+    """
+    return _named(_figures(list(parts), manifest, iou_types))
+
+
+def evaluate_model(
+    model_folder: str | Path,
+    manifest: Manifest,
+    job: JobConfig,
+    out_folder: str | Path,
+    history: Sequence[Mapping[str, Any]] | None = None,
+) -> dict[str, float]:
+    """Evaluate a model folder on a data set by Ray Data actors and write everything that is to be known about it.
+
+    Returns the figures as merge_parts does. out_folder gets results.json (COCO results of all images), metrics.json,
+    per_class.csv, per_class.md and report.html, each whole or not at all. history are records of training with step
+    and loss, for the report. Ray must be initialised. Errors as predict_rows.
+    """
+    from maskray.platform.evaluation.paper import read_paper_row
+    from maskray.platform.evaluation.predict import predict_rows
+    from maskray.platform.evaluation.report import write_report
+    from maskray.platform.evaluation.tables import per_class_csv, per_class_markdown
+
+    if job.evaluation.paper_row is not None:
+        read_paper_row(job.evaluation.paper_row)  # a name that does not exist is told before the work
+    evaluations = predict_rows(str(model_folder), manifest, job)
+    parts = [part for evaluation in evaluations for part in evaluation.parts]
+    figures = _figures(parts, manifest, job.evaluation.iou_types)
+    metrics = _named(figures)
+    results = [result for evaluation in evaluations for result in evaluation.results]
+    Path(out_folder).mkdir(parents=True, exist_ok=True)
+    filesystem, folder = open_folder(out_folder)
+    for name, text in (
+        ("results.json", json.dumps(results)),
+        ("metrics.json", json.dumps(metrics, indent=1)),
+        ("per_class.csv", per_class_csv(figures, manifest.labels)),
+        ("per_class.md", per_class_markdown(figures, manifest.labels)),
+    ):
+        write_file(filesystem, f"{folder}/{name}", text.encode())
+    write_report(Path(out_folder) / "report.html", job, manifest, figures, evaluations, history)
+    return metrics
+
+
+def _figures(parts: list[ImageMatches], manifest: Manifest, iou_types: Sequence[IouType]) -> list[CocoFigures]:
+    figures = []
+    for iou_type in iou_types:
+        of_type = [part for part in parts if part.iou_type == iou_type]
+        _check_complete([part.image_id for part in of_type], manifest)
+        figures.append(merge(of_type, manifest.labels.category_ids, iou_type))
+    return figures
+
+
+def _check_complete(image_ids: Sequence[int], manifest: Manifest) -> None:
+    """ValueError unless every image of the data set was evaluated exactly once."""
+    seen = set(image_ids)
+    missing = sorted(set(manifest.image_ids) - seen)
+    if missing:
+        raise ValueError(f"{len(missing)} of {manifest.num_images} images were not evaluated, such as {missing[0]}")
+    if len(image_ids) != manifest.num_images or len(seen) != manifest.num_images:
+        raise ValueError(f"{len(image_ids)} images were evaluated, {len(seen)} of them different: not each once")
+
+
+def _named(figures: list[CocoFigures]) -> dict[str, float]:
+    return {name: value for one in figures for name, value in one.metrics.items()}
 
 
 def _pair_images(ground_truth: GroundTruth, detections: dict[int, list[dict[str, Any]]]) -> list[ImageEvaluation]:

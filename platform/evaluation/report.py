@@ -1,0 +1,168 @@
+"""The HTML report of an evaluation: one file that needs nothing else, for a browser on any machine."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from maskray.platform.config import JobConfig
+from maskray.platform.data.manifest import Manifest
+from maskray.platform.data.shards import read_rows
+from maskray.platform.data.storage import open_folder, write_file
+from maskray.platform.data.transforms import decode_row
+from maskray.platform.drawing import draw_detections
+from maskray.platform.evaluation.charts import TITLES, history_chart, precision_recall_chart
+from maskray.platform.evaluation.coco_ap import FIGURE_NAMES, CocoFigures
+from maskray.platform.evaluation.matching import ImageMatches
+from maskray.platform.evaluation.paper import PaperRow, read_paper_row
+from maskray.platform.evaluation.predict import RowEvaluation
+from maskray.platform.evaluation.tables import per_class_rows
+from maskray.platform.load import dump_job
+
+SHOWN_SCORE = 0.5
+SMALL_EDGE, LARGE_EDGE = 400, 960  # pixels; smaller pictures are enlarged before drawing, larger ones reduced after
+MEANING = {  # IoU, size of the objects, most detections per image
+    "AP": "IoU 0.50:0.95",
+    "AP50": "IoU 0.50",
+    "AP75": "IoU 0.75",
+    "APs": "small objects, below 32² pixels",
+    "APm": "medium objects",
+    "APl": "large objects, above 96² pixels",
+    "AR1": "recall, 1 detection per image",
+    "AR10": "recall, 10 detections",
+    "AR100": "recall, 100 detections",
+    "ARs": "recall, small objects",
+    "ARm": "recall, medium objects",
+    "ARl": "recall, large objects",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Ground truth beside prediction of one image; quality is F1 at score 0.5, mean over IoU, nan without objects."""
+
+    why: str
+    image_id: int
+    file_name: str
+    quality: float
+    ground_truth: str
+    prediction: str
+
+
+def write_report(
+    path: Path,
+    job: JobConfig,
+    manifest: Manifest,
+    figures: Sequence[CocoFigures],
+    evaluations: Sequence[RowEvaluation],
+    history: Sequence[Mapping[str, Any]] | None = None,
+) -> None:
+    """Write the report of an evaluation to one HTML file, whole or not at all.
+
+    Published figures stand beside the measured ones where evaluation.paper_row names a row; ValueError where it names
+    none. evaluation.report_images pictures are shown: the first of the data set, the best and the worst.
+    """
+    paper = None if job.evaluation.paper_row is None else read_paper_row(job.evaluation.paper_row)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["percent"] = _percent
+    text = environment.get_template("report.html.jinja").render(
+        job=job,
+        manifest=manifest,
+        num_detections=sum(len(evaluation.results) for evaluation in evaluations),
+        shown_score=SHOWN_SCORE,
+        types=[{"iou_type": one.iou_type, "title": TITLES[one.iou_type]} for one in figures],
+        figure_rows=_figure_rows(figures, paper),
+        paper=paper,
+        per_class=per_class_rows(figures, manifest.labels),
+        precision_recall=Markup(precision_recall_chart(figures)),
+        history=Markup(history_chart(history or [])),
+        pictures=_pictures(manifest, evaluations, job.evaluation.report_images),
+        job_text=dump_job(job),
+    )
+    filesystem, file = open_folder(path)
+    write_file(filesystem, file, text.encode())
+
+
+def image_quality(part: ImageMatches) -> float:
+    """F1 of the detections that are drawn, mean over the IoU thresholds; nan where there is nothing to find or say."""
+    drawn = part.scores >= SHOWN_SCORE
+    true_positives = (part.matched[drawn, 0] & ~part.ignored[drawn, 0]).sum(axis=0)
+    counted = (~part.ignored[drawn, 0]).sum(axis=0)
+    total = part.gt_counts[:, 0].sum() + counted
+    return float(np.mean(2 * true_positives / total)) if (total > 0).all() else math.nan
+
+
+def choose_pictures(qualities: Mapping[int, float], num_pictures: int) -> list[tuple[str, int]]:
+    """Which images are shown, and why, as (reason, image id): a third each the first, the best and the worst.
+
+    qualities are by image id; images without a quality are never best or worst. No image comes twice.
+    """
+    ids = sorted(qualities)
+    ranked = sorted((i for i in ids if not math.isnan(qualities[i])), key=lambda i: (-qualities[i], i))
+    third = -(-num_pictures // 3)
+    chosen: dict[int, str] = {}
+    for why, candidates, limit in (
+        ("first", ids, third),
+        ("best", ranked, (num_pictures - third + 1) // 2),
+        ("worst", ranked[::-1], num_pictures),
+        ("next", ids, num_pictures),
+    ):
+        room = min(limit, num_pictures - len(chosen))
+        chosen |= dict.fromkeys([i for i in candidates if i not in chosen][:room], why)
+    return [(why, image_id) for image_id, why in chosen.items()]
+
+
+def _figure_rows(figures: Sequence[CocoFigures], paper: PaperRow | None) -> list[dict[str, Any]]:
+    """The 12 figures, one a row: name, meaning, and measured and published value of every IoU type."""
+    rows = []
+    for name in FIGURE_NAMES:
+        keys = [f"{one.iou_type}/{name}" for one in figures]
+        cells = [
+            (one.metrics[key], None if paper is None else paper.figures.get(key)) for one, key in zip(figures, keys)
+        ]
+        rows.append({"name": name, "meaning": MEANING[name], "cells": cells})
+    return rows
+
+
+def _pictures(manifest: Manifest, evaluations: Sequence[RowEvaluation], num_pictures: int) -> list[Picture]:
+    by_id = {evaluation.image_id: evaluation for evaluation in evaluations}
+    # Masks decide where there are masks: they are the last type.
+    qualities = {i: image_quality(evaluation.parts[-1]) for i, evaluation in by_id.items() if evaluation.parts}
+    index_of = {image_id: index for index, image_id in enumerate(manifest.image_ids)}
+    pictures = []
+    for why, image_id in choose_pictures(qualities, num_pictures):
+        (row,) = read_rows(manifest, [index_of[image_id]])
+        image = decode_row(row)
+        scale = max(1, round(SMALL_EDGE / min(image.shape[:2])))
+        truth = draw_detections(image, json.loads(row["annotations"]), manifest.labels, scale=scale)
+        found = draw_detections(image, by_id[image_id].results, manifest.labels, SHOWN_SCORE, scale)
+        pictures.append(
+            Picture(why, image_id, row["file_name"], qualities[image_id], _data_uri(truth), _data_uri(found))
+        )
+    return pictures
+
+
+def _data_uri(image: NDArray[np.uint8]) -> str:
+    picture = Image.fromarray(image)
+    picture.thumbnail((LARGE_EDGE, LARGE_EDGE))
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) or value <= -1 else f"{100 * value:.1f}"
