@@ -1,0 +1,32 @@
+"""The application that a Ray Serve configuration file names: `maskray.platform.serve.builder:build`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from ray.serve import Application
+
+from maskray.platform.config import ServeConfig, TrackingConfig
+from maskray.platform.registry.models import resolve_model
+from maskray.platform.registry.tracking import Tracking
+from maskray.platform.serve.deploy import build_application
+
+
+class Arguments(ServeConfig):
+    """`args` of the application; host and port belong to `http_options` of the file and are not read here."""
+
+    model: str = Field(description="Model folder that every node sees, or models:/NAME@alias, models:/NAME/3.")
+    tracking_uri: str | None = Field(None, description="MLflow server of a models:/ URI.")
+
+
+def build(arguments: Arguments) -> Application:
+    """Describe the replicas of a model to Ray Serve, which calls this on the cluster; an unknown key is an error.
+
+    A registered model is downloaded below XDG_CACHE_HOME, which then has to be on storage that every node sees.
+    """
+    tracking = Tracking(TrackingConfig(uri=arguments.tracking_uri)) if arguments.tracking_uri else None
+    folder = Path(resolve_model(arguments.model, tracking))
+    config = ServeConfig.model_validate(arguments.model_dump(include=set(ServeConfig.model_fields)))
+    name = arguments.model.removeprefix("models:/").split("@")[0].split("/")[0] if tracking else folder.name
+    return build_application(folder, config, name, "")
