@@ -82,7 +82,8 @@ class MaskRCNN(nn.Module):
         inside = (rows[:, None, :, None] & columns[:, None, None, :]).float()
         normalized = (images.float() - self.pixel_mean) / self.pixel_std * inside
         padding = (0, -width % SIZE_DIVISOR, 0, -height % SIZE_DIVISOR)
-        return F.pad(normalized, padding)
+        # Channels last: convolutions and RoIAlign keep and prefer it, on CPU and GPU.
+        return F.pad(normalized, padding).contiguous(memory_format=torch.channels_last)
 
     def _check_targets(self, targets: Targets, batch: Batch) -> Targets:
         """The targets with M at least 1, so that nothing below needs a case for none."""

@@ -1,0 +1,84 @@
+"""ResNets give torchvision's features with torchvision's weights, and freeze what they are told to."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from maskray.model.backbone.norm import FrozenBatchNorm2d
+from maskray.model.backbone.resnet import BasicBlock, Bottleneck, ResNet
+from maskray.model.config import BackboneConfig
+from maskray.model.weights import rename_torchvision
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
+def test_names_and_shapes_are_those_of_torchvision(name: str) -> None:
+    with torch.device("meta"):
+        reference = getattr(torchvision.models, name)(weights=None)
+        ours = ResNet(BackboneConfig(name=name, norm="batch_norm", freeze_stages=0))  # type: ignore[arg-type]
+    renamed = rename_torchvision(reference.state_dict())
+    shapes = {f"backbone.resnet.{key}": value.shape for key, value in ours.state_dict().items()}
+    assert {key: value.shape for key, value in renamed.items()} == shapes
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_features_equal_torchvision(name: str) -> None:
+    torch.manual_seed(0)
+    reference = getattr(torchvision.models, name)(weights=None).eval()
+    for module in reference.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.8, 1.2)
+    ours = ResNet(BackboneConfig(name=name, freeze_stages=0)).eval()  # type: ignore[arg-type]
+    prefix = "backbone.resnet."
+    state = {key.removeprefix(prefix): value for key, value in rename_torchvision(reference.state_dict()).items()}
+    report = ours.load_state_dict(state, strict=False)
+    assert not report.missing_keys
+    assert all(key.endswith("num_batches_tracked") for key in report.unexpected_keys)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        maps = ours(x)
+        expected = reference.maxpool(reference.relu(reference.bn1(reference.conv1(x))))
+        for stage, ours_map in zip((reference.layer1, reference.layer2, reference.layer3, reference.layer4), maps):
+            expected = stage(expected)
+            torch.testing.assert_close(ours_map, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stages", [0, 1, 2, 5])
+def test_freeze_stages(stages: int) -> None:
+    net = ResNet(BackboneConfig(name="resnet18", norm="batch_norm", freeze_stages=stages, res2_channels=8))
+    for number, stage in enumerate(net.stages(), start=1):
+        frozen = number <= stages
+        assert all(parameter.requires_grad != frozen for parameter in stage.parameters())
+        norms = [m for m in stage.modules() if isinstance(m, nn.BatchNorm2d | FrozenBatchNorm2d)]
+        assert norms
+        assert all(isinstance(norm, FrozenBatchNorm2d) == frozen for norm in norms)
+
+
+@pytest.mark.parametrize(("name", "block"), [("resnet18", BasicBlock), ("resnet50", Bottleneck)])
+def test_trained_norms_make_each_block_the_identity_at_first(name: str, block: type) -> None:
+    net = ResNet(BackboneConfig(name=name, norm="group_norm", freeze_stages=0, res2_channels=8))  # type: ignore[arg-type]
+    inner = net.get_submodule("res3.1")
+    assert isinstance(inner, block)
+    x = torch.rand(1, net.out_channels[1], 6, 6)
+    torch.testing.assert_close(inner(x), x)
+
+
+def test_stride_in_1x1_moves_the_stride() -> None:
+    for in_1x1, strides in ((False, (1, 2)), (True, (2, 1))):
+        net = ResNet(BackboneConfig(name="resnet50", stride_in_1x1=in_1x1, res2_channels=8))
+        first = net.get_submodule("res4.0")
+        assert (first.conv1.conv.stride[0], first.conv2.conv.stride[0]) == strides  # type: ignore[union-attr]
+
+
+def test_widths_follow_the_configuration() -> None:
+    net = ResNet(BackboneConfig(name="resnet50", stem_channels=16, res2_channels=8, freeze_stages=0))
+    assert net.out_channels == [32, 64, 128, 256]
+    assert [tuple(m.shape) for m in net(torch.zeros(1, 3, 64, 96))] == [
+        (1, 32, 16, 24),
+        (1, 64, 8, 12),
+        (1, 128, 4, 6),
+        (1, 256, 2, 3),
+    ]

@@ -1,0 +1,75 @@
+"""Small models and batches of drawn rectangles and ellipses, shared by the tests of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from maskray.model.build import build_model
+from maskray.model.config import (
+    AnchorConfig,
+    BackboneConfig,
+    BoxHeadConfig,
+    InputConfig,
+    MaskHeadConfig,
+    ModelConfig,
+    RPNConfig,
+)
+from maskray.model.mask_rcnn import MaskRCNN
+from maskray.model.structures import Batch, Targets
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> ModelConfig:
+    return ModelConfig(
+        backbone=BackboneConfig(
+            name="resnet18", norm="group_norm", freeze_stages=0, stem_channels=16, res2_channels=16, fpn_channels=32
+        ),
+        anchors=AnchorConfig(sizes=(16.0, 32.0, 64.0, 128.0, 256.0)),
+        rpn=RPNConfig(samples_per_image=64, pre_nms_top_n_train=100, post_nms_top_n_train=100, post_nms_top_n_test=100),
+        box_head=BoxHeadConfig(hidden_channels=64, samples_per_image=64),
+        mask_head=MaskHeadConfig(channels=32, num_convs=2),
+    )
+
+
+@pytest.fixture
+def tiny_model(tiny_config: ModelConfig) -> MaskRCNN:
+    torch.manual_seed(0)
+    return build_model(tiny_config, InputConfig(), num_classes=2)
+
+
+def draw_batch(objects: list[list[tuple[int, int, int, int, int]]], height: int = 96, width: int = 128) -> Batch:
+    """Images of noise with filled shapes (class, x0, y0, x1, y1): class 0 rectangles, class 1 ellipses."""
+    generator = torch.Generator().manual_seed(0)
+    num_images = len(objects)
+    images = torch.randint(60, 90, (num_images, 3, height, width), dtype=torch.uint8, generator=generator)
+    most = max((len(items) for items in objects), default=0)
+    boxes = torch.zeros(num_images, most, 4)
+    classes = torch.full((num_images, most), -1)
+    masks = []
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    for image, items in enumerate(objects):
+        for slot, (label, x0, y0, x1, y1) in enumerate(items):
+            inside = (x > x0) & (x < x1) & (y > y0) & (y < y1)
+            if label == 1:
+                across, down = (2 * x - x0 - x1) / (x1 - x0), (2 * y - y0 - y1) / (y1 - y0)
+                inside = across**2 + down**2 < 1
+            images[image, label, inside] = 230
+            boxes[image, slot] = torch.tensor([x0, y0, x1, y1], dtype=torch.float32)
+            classes[image, slot] = label
+            masks.append(inside)
+    flat = torch.stack(masks).to(torch.uint8) if masks else torch.zeros(0, height, width, dtype=torch.uint8)
+    sizes = torch.tensor([[height, width]] * num_images).reshape(-1, 2)
+    return Batch(images, sizes, torch.arange(num_images) + 100, sizes * 2, Targets(boxes, classes, flat))
+
+
+@pytest.fixture(scope="session")
+def make_batch() -> Callable[..., Batch]:
+    return draw_batch
+
+
+@pytest.fixture
+def two_images() -> Batch:
+    return draw_batch([[(0, 10, 12, 50, 60), (1, 70, 30, 118, 84)], [(1, 20, 20, 60, 76)]])
