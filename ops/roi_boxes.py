@@ -32,6 +32,7 @@ def to_indexed_boxes(boxes: Tensor | Sequence[Tensor], features: Tensor) -> Tens
         if boxes.dim() != 2 or boxes.shape[1] != 5:
             raise ValueError(f"boxes: expected (K, 5) or a list of (L, 4), got {tuple(boxes.shape)}")
         joined = boxes
+        _check_image_indices(joined, features.shape[0])
     else:
         joined = _join_images(boxes, features.shape[0])
         if not len(boxes):
@@ -41,6 +42,16 @@ def to_indexed_boxes(boxes: Tensor | Sequence[Tensor], features: Tensor) -> Tens
     if joined.device != features.device:
         raise ValueError(f"boxes: on {joined.device}, features on {features.device}")
     return joined.to(dtype)
+
+
+def _check_image_indices(boxes: Tensor, num_images: int) -> None:
+    """ValueError for the first row that names no image; not on an accelerator, nor while being traced."""
+    if boxes.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    wrong = ~((boxes[:, 0] >= 0) & (boxes[:, 0] < num_images))
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(f"boxes: row {row} names image {boxes[row, 0].item():g}, features hold {num_images}")
 
 
 def _join_images(boxes: Sequence[Tensor], num_images: int) -> Tensor:
