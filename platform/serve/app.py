@@ -25,11 +25,11 @@ from maskray.platform.drawing import draw_detections
 from maskray.platform.serve.requests import RequestError, check_pixels, check_query, read_picture
 
 WEB = Path(__file__).parent / "web"
-PAGE_FILES = {"/": "index.html", "/app.js": "app.js", "/style.css": "style.css"}
+PAGE_FILES = {"/": "index.html", "/app.js": "app.js", "/masks.js": "masks.js", "/style.css": "style.css"}
 DRAWN_SCORE = 0.5  # least score of what is drawn into a picture when the request names none
 QUEUED_BATCHES = 8
 # The page loads nothing from elsewhere, and nobody may frame it.
-PAGE_POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'"
+PAGE_POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'"
 
 logger = logging.getLogger(__name__)
 
