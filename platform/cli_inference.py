@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from maskray.platform.cli_models import Output, TrackingUri, model_folder
+from maskray.platform.cli_models import Output, TrackingUri, model_folder, model_name
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 ModelSource = typer.Option(
@@ -77,6 +77,7 @@ def serve(
     replicas: Annotated[int, typer.Option(min=1, help="Copies of the model.")] = 1,
     cpus_per_replica: Annotated[float, typer.Option(min=0.1, help="CPUs, and threads, of a copy.")] = 1.0,
     gpus_per_replica: Annotated[float, typer.Option(min=0, help="GPUs of a copy; 0 computes on CPU.")] = 0.0,
+    address: Annotated[str | None, typer.Option(help="Ray cluster; none starts one on this machine.")] = None,
     tracking_uri: TrackingUri = None,
     output: Output = "outputs",
 ) -> None:
@@ -92,7 +93,9 @@ def serve(
     )
     from maskray.platform.serve.deploy import serve_forever
 
-    serve_forever(model_folder(model, tracking_uri, output), config)
+    folder = model_folder(model, tracking_uri, output)
+    name, version = model_name(model, tracking_uri, output)
+    serve_forever(folder, config, name, version, address)
 
 
 def list_photographs(paths: list[Path]) -> list[Path]:

@@ -61,8 +61,20 @@ def open_tracking(uri: str | None, output: str) -> Tracking:
 
 def model_folder(model: str, uri: str | None, output: str) -> str:
     """The local folder of a model that is a folder already or a models:/ URI; opens the registry only for a URI."""
-    if not model.startswith("models:/"):
-        return model
     from maskray.platform.registry.models import resolve_model
 
-    return str(resolve_model(model, open_tracking(uri, output)))
+    tracking = open_tracking(uri, output) if model.startswith("models:/") else None
+    return resolve_model(model, tracking)
+
+
+def model_name(model: str, uri: str | None, output: str) -> tuple[str | None, str]:
+    """Registered name and version of a models:/ URI; none for a folder."""
+    if not model.startswith("models:/"):
+        return None, ""
+    from maskray.platform.registry.models import version_of_alias
+
+    name, at, alias = model.removeprefix("models:/").partition("@")
+    if at:
+        return name, version_of_alias(open_tracking(uri, output), name, alias)
+    name, _, version = name.partition("/")
+    return name, version
