@@ -7,7 +7,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from maskray.platform.config import JobConfig
@@ -115,6 +115,8 @@ def build_ray_trainer(plan: WorkerPlan) -> TorchTrainer:
             name=f"{plan.job.name}-{secrets.token_hex(4)}",
             storage_path=str(Path(plan.run_folder) / "ray"),
             failure_config=FailureConfig(max_failures=resources.max_failures),
+            # Starts, checkpoints and failures are told by the run's own events.
+            logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
 

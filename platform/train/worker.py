@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import tempfile
@@ -58,6 +59,8 @@ def train_worker(config: dict[str, WorkerPlan]) -> None:
     returns at once, so that Ray Train's restarts are spent on lost processes and machines only.
     """
     plan = config["plan"]
+    for chatty in ("ray.data", "ray.train"):  # the run tells by its own events what they say
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     record = RunRecord(plan.run_folder)
     if record.failure() is not None:
         return
@@ -117,9 +120,11 @@ def build_trainer(context: RunContext, checkpoint: Checkpoint | None) -> Trainer
     elif job.train.initial_weights is not None and context.rank == 0:
         # The others get them when DistributedDataParallel starts.
         load_weights(model, job.train.initial_weights)
-    model = model.to(context.device)
+    model = model.to(context.device, memory_format=torch.channels_last)  # as the activations are
     if context.num_ranks > 1:
-        model = DistributedDataParallel(model, broadcast_buffers=_has_running_statistics(model))
+        model = DistributedDataParallel(model)
+        # Set afterwards: as an argument, False would also leave out the exchange of frozen statistics at the start.
+        model.broadcast_buffers = _has_running_statistics(model)
     trainer = Trainer(model, job.train, context, job.seed)
     if checkpoint is not None:
         trainer.load_state_dict(checkpoint.state)
