@@ -104,7 +104,7 @@ def parse_json(path: Path, raw: bytes) -> dict[str, Any]:
 def read_labels(path: Path, tree: dict[str, Any]) -> LabelMap:
     """The categories by increasing id; ValueError where there are none, or one lacks id or name, or an id is twice."""
     for index, category in enumerate(tree["categories"]):
-        if not _is_integer(category.get("id")) or not isinstance(category.get("name"), str):
+        if not is_integer(category.get("id")) or not isinstance(category.get("name"), str):
             raise ValueError(f"{path}: categories[{index}]: needs an integer id and a name")
     categories = sorted(tree["categories"], key=lambda category: category["id"])
     if not categories:
@@ -131,7 +131,7 @@ def _read_images(path: Path, tree: dict[str, Any]) -> dict[int, ImageRecord]:
     records: dict[int, ImageRecord] = {}
     for index, entry in enumerate(tree["images"]):
         for key in ("id", "width", "height"):
-            if not _is_integer(entry.get(key)):
+            if not is_integer(entry.get(key)):
                 raise ValueError(f"{path}: images[{index}]: {key} is {entry.get(key)!r}, not an integer")
         if not isinstance(entry.get("file_name"), str) or not entry["file_name"]:
             raise ValueError(f"{path}: image {entry['id']}: no file_name")
@@ -155,7 +155,7 @@ def _attach_annotations(path: Path, tree: dict[str, Any], records: dict[int, Ima
     known = set(labels.category_ids)
     seen: set[int] = set()
     for index, entry in enumerate(tree["annotations"]):
-        if not _is_integer(entry.get("id")):
+        if not is_integer(entry.get("id")):
             raise ValueError(f"{path}: annotations[{index}]: no integer id")
         where = f"{path}: annotation {entry['id']}"
         if entry["id"] in seen:
@@ -171,19 +171,19 @@ def _attach_annotations(path: Path, tree: dict[str, Any], records: dict[int, Ima
 
 def _read_annotation(where: str, entry: dict[str, Any], record: ImageRecord) -> Annotation:
     bbox: Any = entry.get("bbox")
-    if not _is_numbers(bbox) or len(bbox) != 4:
+    if not is_numbers(bbox) or len(bbox) != 4:
         raise ValueError(f"{where}: bbox is {bbox!r}, not four numbers x y width height")
     area: Any = entry.get("area", bbox[2] * bbox[3])
-    if not _is_number(area):
+    if not is_number(area):
         raise ValueError(f"{where}: area is {area!r}, not a number")
     if entry.get("iscrowd", 0) not in (0, 1):
         raise ValueError(f"{where}: iscrowd is {entry['iscrowd']!r}, not 0 or 1")
     segmentation: Any = entry.get("segmentation")
-    problem = segmentation_problem(segmentation, record.height, record.width)
+    problem = segmentation_problem(segmentation, record.height, record.width) or rle_text_problem(segmentation)
     if problem:
         raise ValueError(f"{where}: {problem}")
     keypoints: Any = entry.get("keypoints")
-    if keypoints is not None and (not _is_numbers(keypoints) or len(keypoints) % 3):
+    if keypoints is not None and (not is_numbers(keypoints) or len(keypoints) % 3):
         raise ValueError(f"{where}: keypoints are not triples x y visibility")
     return Annotation(
         id=entry["id"],
@@ -203,7 +203,7 @@ def segmentation_problem(segmentation: Any, height: int, width: int) -> str | No
         return None
     if isinstance(segmentation, list):
         for polygon in segmentation:
-            if not _is_numbers(polygon):
+            if not is_numbers(polygon):
                 return "a polygon is not a list of numbers"
             if len(polygon) < 6 or len(polygon) % 2:
                 return f"a polygon has {len(polygon)} coordinates; at least 6 and an even number are needed"
@@ -214,10 +214,35 @@ def segmentation_problem(segmentation: Any, height: int, width: int) -> str | No
         return f"RLE size {segmentation['size']} is not [height, width] of its image [{height}, {width}]"
     counts = segmentation["counts"]
     if isinstance(counts, list):
-        if not all(_is_integer(count) and count >= 0 for count in counts) or sum(counts) != height * width:
+        if not all(is_integer(count) and count >= 0 for count in counts) or sum(counts) != height * width:
             return f"RLE counts do not add up to {height * width} pixels"
     elif not isinstance(counts, str):
         return "RLE counts are neither a list nor text"
+    return None
+
+
+def rle_text_problem(segmentation: Any) -> str | None:
+    """What is wrong with compressed counts, or None; pycocotools would leave pixels that they do not reach unset.
+
+    A count is written in groups of five bits, low first, from the third on as the difference to the last but one.
+    """
+    if not isinstance(segmentation, dict) or not isinstance(segmentation["counts"], str):
+        return None
+    counts: list[int] = []
+    value = shift = 0
+    for character in segmentation["counts"]:
+        group = ord(character) - 48
+        if not 0 <= group < 64:
+            return f"RLE counts hold {character!r}"
+        value |= (group & 31) << shift
+        shift += 5
+        if not group & 32:
+            value -= (1 << shift) if group & 16 else 0
+            counts.append(value + counts[-2] if len(counts) > 2 else value)
+            value = shift = 0
+    height, width = segmentation["size"]
+    if shift or min(counts, default=-1) < 0 or sum(counts) != height * width:
+        return f"RLE counts do not add up to {height * width} pixels"
     return None
 
 
@@ -226,14 +251,17 @@ def annotation_dicts(record: ImageRecord) -> list[dict[str, Any]]:
     return [asdict(annotation) | {"image_id": record.image_id} for annotation in record.annotations]
 
 
-def _is_integer(value: Any) -> bool:
+def is_integer(value: Any) -> bool:
+    """Whether a JSON value is an integer; true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
-    # value == value is false of NaN alone; infinities are excluded by the comparison
+def is_number(value: Any) -> bool:
+    """Whether a JSON value is a finite number."""
+    # of NaN every comparison is false
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
-def _is_numbers(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(_is_number(item) for item in value)
+def is_numbers(value: Any) -> bool:
+    """Whether a JSON value is a list of finite numbers."""
+    return isinstance(value, list | tuple) and all(is_number(item) for item in value)

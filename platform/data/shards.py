@@ -105,6 +105,7 @@ def _write_parts(source: CocoDataset, images: str, destination: str, rows_per_sh
     ]
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
+    context.print_on_execution_start = False
     with ray.data.DataContext.current(context):
         dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
             _write_part, fn_args=(images, destination), num_cpus=WRITE_TASK_CPUS

@@ -187,6 +187,7 @@ def _stream_segment(manifest: Manifest, job: JobConfig, plan: BatchPlan, numbers
     tables = [_plan_table(plan, numbers[start : start + per_task]) for start in range(0, len(numbers), per_task)]
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
+    context.print_on_execution_start = False
     context.execution_options.preserve_order = True
     with ray.data.DataContext.current(context):
         dataset = ray.data.from_arrow(tables).map_batches(
