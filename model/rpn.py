@@ -91,9 +91,11 @@ class RPN(nn.Module):
         post_nms = config.post_nms_top_n_train if self.training else config.post_nms_top_n_test
         scores, boxes, levels = [], [], []
         for level, (logits, deltas, anchors) in enumerate(zip(*output, strict=True)):
-            top, index = logits.topk(min(pre_nms, logits.shape[1]), dim=1)
+            index = logits.topk(min(pre_nms, logits.shape[1]), dim=1).indices
+            # Back in the order of the anchors, so that equal scores are ordered by index on every device.
+            index = index.sort(dim=1).values
             deltas = deltas.gather(1, index[..., None].expand(-1, -1, 4))
-            scores.append(top)
+            scores.append(logits.gather(1, index))
             boxes.append(decode_deltas(deltas, anchors[index], BOX_WEIGHTS))
             levels.append(torch.full_like(index, level))
         all_boxes = clip_boxes(torch.cat(boxes, dim=1), image_sizes[:, None, :])
@@ -111,7 +113,7 @@ class RPN(nn.Module):
         kept_scores = torch.full_like(scores, -torch.inf).flatten()
         kept = candidates[kept]
         kept_scores[kept] = scores.flatten()[kept]
-        # A stable sort and not top-k: equal scores keep the order of the index on every device.
+        # A stable sort and not top-k, for the same reason.
         order = torch.sort(kept_scores.view_as(scores), dim=1, descending=True, stable=True)
         index = order.indices[:, : min(post_nms, num_boxes)]
         valid = order.values[:, : index.shape[1]] > -torch.inf

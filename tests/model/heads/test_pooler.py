@@ -1,0 +1,58 @@
+"""Boxes go to the level of their size and come back in their own order."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from maskray.model.backbone.fpn import STRIDES
+from maskray.model.config import RoIOpConfig
+from maskray.model.heads.pooler import MultiLevelPooler, assign_levels
+from maskray.ops.roi_align import roi_align
+
+
+@pytest.mark.parametrize(
+    ("side", "level"),
+    [(0.0, 2), (1.0, 2), (111.99, 2), (112.0, 3), (223.99, 3), (224.0, 4), (447.99, 4), (448.0, 5), (4000.0, 5)],
+)
+def test_level_of_a_square_box(side: float, level: int) -> None:
+    assert assign_levels(torch.tensor([[5.0, 7.0, 5.0 + side, 7.0 + side]])).tolist() == [level - 2]
+
+
+def pyramid(channels: int = 3) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(2, channels, 512 // stride, 512 // stride) for stride in STRIDES]
+
+
+def test_each_box_is_pooled_from_its_own_level_and_image() -> None:
+    features = pyramid()
+    boxes = torch.tensor([[0.0, 0, 300, 300], [10, 10, 40, 50], [0, 0, 500, 500], [30, 60, 190, 200], [5, 5, 9, 9]])
+    image = torch.tensor([1, 0, 0, 1, 1])
+    pooled = MultiLevelPooler(RoIOpConfig(), 7)(features, boxes, image)
+    assert pooled.shape == (5, 3, 7, 7)
+    for k, level in enumerate([2, 0, 3, 1, 0]):
+        roi = torch.cat([image[k, None].float(), boxes[k]])[None]
+        alone = roi_align(features[level], roi, (7, 7), 1 / STRIDES[level], 0, True)
+        torch.testing.assert_close(pooled[k : k + 1], alone)
+
+
+def test_no_boxes_give_no_features_with_a_gradient() -> None:
+    features = [feature.requires_grad_() for feature in pyramid()]
+    pooled = MultiLevelPooler(RoIOpConfig(), 7)(features, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    assert pooled.shape == (0, 3, 7, 7)
+    pooled.sum().backward()
+    assert all(feature.grad is not None and not feature.grad.any() for feature in features[:4])
+
+
+def test_the_operation_is_chosen_by_name() -> None:
+    boxes = torch.tensor([[8.0, 8, 40, 48]])
+    image = torch.tensor([0])
+    features = pyramid()
+    results = {
+        (name, reduction): MultiLevelPooler(RoIOpConfig(name=name, reduction=reduction), 2)(features, boxes, image)
+        for name, reduction in (("roi_align", "mean"), ("roi_align", "max"), ("roi_pool", "max"))
+    }
+    assert (results["roi_align", "max"] > results["roi_align", "mean"]).all()
+    # RoIPool takes the largest cell of the box, columns 2 to 10 and rows 2 to 12.
+    whole = features[0][0, :, 2:13, 2:11].amax(dim=(1, 2))
+    torch.testing.assert_close(results["roi_pool", "max"].amax(dim=(2, 3))[0], whole)
