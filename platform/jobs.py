@@ -1,0 +1,216 @@
+"""From a job to what is run: prepare data, train, evaluate, register, check the server; one folder for one run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from maskray.model.config import ModelSpec
+from maskray.platform.config import JobConfig
+from maskray.platform.data.manifest import Manifest
+from maskray.platform.data.source import check_source, prepare
+from maskray.platform.data.storage import open_folder, write_file
+from maskray.platform.evaluation.evaluate import evaluate_model
+from maskray.platform.load import dump_job, load_job
+from maskray.platform.ray_cluster import connect
+from maskray.platform.registry.models import check_names, register_model
+from maskray.platform.registry.tracking import RunStatus, Tracking
+from maskray.platform.summary import RunSummary, print_summary
+from maskray.platform.train.launch import train
+from maskray.platform.train.record import RunRecord
+from maskray.platform.validation import ShardValidation
+
+JOB_FILE = "job.yaml"
+STATE_FILE = "run.json"
+
+
+@dataclass
+class _Run:
+    """A run on its way: its folder, what is already done, and how long each stage took."""
+
+    job: JobConfig
+    folder: Path
+    tracking: Tracking
+    resume: bool
+    state: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    console: Console = field(default_factory=Console)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Tell that a stage begins, and take its time."""
+        self.console.print(f"[bold]{escape(name)}[/]", soft_wrap=True)
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 1)
+
+    def remember(self, **values: Any) -> None:
+        """Keep what a resumed run must know."""
+        self.state |= values
+        _write(self.folder / STATE_FILE, json.dumps(self.state, indent=1))
+
+
+def run_job(job: JobConfig, resume: bool = False) -> RunSummary:
+    """Run a job from its data to a registered model in the folder `<output>/<name>`, and print what came of it.
+
+    A run that failed before training leaves nothing behind; a later failure keeps all that was written, and `resume`
+    goes on from there. Raises ValueError where the name is taken, the job differs from the one resumed, data or
+    weights are not there, training diverges, or a figure is below evaluation.expect (everything is written by then).
+    """
+    _check(job)
+    run = _open_run(job, resume)
+    try:
+        connect(job.resources.address, job.resources.local_cpus)
+        with run.stage("data"):
+            manifests = _prepare_data(run)
+    except BaseException:
+        if not resume:
+            shutil.rmtree(run.folder, ignore_errors=True)
+        raise
+    run_id = _start_tracking(run, manifests)
+    status: RunStatus = "FAILED"
+    try:
+        summary = _train_and_register(run, run_id, manifests)
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        run.tracking.finish_run(run_id, status)
+    print_summary(summary, run.console)
+    return summary
+
+
+def _check(job: JobConfig) -> None:
+    """Everything that can be known to be wrong before a folder is made."""
+    for split in ("train", "val"):
+        check_source(getattr(job.data, split), f"data.{split}")
+    if job.tracking.register_as is not None:
+        check_names(job.tracking.register_as, job.tracking.alias)
+    elif job.tracking.alias is not None:
+        raise ValueError("tracking.alias: there is nothing to give it to without tracking.register_as")
+    Tracking(job.tracking, job.output).check_server()
+
+
+def _open_run(job: JobConfig, resume: bool) -> _Run:
+    """Make the folder of a new run, or open the one to resume."""
+    folder = Path(job.output).absolute() / job.name
+    run = _Run(job, folder, Tracking(job.tracking, job.output), resume)
+    if resume:
+        if not (folder / JOB_FILE).is_file():
+            raise ValueError(f"{folder}: no run to resume")
+        _check_same_job(load_job(folder / JOB_FILE), job)
+        if (folder / STATE_FILE).is_file():
+            run.state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        return run
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise ValueError(
+            f"{folder}: a run of this name exists already; take another (--set name=...) or go on with it (--resume)"
+        ) from None
+    _write(folder / JOB_FILE, dump_job(job))
+    return run
+
+
+def _write(path: Path, text: str) -> None:
+    filesystem, name = open_folder(path)
+    write_file(filesystem, name, text.encode())
+
+
+def _check_same_job(before: JobConfig, now: JobConfig) -> None:
+    """Raise ValueError naming the groups of keys in which a resumed job differs from what was begun."""
+    old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
+    free = {"resources", "serve", "evaluation", "tracking"}
+    changed = [key for key in new if key not in free and new[key] != old.get(key)]
+    if changed:
+        raise ValueError(f"cannot resume {now.name} with another {', '.join(changed)}; give the run a new name")
+
+
+def _prepare_data(run: _Run) -> dict[str, Manifest]:
+    manifests = {
+        split: prepare(getattr(run.job.data, split), split, run.job, str(run.folder / "data"))
+        for split in ("train", "val")
+    }
+    if manifests["train"].labels != manifests["val"].labels:
+        raise ValueError("data.val: its categories are not those of data.train")
+    for split, manifest in manifests.items():
+        run.console.print(
+            f"  {split}: {manifest.num_images} images, {manifest.num_annotations} annotations, "
+            f"{manifest.labels.num_classes} classes, {len(manifest.bad_images)} left out",
+            soft_wrap=True,
+        )
+    return manifests
+
+
+def _start_tracking(run: _Run, manifests: Mapping[str, Manifest]) -> str:
+    run_id = run.state.get("run_id")
+    if run_id is None:
+        digests = {split: manifest.digest for split, manifest in manifests.items()}
+        run_id = run.tracking.start_run(run.job, digests)
+        run.remember(run_id=run_id)
+    else:
+        run.tracking.resume_run(run_id)
+    return str(run_id)
+
+
+def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest]) -> RunSummary:
+    job, val = run.job, manifests["val"]
+    spec = ModelSpec(model=job.model, input=job.input, labels=val.labels)
+    with run.stage("training"):
+        trained = train(
+            job,
+            manifests["train"].location,
+            str(run.folder),
+            tracking={"uri": run.tracking.uri, "run_id": run_id},
+            validate=ShardValidation(val.location, spec, job.evaluation.iou_types),
+            resume=run.resume,
+        )
+    out = run.folder / "evaluation"
+    with run.stage("evaluation"):
+        metrics = evaluate_model(trained.best, val, job, out, RunRecord(run.folder).history())
+        run.tracking.log_metrics(run_id, {f"final/{name}": value for name, value in metrics.items()}, trained.step)
+        run.tracking.log_artifact(run_id, out, "evaluation")
+    summary = RunSummary(job.name, run.folder, Path(trained.best), metrics, Path(out / "report.html"), run.seconds)
+    _check_expected(job, metrics)
+    if job.tracking.register_as is not None:
+        with run.stage("registration"):
+            summary.model_uri = _register(run, run_id, trained.best, metrics)
+    if job.serve.check_after_training:
+        with run.stage("serving check"):
+            summary.served_picture = _check_server(run, trained.best, val)
+    return summary
+
+
+def _check_expected(job: JobConfig, metrics: Mapping[str, float]) -> None:
+    for name, least in job.evaluation.expect.items():
+        if name not in metrics:
+            raise ValueError(f"evaluation.expect: no figure {name!r}; there are {', '.join(sorted(metrics))}")
+        if not metrics[name] >= least:
+            raise ValueError(f"{name} is {metrics[name]:.3f}, below the {least:g} of evaluation.expect")
+
+
+def _register(run: _Run, run_id: str, folder: str, metrics: Mapping[str, float]) -> str:
+    """Register the model once, however often the run is resumed."""
+    tracking = run.job.tracking
+    name = str(tracking.register_as)
+    if "version" not in run.state:
+        run.remember(version=register_model(run.tracking, run_id, name, folder, metrics, tracking.alias))
+    return f"models:/{name}/{run.state['version']}"
+
+
+def _check_server(run: _Run, folder: str, val: Manifest) -> Path:
+    """Deploy the model, send it one picture over HTTP, and compare with what evaluation found."""
+    from maskray.platform.serve.check import check_server
+
+    results = json.loads((run.folder / "evaluation" / "results.json").read_text(encoding="utf-8"))
+    return check_server(folder, run.job.serve, val, results, run.folder / "served.png")
