@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 import torch.distributed
@@ -11,6 +11,13 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from maskray.platform.train.trainer import Trainer
+
+
+Result = TypeVar("Result")
+
+
+class SharedError(ValueError):
+    """A mistake that every rank knows of, so that all stop together and none waits for another."""
 
 
 class Context(Protocol):
@@ -84,3 +91,20 @@ def gather_from_ranks(value: Any) -> list[Any]:
     values: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(values, value)
     return values
+
+
+def agree(context: Context, work: Callable[[], Result]) -> Result:
+    """Do some work on every rank; a ValueError of one becomes the SharedError of all.
+
+    The work may not speak to the other ranks.
+    """
+    result: list[Result] = []
+    mistake: str | None = None
+    try:
+        result.append(work())
+    except ValueError as error:
+        mistake = str(error)
+    mistakes = [other for other in context.gather(mistake) if other is not None]
+    if mistakes:
+        raise SharedError(mistakes[0])
+    return result[0]

@@ -18,11 +18,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from maskray.model.structures import Batch
 from maskray.platform.config import TrainConfig
-from maskray.platform.train.context import Context
+from maskray.platform.train.context import Context, SharedError
 from maskray.platform.train.solver import build_optimizer, learning_rate, set_learning_rate
 
 
-class NonFiniteLossError(ValueError):
+class NonFiniteLossError(SharedError):
     """A loss or the gradient became NaN or infinite; the message names the step, the losses and the images."""
 
 

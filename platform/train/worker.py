@@ -27,10 +27,11 @@ from maskray.platform.data.manifest import read_manifest
 from maskray.platform.data.stream import train_batches
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.train.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint, remove_temporary
+from maskray.platform.train.context import SharedError, agree
 from maskray.platform.train.record import Failure, RunRecord
 from maskray.platform.train.run_context import RunContext, Validation
 from maskray.platform.train.sender import MetricSender
-from maskray.platform.train.trainer import NonFiniteLossError, Trainer
+from maskray.platform.train.trainer import Trainer
 
 # Says nothing about the numbers of a step, so a run may go on with other values.
 _FREE_TRAIN_FIELDS = frozenset(
@@ -69,10 +70,10 @@ def train_worker(config: dict[str, WorkerPlan]) -> None:
     try:
         _train(plan, record, rank, num_ranks)
     except ValueError as error:
-        # All ranks stop together at a non-finite loss: one of them tells.
-        if rank == 0 or not isinstance(error, NonFiniteLossError):
+        shared = isinstance(error, SharedError)
+        if rank == 0 or not shared:
             record.write_failure(Failure(type(error).__name__, rank, str(error)))
-        if not isinstance(error, NonFiniteLossError) and num_ranks > 1:
+        if not shared and num_ranks > 1:
             raise  # the other ranks wait for this one: only its end wakes them
 
 
@@ -87,17 +88,15 @@ def _train(plan: WorkerPlan, record: RunRecord, rank: int, num_ranks: int) -> No
     context = RunContext(
         job, spec, record, config_text, rank, num_ranks, device, sender, plan.validate, report_checkpoint
     )
+
+    def batches(step: int) -> Iterator[Batch]:
+        return train_batches(manifest, job, rank, num_ranks, step)
+
     try:
-        start_step, checkpoint = _find_start(context)
-        trainer = build_trainer(context, checkpoint)
+        trainer, start_step = build_trainer(context)
         _note_start(context, start_step)
-        del checkpoint
         if start_step > 0:
             context.finish_evaluation(trainer, start_step)
-
-        def batches(step: int) -> Iterator[Batch]:
-            return train_batches(manifest, job, rank, num_ranks, step)
-
         trainer.run(batches, start_step)
     finally:
         if sender is not None:
@@ -106,29 +105,52 @@ def _train(plan: WorkerPlan, record: RunRecord, rank: int, num_ranks: int) -> No
                 record.note("metrics_not_sent", steps=unsent, error=sender.last_error)
 
 
-def build_trainer(context: RunContext, checkpoint: Checkpoint | None) -> Trainer:
-    """The trainer of one rank: model from the job's seed or from a checkpoint, wrapped for the exchange of gradients.
+def build_trainer(context: RunContext) -> tuple[Trainer, int]:
+    """The trainer of one rank and the step it starts from: new, or as the newest complete checkpoint left it.
 
-    Raises ValueError where the checkpoint belongs to another configuration, naming the keys that differ.
+    Raises SharedError where the checkpoint belongs to another configuration or the initial weights do not load.
     """
     job = context.job
-    torch.manual_seed(job.seed)
-    model: nn.Module = build_model(job.model, job.input, context.spec.labels.num_classes)
-    if checkpoint is not None:
-        check_same_config(checkpoint.config, context.config_text)
-        model.load_state_dict(checkpoint.weights)
-    elif job.train.initial_weights is not None and context.rank == 0:
-        # The others get them when DistributedDataParallel starts.
-        load_weights(model, job.train.initial_weights)
-    model = model.to(context.device, memory_format=torch.channels_last)  # as the activations are
+    path = _choose_checkpoint(context)
+    model, checkpoint = agree(context, lambda: _build_model(context, path))
+    model = model.to(context.device)
+    model = model.to(memory_format=torch.channels_last)  # as the activations are
     if context.num_ranks > 1:
         model = DistributedDataParallel(model)
         # Set afterwards: as an argument, False would also leave out the exchange of frozen statistics at the start.
         model.broadcast_buffers = _has_running_statistics(model)
     trainer = Trainer(model, job.train, context, job.seed)
-    if checkpoint is not None:
-        trainer.load_state_dict(checkpoint.state)
-    return trainer
+    if checkpoint is None:
+        return trainer, 0
+    trainer.load_state_dict(checkpoint.state)
+    return trainer, checkpoint.step
+
+
+def _choose_checkpoint(context: RunContext) -> Path | None:
+    """Rank 0 chooses the checkpoint to go on from, so that all start from the same."""
+    path: Path | None = None
+    if context.rank == 0:
+        remove_temporary(context.record.checkpoints)
+        path, passed_over = newest_checkpoint(context.record.checkpoints)
+        for reason in passed_over:
+            context.record.note("checkpoint_passed_over", reason=reason)
+    return context.gather(path)[0]
+
+
+def _build_model(context: RunContext, path: Path | None) -> tuple[nn.Module, Checkpoint | None]:
+    """The model with the weights of a checkpoint, or with the job's initial ones."""
+    job = context.job
+    torch.manual_seed(job.seed)
+    model = build_model(job.model, job.input, context.spec.labels.num_classes)
+    if path is not None:
+        checkpoint = read_checkpoint(path)
+        check_same_config(checkpoint.config, context.config_text)
+        model.load_state_dict(checkpoint.weights)
+        return model, checkpoint
+    if job.train.initial_weights is not None and context.rank == 0:
+        # The others get them when DistributedDataParallel starts.
+        load_weights(model, job.train.initial_weights)
+    return model, None
 
 
 def training_config(job: JobConfig, data_digest: str) -> str:
@@ -166,25 +188,10 @@ def report_checkpoint(metrics: dict[str, float], path: Path) -> None:
         )
 
 
-def _find_start(context: RunContext) -> tuple[int, Checkpoint | None]:
-    """Rank 0 chooses the checkpoint, so that all start from the same; every rank reads it from the shared folder."""
-    choice: tuple[Path | None, list[str]] = (None, [])
-    if context.rank == 0:
-        remove_temporary(context.record.checkpoints)
-        choice = newest_checkpoint(context.record.checkpoints)
-        for reason in choice[1]:
-            context.record.note("checkpoint_passed_over", reason=reason)
-    path = context.gather(choice)[0][0]
-    checkpoint = None if path is None else read_checkpoint(path)
-    start_step = 0 if checkpoint is None else checkpoint.step
-    if context.rank == 0:
-        context.record.forget_after(start_step)
-    return start_step, checkpoint
-
-
 def _note_start(context: RunContext, start_step: int) -> None:
     workers = context.gather({"rank": context.rank, "host": socket.gethostname(), "pid": os.getpid()})
     if context.rank == 0:
+        context.record.forget_after(start_step)
         context.record.note("start", step=start_step, device=str(context.device), workers=workers)
 
 

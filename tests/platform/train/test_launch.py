@@ -26,7 +26,7 @@ from maskray.platform.registry.folder import read_model_folder
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.train.checkpoint import best_checkpoint, list_checkpoints, read_checkpoint
 from maskray.platform.train.launch import TrainResult, train
-from maskray.platform.train.record import RunRecord
+from maskray.platform.train.record import Failure, RunRecord
 from maskray.platform.train.run_context import Validation
 from maskray.platform.train.trainer import NonFiniteLossError
 
@@ -39,6 +39,8 @@ MakeJob = Callable[..., JobConfig]
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running Ray and twelve synthetic pictures as shards."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    before = os.environ.get("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S")
+    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.1"
     ray.init(
         num_cpus=4, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False, object_store_memory=2**28
     )
@@ -47,6 +49,9 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     manifest = write_shards(read_dataset(paths.annotations, paths.images), str(paths.images), str(folder / "shards"), 4)
     yield manifest.location
     ray.shutdown()
+    del os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"]
+    if before is not None:
+        os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = before
 
 
 @pytest.fixture
@@ -184,9 +189,7 @@ def test_resume_passes_over_a_damaged_checkpoint_and_is_exact(
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
 
 
-def test_divergence_stops_all_ranks_without_a_restart(
-    make_job: MakeJob, shards: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_divergence_stops_all_ranks_without_a_restart(make_job: MakeJob, shards: str, tmp_path: Path) -> None:
     job = make_job(
         steps=50, images_per_batch=4, base_lr=1e12, warmup_steps=0, checkpoint_every=1, resources={"num_workers": 2}
     )
@@ -213,5 +216,6 @@ def test_too_few_cpus_are_told_at_once(make_job: MakeJob, shards: str, tmp_path:
 
 def test_a_mistake_in_the_job_is_not_tried_again(make_job: MakeJob, shards: str, tmp_path: Path) -> None:
     job = make_job(images_per_batch=4, initial_weights="no-such-file.safetensors", resources={"num_workers": 2})
-    with pytest.raises(ValueError, match=r"no-such-file\.safetensors"):
+    with pytest.raises(ValueError, match=r"no-such-file\.safetensors") as caught:
         train(job, shards, str(tmp_path))
+    assert RunRecord(tmp_path).failure() == Failure("SharedError", 0, str(caught.value))
