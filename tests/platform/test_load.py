@@ -6,7 +6,7 @@ import json
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskray.platform.config import CocoSource, JobConfig, SyntheticSource
@@ -121,6 +121,7 @@ def test_configuration_is_frozen():
         job.seed = 3
 
 
+@settings(deadline=None)
 @given(
     seed=st.integers(0, 2**40),
     lr=st.floats(1e-8, 10, allow_nan=False),
