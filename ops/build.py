@@ -142,9 +142,9 @@ class BuildOps(build_ext):
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         command = [self._cxx(), "-shared", "-o", str(target), *map(str, objects), f"-L{self.torch.folder / 'lib'}"]
-        # --no-as-needed is the linker's default in some distributions only, and the CUDA runtime must be there.
         command += ["-Wl,-s", "-ltorch_cpu", "-ltorch"]
         if cuda:
+            # Some distributions' linkers drop a library that no symbol names yet; the CUDA ones must be loaded.
             command += ["-Wl,--no-as-needed", "-ltorch_cuda", f"-L{self.cuda_home}/lib64", "-lcudart"]
         self._run(command)
 
