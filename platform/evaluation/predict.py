@@ -120,9 +120,15 @@ class _Actor:
         self._evaluator = RowEvaluator(Predictor(model, spec, device), manifest, iou_types)
 
     def __call__(self, table: Any) -> Any:
-        evaluations = [self._evaluator.evaluate(entry["rows"]) for entry in table.to_pylist()]
+        (entry,) = table.to_pylist()
+        evaluations, error = [], ""
+        try:
+            evaluations = self._evaluator.evaluate(entry["rows"])
+        except ValueError as mistake:  # of the data: told by the driver in one line, not by Ray Data in forty
+            error = str(mistake)
         # Pickled by our own actor for our own driver, never read from a file.
-        return pa.table({"evaluations": pa.array([pickle.dumps(batch) for batch in evaluations], pa.large_binary())})
+        packed = pa.array([pickle.dumps(evaluations)], pa.large_binary())
+        return pa.table({"evaluations": packed, "error": [error]})
 
 
 def _run_actors(
@@ -151,6 +157,8 @@ def _run_actors(
         )
         tables = iter(dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0))
     for table in tables:
+        if error := table["error"][0].as_py():
+            raise ValueError(error)
         yield from pickle.loads(table["evaluations"][0].as_py())
 
 
