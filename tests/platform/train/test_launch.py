@@ -26,11 +26,11 @@ from maskray.platform.registry.folder import read_model_folder
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.train.checkpoint import best_checkpoint, list_checkpoints, read_checkpoint
 from maskray.platform.train.launch import TrainResult, train
-from maskray.platform.train.record import Failure, RunRecord
+from maskray.platform.train.record import RunRecord
 from maskray.platform.train.run_context import Validation
 from maskray.platform.train.trainer import NonFiniteLossError
 
-STEPS = 8
+STEPS = 6
 TIMES = {"time", "images_per_second", "data_wait_seconds", "data_wait_share", "memory_gib"}
 MakeJob = Callable[..., JobConfig]
 
@@ -113,14 +113,14 @@ def test_a_run_leaves_checkpoints_history_and_metrics(two_workers: JobConfig, re
     folder, result = reference(two_workers)
     record = RunRecord(folder / "run")
     assert result.step == STEPS
-    assert result.last == str(folder / "run" / "checkpoints" / "step-000008")
-    assert [path.name for path in list_checkpoints(record.checkpoints)] == ["step-000004", "step-000006", "step-000008"]
+    assert result.last == str(folder / "run" / "checkpoints" / "step-000006")
+    assert [path.name for path in list_checkpoints(record.checkpoints)] == ["step-000002", "step-000004", "step-000006"]
     best = best_checkpoint(record.checkpoints, "segm/AP")
     assert best is not None
     assert (result.best, result.best_metric) == (str(best[0]), best[1])
     trained = [line for line in record.history() if "loss" in line]
     assert [line["step"] for line in trained] == list(range(1, STEPS + 1))
-    assert [line["step"] for line in record.history() if "val/segm/AP" in line] == [4, 8]
+    assert [line["step"] for line in record.history() if "val/segm/AP" in line] == [4, 6]
     client = Tracking(TrackingConfig(), folder).client
     run_id = (folder / "run_id").read_text()
     logged = [(point.step, point.value) for point in client.get_metric_history(run_id, "loss")]
@@ -169,8 +169,7 @@ def test_resume_passes_over_a_damaged_checkpoint_and_is_exact(
     folder, whole = reference(two_workers)
     shutil.copytree(folder / "run", tmp_path / "run")
     record = RunRecord(tmp_path / "run")
-    os.truncate(record.checkpoints / "step-000008" / "trainer.pt", 1000)
-    (record.checkpoints / "step-000006" / "checkpoint.json").unlink()
+    os.truncate(record.checkpoints / "step-000006" / "trainer.pt", 1000)
     (record.checkpoints / "step-000004" / "metrics.json").unlink()  # cut short before its evaluation was done
     record.forget_after(3)
     with pytest.raises(ValueError, match="holds checkpoints of an earlier run"):
@@ -178,8 +177,8 @@ def test_resume_passes_over_a_damaged_checkpoint_and_is_exact(
     result = train(two_workers, shards, str(tmp_path / "run"), validate=make_validation(), resume=True)
     assert result.step == STEPS
     reasons = [event["reason"] for event in record.events() if event["event"] == "checkpoint_passed_over"]
-    assert len(reasons) == 2
-    assert "step-000008/trainer.pt: cut short" in reasons[0]
+    assert len(reasons) == 1
+    assert "step-000006/trainer.pt: cut short" in reasons[0]
     assert [event["step"] for event in record.events() if event["event"] == "start"] == [0, 4]
     after = [line for line in numbers(RunRecord(folder / "run")) if line["step"] > 4]
     assert [line for line in numbers(record) if line["step"] > 4] == after
@@ -191,7 +190,7 @@ def test_resume_passes_over_a_damaged_checkpoint_and_is_exact(
 
 def test_divergence_stops_all_ranks_without_a_restart(make_job: MakeJob, shards: str, tmp_path: Path) -> None:
     job = make_job(
-        steps=50, images_per_batch=4, base_lr=1e12, warmup_steps=0, checkpoint_every=1, resources={"num_workers": 2}
+        steps=9, images_per_batch=4, base_lr=1e12, warmup_steps=0, checkpoint_every=1, resources={"num_workers": 2}
     )
     with pytest.raises(NonFiniteLossError) as caught:
         train(job, shards, str(tmp_path))
@@ -212,10 +211,3 @@ def test_too_few_cpus_are_told_at_once(make_job: MakeJob, shards: str, tmp_path:
     with pytest.raises(ValueError, match="needs 5 CPUs, the cluster has 4"):
         train(job, shards, str(tmp_path / "run"))
     assert time.perf_counter() - started < 3
-
-
-def test_a_mistake_in_the_job_is_not_tried_again(make_job: MakeJob, shards: str, tmp_path: Path) -> None:
-    job = make_job(images_per_batch=4, initial_weights="no-such-file.safetensors", resources={"num_workers": 2})
-    with pytest.raises(ValueError, match=r"no-such-file\.safetensors") as caught:
-        train(job, shards, str(tmp_path))
-    assert RunRecord(tmp_path).failure() == Failure("SharedError", 0, str(caught.value))
