@@ -1,0 +1,42 @@
+"""A small synthetic data set, drawn once, and the cluster that the tests of this folder share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from maskray.platform.data.synthetic import SyntheticPaths, synthesize
+
+SHARED = Path(os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[3].parent / "shared/data"))
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> SyntheticPaths:
+    """23 pictures of 96x128."""
+    return synthesize(tmp_path_factory.mktemp("drawn"), 23, seed=5, height=96, width=128, max_objects=5)
+
+
+@pytest.fixture(scope="session")
+def coco_sample() -> Path:
+    folder = SHARED / "coco-sample"
+    if not folder.is_dir():
+        pytest.skip(f"no real photographs at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """Four logical CPUs, as a run on one machine has them."""
+    import ray
+    import ray.data
+
+    started = not ray.is_initialized()
+    if started:
+        ray.init(num_cpus=4, include_dashboard=False, object_store_memory=400_000_000, log_to_driver=False)
+    ray.data.DataContext.get_current().execution_no_progress_timeout_s = 60
+    yield
+    if started:
+        ray.shutdown()
