@@ -38,9 +38,11 @@ start() {
     mkdir -p "$FOLDER"
     chmod 700 "$FOLDER"
     (umask 077 && python3 -c 'import secrets; print(secrets.token_hex(32))' >"$FOLDER/token")
-    # Each node has its own range of worker ports: two nodes on one machine would take the same default range.
+    # Each node has its own range of worker ports, and a free port for its agent: with the defaults two nodes of one
+    # machine, or another cluster there, get in each other's way, and jobs find "no available agent".
     launch head --head --node-ip-address=127.0.0.1 --port="$GCS_PORT" --dashboard-host=127.0.0.1 \
-        --dashboard-port="$DASHBOARD_PORT" --temp-dir="$FOLDER/ray" --min-worker-port=20000 --max-worker-port=20999
+        --dashboard-port="$DASHBOARD_PORT" --dashboard-agent-listen-port=0 --temp-dir="$FOLDER/ray" \
+        --min-worker-port=20000 --max-worker-port=20999
     await "head" "$FOLDER/head.log"
     launch worker --address="127.0.0.1:$GCS_PORT" --node-ip-address=127.0.0.1 --dashboard-agent-listen-port=0 \
         --min-worker-port=21000 --max-worker-port=21999

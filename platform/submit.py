@@ -29,6 +29,7 @@ ENTRYPOINT = f"python -m maskray.platform.cli run {JOB_FILE}"
 MOST_UPLOAD_BYTES = 400_000_000  # Ray refuses a working directory above 512 MiB, after having packed it
 NOT_SENT = (".git", ".venv", "__pycache__", "outputs", "mlruns", ".mypy_cache", ".ruff_cache", ".pytest_cache")
 POLL_SECONDS = 1.0
+AGENT_SECONDS = 60.0
 
 
 def submit_job(
@@ -53,7 +54,8 @@ def submit_job(
         runtime_env: dict[str, Any] = {"working_dir": str(sent)}
         if wheel is not None:
             runtime_env["py_modules"] = [str(_unpack(wheel, Path(folder, "wheel")))]
-        client.submit_job(
+        _send(
+            client,
             entrypoint=ENTRYPOINT + (" --resume" if resume else ""),
             submission_id=submission_id,
             runtime_env=runtime_env,
@@ -110,6 +112,19 @@ def _new_id(client: JobSubmissionClient, name: str, text: str, resume: bool) -> 
         return wanted
     attempts = [key for key in known if key and key.startswith(f"{wanted}-resume-")]
     return f"{wanted}-resume-{len(attempts) + 1}"
+
+
+def _send(client: JobSubmissionClient, **arguments: Any) -> None:
+    """Submit; a cluster that has just started has no agent for jobs yet, which is worth waiting for."""
+    deadline = time.monotonic() + AGENT_SECONDS
+    while True:
+        try:
+            client.submit_job(**arguments)
+            return
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_SECONDS)
 
 
 def _unpack(wheel: Path, folder: Path) -> Path:
