@@ -25,6 +25,7 @@ class TrainingProgress:
         self._images_per_batch = images_per_batch
         self._console = console or Console()
         self._events_shown = len(record.events())
+        self._started = False  # lines of the history before that are of an earlier try
         self._line_shown: tuple[float, int] = (time.monotonic(), -1)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="training-progress", daemon=True)
@@ -59,12 +60,13 @@ class TrainingProgress:
     def _update(self, final: bool) -> None:
         events = self._record.events()
         for event in events[self._events_shown :]:
+            self._started |= event["event"] == "start"
             text = describe_event(event)
             if text is not None:
                 self._console.print(text, highlight=False, markup=False)
         self._events_shown = len(events)
         metrics = self._record.newest_metrics()
-        if metrics is None or not any(event["event"] == "start" for event in events):
+        if metrics is None or not self._started:
             return
         text = self.describe(metrics)
         self._progress.update(self._task, completed=metrics["step"], description=text)

@@ -122,8 +122,14 @@ class Trainer:
             self._seed(step, micro_batch)
             # Gradients are exchanged once per step, with the last micro-batch.
             with self._without_exchange() if micro_batch + 1 < accumulate else contextlib.nullcontext():
-                losses = self._forward(batch.to(self.context.device))
-                torch.stack(list(losses.values())).sum().div(accumulate).backward()
+                try:
+                    losses = self._forward(batch.to(self.context.device))
+                    torch.stack(list(losses.values())).sum().div(accumulate).backward()
+                except RuntimeError as error:  # such as no memory left
+                    error.add_note(
+                        f"in step {step + 1}, rank {self.context.rank}, image ids {batch.image_ids.tolist()}"
+                    )
+                    raise
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + loss.detach().float() / accumulate
         report = self._check(totals, step, image_ids)

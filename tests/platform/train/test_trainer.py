@@ -213,6 +213,14 @@ def test_a_finite_loss_with_an_infinite_gradient_stops_training(make_job: MakeJo
         Trainer(Root(), job.train, LocalContext(), job.seed).run(make_batches())
 
 
+def test_an_error_of_the_model_says_at_which_images(make_job: MakeJob, make_batches: MakeBatches) -> None:
+    trainer = Trainer(nn.Sequential(nn.Linear(2, 2)), make_job().train, LocalContext(), 0)
+    trainer.model.forward = lambda batch, generator: {"loss": torch.ones(2) @ torch.ones(3)}
+    with pytest.raises(RuntimeError) as caught:
+        trainer.run(make_batches(), 1)
+    assert caught.value.__notes__ == ["in step 2, rank 0, image ids [100, 101]"]
+
+
 def test_too_few_batches_are_an_error(make_job: MakeJob, make_batch: Callable[..., Batch]) -> None:
     job = make_job(steps=3)
     with pytest.raises(ValueError, match="training data ended at step 2 of 3"):
