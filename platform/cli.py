@@ -41,9 +41,15 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run of this name.")] = False,
 ) -> None:
     """Run a job from data to registered model, on this machine or on the cluster it names."""
+    from maskray.platform.cli_plan import print_plan
     from maskray.platform.load import load_job
+    from maskray.platform.plan import plan_job
 
     job = load_job(job_file, overrides or [])
+    plan = plan_job(job)
+    print_plan(job, plan)
+    if plan.problems:
+        raise typer.Exit(1)
     from maskray.platform.jobs import run_job
 
     run_job(job, resume=resume)

@@ -21,6 +21,7 @@ from maskray.platform.data.source import check_source, prepare
 from maskray.platform.data.storage import open_folder, write_file
 from maskray.platform.evaluation.evaluate import evaluate_model
 from maskray.platform.load import dump_job, load_job
+from maskray.platform.plan import plan_job
 from maskray.platform.ray_cluster import connect
 from maskray.platform.registry.models import check_names, register_model
 from maskray.platform.registry.tracking import RunStatus, Tracking
@@ -94,10 +95,11 @@ def _check(job: JobConfig) -> None:
     """Everything that can be known to be wrong before a folder is made."""
     for split in ("train", "val"):
         check_source(getattr(job.data, split), f"data.{split}")
+    problems = plan_job(job).problems
+    if problems:
+        raise ValueError("\n".join(problems))
     if job.tracking.register_as is not None:
         check_names(job.tracking.register_as, job.tracking.alias)
-    elif job.tracking.alias is not None:
-        raise ValueError("tracking.alias: there is nothing to give it to without tracking.register_as")
     Tracking(job.tracking, job.output).check_server()
 
 

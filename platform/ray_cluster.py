@@ -18,8 +18,8 @@ def connect(address: str | None = None, local_cpus: int = 4) -> None:
 
     if ray.is_initialized():
         return
-    for chatty in ("ray.data", "ray.train", "ray.serve"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for chatty in ("ray.data", "ray.train", "ray.serve"):  # they tell what they do, at each call
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     address = address or os.environ.get("RAY_ADDRESS")
     if address is None:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
