@@ -60,6 +60,22 @@ def assert_same(served, wanted):
     assert [found["segmentation"]["size"] for found in served] == [result["segmentation"]["size"] for result in wanted]
 
 
+@pytest.mark.usefixtures("cluster")
+def test_bad_deployments_are_refused_before_anything_starts(model_folder, tmp_path):
+    with pytest.raises(ValueError, match="no such model folder"):
+        deploy(str(tmp_path / "absent"), CONFIG)
+    with pytest.raises(ValueError, match=r"9 replicas want 9 CPUs.*serve\.num_replicas"):
+        deploy(model_folder, CONFIG.model_copy(update={"num_replicas": 9}))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen(1)
+        taken = other.getsockname()[1]
+        with pytest.raises(ValueError, match=rf"cannot bind 127\.0\.0\.1:{taken}: Address already in use"):
+            deploy(model_folder, CONFIG.model_copy(update={"port": taken}))
+    with pytest.raises(ValueError, match="want 1 GPUs, the cluster has 0 free"):
+        deploy(model_folder, CONFIG.model_copy(update={"gpus_per_replica": 1.0}))
+
+
 def test_health_and_model_are_told(client, spec):
     assert client.get("/healthz").json() == {"status": "ok"}
     model = client.get("/v1/model").json()
@@ -223,13 +239,3 @@ def test_second_server_on_the_cluster_is_refused(model_folder, client):
     with pytest.raises(ValueError, match="Ray Serve runs on this cluster already"):
         deploy(model_folder, CONFIG)
     assert client.get("/healthz").status_code == 200
-
-
-@pytest.mark.usefixtures("cluster")
-def test_bad_deployments_are_refused_before_anything_starts(model_folder, tmp_path):
-    with pytest.raises(ValueError, match="no such model folder"):
-        deploy(str(tmp_path / "absent"), CONFIG)
-    with pytest.raises(ValueError, match=r"9 replicas want 9 CPUs.*serve\.num_replicas"):
-        deploy(model_folder, CONFIG.model_copy(update={"num_replicas": 9}))
-    with pytest.raises(ValueError, match="want 1 GPUs, the cluster has 0 free"):
-        deploy(model_folder, CONFIG.model_copy(update={"gpus_per_replica": 1.0}))
