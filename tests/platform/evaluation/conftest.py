@@ -1,4 +1,4 @@
-"""A Ray cluster on this machine, started once for each file of tests that needs one."""
+"""What the tests of this folder share: a Ray cluster on this machine, started once per file, and one thread."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import os
 
 import pytest
+import torch
 
 
 @pytest.fixture(scope="module")
@@ -17,3 +18,12 @@ def local_ray():
     ray.init(num_cpus=4, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Networks this small are faster on one thread, above all beside Ray's own processes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

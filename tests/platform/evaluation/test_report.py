@@ -1,0 +1,84 @@
+"""What the report chooses to show, its charts, and the published figures beside the measured ones."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maskray.platform.evaluation.charts import history_chart, precision_recall_chart
+from maskray.platform.evaluation.coco_ap import merge
+from maskray.platform.evaluation.matching import match_image
+from maskray.platform.evaluation.paper import read_paper_row
+from maskray.platform.evaluation.report import choose_pictures, image_quality
+
+
+def part(gt_boxes, detections):
+    ground_truth = [{"category_id": 1, "bbox": b, "area": b[2] * b[3], "iscrowd": 0} for b in gt_boxes]
+    found = [{"category_id": 1, "bbox": b, "score": s} for b, s in detections]
+    return match_image(1, (100, 100), ground_truth, found, [1], "bbox")
+
+
+def test_quality_is_f1_of_what_is_drawn():
+    box = [10.0, 10.0, 40.0, 40.0]
+    assert image_quality(part([box], [(box, 0.9)])) == pytest.approx(1.0)
+    assert image_quality(part([box], [(box, 0.4)])) == 0.0  # too unsure to be drawn
+    assert image_quality(part([box], [(box, 0.9), ([60, 60, 9, 9], 0.8)])) == pytest.approx(2 / 3)
+    # 40x40 against 40x32: IoU 0.8, right at 0.50 to 0.80 (7 of the 10 thresholds)
+    assert image_quality(part([box], [([10.0, 10.0, 40.0, 32.0], 0.9)])) == pytest.approx(0.7)
+    assert math.isnan(image_quality(part([], [])))
+
+
+@given(st.dictionaries(st.integers(0, 50), st.floats(0, 1) | st.just(math.nan), max_size=20), st.integers(0, 25))
+def test_pictures_are_chosen_once_each_and_as_many_as_there_are(qualities, number):
+    chosen = choose_pictures(qualities, number)
+    ids = [image_id for _, image_id in chosen]
+    assert len(ids) == len(set(ids)) == min(number, len(qualities))
+    best = [qualities[i] for why, i in chosen if why == "best"]
+    worst = [qualities[i] for why, i in chosen if why == "worst"]
+    assert not any(math.isnan(quality) for quality in best + worst)
+    if best and worst:
+        assert min(best) >= max(worst)
+
+
+def test_six_pictures_are_two_first_two_best_two_worst():
+    qualities = {1: 0.5, 2: 0.1, 3: 0.9, 4: 0.2, 5: 0.8, 6: 0.3, 7: 0.4}
+    assert choose_pictures(qualities, 6) == [
+        ("first", 1),
+        ("first", 2),
+        ("best", 3),
+        ("best", 5),
+        ("worst", 4),
+        ("worst", 6),
+    ]
+
+
+def test_charts_are_svg_that_does_not_change():
+    figures = [merge([part([[0.0, 0.0, 9.0, 9.0]], [([0.0, 0.0, 9.0, 9.0], 0.9)])], [1], "bbox")]
+    chart = precision_recall_chart(figures)
+    assert chart.startswith("<svg ")
+    assert "IoU 0.75" in chart
+    assert chart == precision_recall_chart(figures)
+    assert "no ground truth" in precision_recall_chart([merge([], [1], "segm")])
+
+
+def test_history_without_numbers_has_no_chart():
+    assert history_chart([]) == ""
+    assert history_chart([{"step": 1, "loss": None, "lr": 0.1}]) == ""
+    chart = history_chart([{"step": 1, "loss": 2.0}, {"step": 2, "loss": np.inf}, {"step": 3, "val/segm/AP": 0.5}])
+    assert "Loss" in chart
+    assert "val/segm/AP" in chart
+
+
+def test_published_rows_are_fractions_and_unknown_ones_list_the_valid():
+    row = read_paper_row("2d/RoIAlign")
+    assert row.figures["segm/AP"] == pytest.approx(0.309)
+    assert row.figures["bbox/AP75"] == pytest.approx(0.364)
+    assert set(read_paper_row("1/FCIS+++").figures) == {"segm/AP", "segm/AP50"}
+    with pytest.raises(ValueError, match="the rows of table 2a are R50-C4, "):
+        read_paper_row("2a/R18")
+    with pytest.raises(ValueError, match="the tables are 1, 2a, "):
+        read_paper_row("R50-FPN")
