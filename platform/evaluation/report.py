@@ -13,6 +13,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+import yaml
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
@@ -29,7 +30,6 @@ from maskray.platform.evaluation.matching import ImageMatches
 from maskray.platform.evaluation.paper import PaperRow, read_paper_row
 from maskray.platform.evaluation.predict import RowEvaluation
 from maskray.platform.evaluation.tables import per_class_rows
-from maskray.platform.load import dump_job
 
 SHOWN_SCORE = 0.5
 SMALL_EDGE, LARGE_EDGE = 400, 960  # pixels; smaller pictures are enlarged before drawing, larger ones reduced after
@@ -91,7 +91,7 @@ def write_report(
         precision_recall=Markup(precision_recall_chart(figures)),
         history=Markup(history_chart(history or [])),
         pictures=_pictures(manifest, evaluations, job.evaluation.report_images),
-        job_text=dump_job(job),
+        job_text=yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
     filesystem, file = open_folder(path)
     write_file(filesystem, file, text.encode())

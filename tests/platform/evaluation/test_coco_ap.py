@@ -71,6 +71,11 @@ def assert_same(ground_truth: dict[str, Any], detections: list[dict[str, Any]], 
     assert ours.stats == theirs.stats.tolist()
 
 
+def triangle_rle(box: list[float], size: tuple[int, int]) -> dict[str, Any]:
+    rle = annotation_rle([[box[0], box[1], box[0] + box[2], box[1], box[0] + box[2] / 2, box[1] + box[3]]], size)
+    return {"size": rle["size"], "counts": rle["counts"].decode()}
+
+
 def random_case(seed: int, num_images: int, most_objects: int, most_detections: int) -> tuple[dict, list[dict]]:
     """Ground truth with crowds, empty images, unused categories, and detections near it, off it, tied and many."""
     rng = random.Random(seed)
@@ -89,10 +94,8 @@ def random_case(seed: int, num_images: int, most_objects: int, most_detections: 
             w, h = rng.uniform(2, width), rng.uniform(2, height)
             box = [rng.uniform(0, width - w), rng.uniform(0, height - h), w, h]
             crowd = int(rng.random() < 0.2)
+            rle = triangle_rle(box, (height, width))
             polygon = [[box[0], box[1], box[0] + w, box[1], box[0] + w / 2, box[1] + h]]
-            segmentation: Any = annotation_rle(polygon, (height, width)) if crowd else polygon
-            if crowd:
-                segmentation = {"size": [height, width], "counts": segmentation["counts"].decode()}
             category = rng.choice(category_ids[:3])  # the fourth has no ground truth
             boxes.append((category, box))
             dataset["annotations"].append(
@@ -101,24 +104,22 @@ def random_case(seed: int, num_images: int, most_objects: int, most_detections: 
                     "image_id": image_id,
                     "category_id": category,
                     "bbox": box,
-                    "area": float(rle_masks.area(annotation_rle(segmentation, (height, width)))),
+                    "area": float(rle_masks.area(rle)),
                     "iscrowd": crowd,
-                    "segmentation": segmentation,
+                    "segmentation": rle if crowd else polygon,
                 }
             )
         for _ in range(rng.randint(0, most_detections)):
             category, box = rng.choice(boxes) if boxes and rng.random() < 0.8 else (rng.choice(category_ids), [0] * 4)
             x0, y0, w, h = (v + rng.choice([0.0, rng.uniform(-6, 6)]) for v in box)
             box = [max(x0, 0.0), max(y0, 0.0), max(w, 1.0), max(h, 1.0)]
-            polygon = [[box[0], box[1], box[0] + box[2], box[1], box[0] + box[2] / 2, box[1] + box[3]]]
-            rle = annotation_rle(polygon, (height, width))
             detections.append(
                 {
                     "image_id": image_id,
                     "category_id": category,
                     "bbox": box,
                     "score": rng.choice([rng.random(), round(rng.random(), 1)]),  # many ties
-                    "segmentation": {"size": rle["size"], "counts": rle["counts"].decode()},
+                    "segmentation": triangle_rle(box, (height, width)),
                 }
             )
     return dataset, detections
