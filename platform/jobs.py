@@ -180,7 +180,8 @@ def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest
     out = run.folder / "evaluation"
     with run.stage("evaluation"):
         metrics = evaluate_model(trained.best, val, job, out, RunRecord(run.folder).history())
-        run.tracking.log_metrics(run_id, {f"final/{name}": value for name, value in metrics.items()}, trained.step)
+        defined = {f"final/{name}": value for name, value in metrics.items() if value > -1}
+        run.tracking.log_metrics(run_id, defined, trained.step)
         run.tracking.log_artifact(run_id, out, "evaluation")
     summary = RunSummary(job.name, run.folder, Path(trained.best), metrics, Path(out / "report.html"), run.seconds)
     _check_expected(job, metrics)

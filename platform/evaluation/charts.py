@@ -49,7 +49,7 @@ def history_chart(history: Sequence[Mapping[str, Any]], width: float = 9.2) -> s
     panels = [(title, curves) for title, curves in (("Loss", losses), ("Validation", validation)) if curves]
     if not panels:
         return ""
-    canvas = Figure(figsize=(width if len(panels) > 1 else width / 2, 3.6), layout="constrained")
+    canvas = Figure(figsize=(width, 3.6), layout="constrained")
     for axes, (title, curves) in zip(canvas.subplots(1, len(panels), squeeze=False)[0], panels):
         _dress(axes, title, "step", "")
         few = title == "Validation"
