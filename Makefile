@@ -15,6 +15,8 @@ SOURCES := $(wildcard ops/csrc/*.* ops/csrc/*/*.*) ops/build.py pyproject.toml
 setup: $(VENV)/.installed
 
 $(VENV)/.dependencies: requirements.lock
+	@$(PYTHON) -c 'import ensurepip' || { echo "error: $(PYTHON) with venv is needed: apt-get install python3.11-venv"; exit 1; }
+	@$${CXX:-c++} --version > /dev/null || { echo "error: a C++ compiler is needed: apt-get install g++"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	touch $@
