@@ -40,6 +40,10 @@ IMAGES_PER_READ_TASK = 32
 IMAGES_PER_DECODE_TASK = 8
 MICRO_BATCHES_PER_SEGMENT = 2048  # one execution of Ray Data; the next is planned when it is used up
 BATCHES_AHEAD = 3
+# Tasks with a share of a CPU would otherwise run in any number, each in a process of its own, and fill the object
+# store with what is wanted minutes later.
+READ_TASKS = 2
+READ_AHEAD_BYTES = 256_000_000
 
 
 @dataclass
@@ -56,7 +60,7 @@ class BatchPlan:
     def __init__(self, manifest: Manifest, job: JobConfig, rank: int, num_ranks: int) -> None:
         """ValueError where the batch does not divide into ranks and parts, or there are too few images."""
         self._parts = job.train.accumulate_steps
-        self._rank, self._num_ranks = rank, num_ranks
+        self._rank, self.num_ranks = rank, num_ranks
         if not 0 <= rank < num_ranks:
             raise ValueError(f"rank {rank} of {num_ranks}")
         if job.train.images_per_batch % (num_ranks * self._parts):
@@ -80,7 +84,7 @@ class BatchPlan:
     def rows(self, number: int) -> tuple[int, NDArray[np.int64]]:
         """Epoch and global row indices of a micro-batch; those of all ranks and parts together are the batch."""
         step, part = divmod(number, self._parts)
-        rows = self._order.batch(step).reshape(self._parts, self._num_ranks, -1)
+        rows = self._order.batch(step).reshape(self._parts, self.num_ranks, -1)
         return self._order.position(step).epoch, rows[part, self._rank]
 
 
@@ -185,10 +189,16 @@ def _stream_segment(manifest: Manifest, job: JobConfig, plan: BatchPlan, numbers
     per_task = IMAGES_PER_DECODE_TASK if decode else IMAGES_PER_READ_TASK
     per_task = max(1, per_task // plan.images_per_micro_batch)
     tables = [_plan_table(plan, numbers[start : start + per_task]) for start in range(0, len(numbers), per_task)]
+    num_tasks = READ_TASKS
+    if decode:
+        num_tasks = max(READ_TASKS, int(ray.cluster_resources()["CPU"]) // plan.num_ranks)
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_options.preserve_order = True
+    context.execution_options.resource_limits = ray.data.ExecutionResources.for_limits(
+        object_store_memory=READ_AHEAD_BYTES
+    )
     with ray.data.DataContext.current(context):
         dataset = ray.data.from_arrow(tables).map_batches(
             _read_decoded if decode else _read_encoded,
@@ -196,6 +206,7 @@ def _stream_segment(manifest: Manifest, job: JobConfig, plan: BatchPlan, numbers
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=DECODE_TASK_CPUS if decode else READ_TASK_CPUS,
+            compute=ray.data.TaskPoolStrategy(size=min(num_tasks, len(tables))),
         )
         rows = 1 if decode else plan.images_per_micro_batch
         batches = iter(dataset.iter_batches(batch_size=rows, batch_format="pyarrow", prefetch_batches=BATCHES_AHEAD))

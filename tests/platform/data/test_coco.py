@@ -126,7 +126,7 @@ def test_a_mistake_is_named(tmp_path: Path, damage: Callable[[dict[str, Any]], N
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"images": []}', "[" * 100_000])
 def test_files_that_are_not_coco(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ValueError, match="not JSON|not a COCO annotation file"):
+    with pytest.raises(ValueError, match=r"not JSON|not a COCO annotation file"):
         read_dataset(write(tmp_path, text), tmp_path)
     with pytest.raises(ValueError, match="no such annotation file"):
         read_dataset(tmp_path / "absent.json", tmp_path)

@@ -74,9 +74,9 @@ def test_interrupted_and_broken_writes(drawn: SyntheticPaths, written: Manifest,
     with pytest.raises(ValueError, match="unreadable images, 0 allowed: image"):
         write_shards(dataset, images, out, rows_per_shard=8)
     assert find_manifest(out) is None
-    with pytest.raises(ValueError, match="no manifest.json: not a folder of shards, or writing it was interrupted"):
+    with pytest.raises(ValueError, match=r"no manifest\.json: not a folder of shards, or writing it was interrupted"):
         read_manifest(out)
-    with pytest.raises(ValueError, match="2 unreadable images, 1 allowed: .*000010.jpg.*missing"):
+    with pytest.raises(ValueError, match=r"2 unreadable images, 1 allowed: .*000010\.jpg.*missing"):
         write_shards(dataset, images, out, rows_per_shard=8, max_bad_images=1)
     skipped = write_shards(dataset, images, tmp_path / "skipped", rows_per_shard=8, max_bad_images=2)
     assert [(bad.image_id, bad.file_name) for bad in skipped.bad_images] == [(11, "000010.jpg"), (23, "000022.jpg")]
