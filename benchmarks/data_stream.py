@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--shorter-edge", type=int, default=320)
     parser.add_argument("--steps", type=int, default=120)
     options = parser.parse_args()
+    torch.set_num_threads(1)  # as a training worker with one CPU has it, and each worker of a DataLoader
     ray.init(num_cpus=4, include_dashboard=False, object_store_memory=1_000_000_000, log_to_driver=False)
     with tempfile.TemporaryDirectory() as folder:
         if options.annotations is None:
@@ -86,16 +87,17 @@ def main() -> None:
             PlannedBatches(manifest, job), batch_size=None, num_workers=2, multiprocessing_context="spawn"
         )
         peers = {
-            "Ray Data, decode: collate": train_batches(manifest, job, 0, 1, 0),
-            "Ray Data, decode: map": train_batches(
+            "Ray Data, decode: collate": lambda: train_batches(manifest, job, 0, 1, 0),
+            "Ray Data, decode: map": lambda: train_batches(
                 manifest, make_job(manifest, options.shorter_edge, "map", options.steps), 0, 1, 0
             ),
-            "torch DataLoader, 2 workers": iter(loader),
-            "this thread alone": local_batches(manifest, job, 0, 1, 0),
+            "torch DataLoader, 2 workers": lambda: iter(loader),
+            "this thread alone": lambda: local_batches(manifest, job, 0, 1, 0),
         }
         print(f"{manifest.num_images} images, shorter edge {options.shorter_edge}, 4 a batch, {os.cpu_count()} cores")
         print(f"{'input':<30} {'first batch s':>14} {'images/s':>10}")
-        for name, batches in peers.items():
+        for name, start in peers.items():
+            batches = start()
             first, rate = measure(batches, options.steps)
             print(f"{name:<30} {first:>14.2f} {rate:>10.1f}", flush=True)
             del batches
