@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 
@@ -66,7 +66,7 @@ def decode_image(data: bytes, max_pixels: int | None = None, size: tuple[int, in
         rgb = _to_rgb(image)
         return np.array(rgb if transpose is None else rgb.transpose(transpose))
     except _DECODE_ERRORS as error:
-        raise ValueError(f"image cannot be decoded: {' '.join(str(error).split())}") from None
+        raise _decode_error(error) from None
 
 
 def image_size(data: bytes, size: tuple[int, int] | None = None) -> tuple[int, int]:
@@ -75,7 +75,7 @@ def image_size(data: bytes, size: tuple[int, int] | None = None) -> tuple[int, i
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         transpose = _choose_transpose(_orientation(image), image.size, size)
     except _DECODE_ERRORS as error:
-        raise ValueError(f"image cannot be decoded: {' '.join(str(error).split())}") from None
+        raise _decode_error(error) from None
     return _transposed_size(image.size, transpose)
 
 
@@ -85,6 +85,13 @@ def decode_row(row: Mapping[str, Any], max_pixels: int | None = None) -> Pixels:
         return decode_image(row["image"], max_pixels, (int(row["width"]), int(row["height"])))
     except ValueError as error:
         raise ValueError(f"image {row['image_id']} ({row['file_name']}): {error}") from None
+
+
+def _decode_error(error: Exception) -> ValueError:
+    """One line for whatever Pillow found wrong."""
+    if isinstance(error, UnidentifiedImageError):
+        return ValueError(f"image cannot be decoded: not one of {', '.join(FORMATS)}")
+    return ValueError(f"image cannot be decoded: {' '.join(str(error).split())}")
 
 
 def _orientation(image: Image.Image) -> int:

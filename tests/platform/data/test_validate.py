@@ -30,32 +30,35 @@ def test_official_data_are_clean(coco_sample: Path, name: str) -> None:
         assert report.counts["images without annotations"] == 2
 
 
+BOX = {"bbox": [10, 10, 20, 20], "area": 400, "segmentation": [[10, 10, 30, 10, 30, 30, 10, 30]]}
+# Problem code, and what is changed in a sound annotation to earn it.
+MISTAKES: list[tuple[str, dict[str, Any]]] = [
+    ("dangling_category_id", {"category_id": 99}),
+    ("dangling_image_id", {"image_id": 999}),
+    ("bad_iscrowd", {"iscrowd": "no"}),
+    ("bad_bbox", {"bbox": None}),
+    ("zero_area", {"bbox": [10, 10, 0, 20], "segmentation": None}),
+    ("box_outside_image", {"bbox": [110, 10, 30, 20], "segmentation": None}),
+    ("bad_segmentation", {"segmentation": [[1, 2, 3, 4]]}),
+    ("bad_segmentation", {"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}),
+    ("rle_mismatch", {"segmentation": {"size": [128, 96], "counts": [96 * 128]}}),
+    ("rle_mismatch", {"segmentation": {"size": [96, 128], "counts": "0000000000"}}),
+    ("box_segmentation_mismatch", {"bbox": [40, 40, 20, 20]}),
+    ("area_mismatch", {"area": 800}),
+    ("missing_key", {"area": None}),
+    ("keypoints_length", {"keypoints": [1, 2]}),
+    ("keypoints_count", {"keypoints": [1, 2, 2, 0, 0, 0], "num_keypoints": 2}),
+]
+
+
 def test_every_mistake_is_found_at_once(drawn: SyntheticPaths, tmp_path: Path) -> None:
     images = tmp_path / "images"
     shutil.copytree(drawn.images, images)
     tree = json.loads(drawn.keypoints.read_text())
     tree["images"] = json.loads(drawn.annotations.read_text())["images"]
-    box = {"bbox": [10, 10, 20, 20], "area": 400, "segmentation": [[10, 10, 30, 10, 30, 30, 10, 30]]}
-    mistakes: list[tuple[str, dict[str, Any]]] = [
-        ("dangling_category_id", {"category_id": 99}),
-        ("dangling_image_id", {"image_id": 999}),
-        ("bad_iscrowd", {"iscrowd": "no"}),
-        ("bad_bbox", {"bbox": None}),
-        ("zero_area", {"bbox": [10, 10, 0, 20], "segmentation": None}),
-        ("box_outside_image", {"bbox": [110, 10, 30, 20], "segmentation": None}),
-        ("bad_segmentation", {"segmentation": [[1, 2, 3, 4]]}),
-        ("bad_segmentation", {"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}),
-        ("rle_mismatch", {"segmentation": {"size": [128, 96], "counts": [96 * 128]}}),
-        ("rle_mismatch", {"segmentation": {"size": [96, 128], "counts": "0000000000"}}),
-        ("box_segmentation_mismatch", {"bbox": [40, 40, 20, 20]}),
-        ("area_mismatch", {"area": 800}),
-        ("missing_key", {"area": None}),
-        ("keypoints_length", {"keypoints": [1, 2]}),
-        ("keypoints_count", {"keypoints": [1, 2, 2, 0, 0, 0], "num_keypoints": 2}),
-    ]
     tree["annotations"] = [
-        {"id": index, "image_id": 1, "category_id": 1, "iscrowd": 0} | box | change
-        for index, (_, change) in enumerate(mistakes)
+        {"id": index, "image_id": 1, "category_id": 1, "iscrowd": 0} | BOX | change
+        for index, (_, change) in enumerate(MISTAKES)
     ]
     tree["annotations"].append(tree["annotations"][0] | {"category_id": 1})
     tree["images"].append(tree["images"][2])
@@ -70,7 +73,7 @@ def test_every_mistake_is_found_at_once(drawn: SyntheticPaths, tmp_path: Path) -
     path.write_text(json.dumps(tree))
     report = validate_dataset(path, images)
     found = {(problem.code, problem.annotation_id) for problem in report.problems if problem.annotation_id is not None}
-    assert found == {(code, index) for index, (code, _) in enumerate(mistakes)} | {("duplicate_annotation_id", 0)}
+    assert found == {(code, index) for index, (code, _) in enumerate(MISTAKES)} | {("duplicate_annotation_id", 0)}
     of_images = [(p.code, p.image_id) for p in report.problems if p.annotation_id is None]
     assert sorted(of_images) == sorted(
         [
