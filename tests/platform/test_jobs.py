@@ -145,9 +145,9 @@ def test_a_missing_data_root_leaves_nothing_behind(output: Path) -> None:
 
 def test_data_that_turn_out_bad_leave_nothing_behind(output: Path, tmp_path: Path) -> None:
     annotations = tmp_path / "a.json"
-    image = {"id": 1, "file_name": "gone.jpg", "width": 8, "height": 8}
+    images = [{"id": number, "file_name": "gone.jpg", "width": 8, "height": 8} for number in range(4)]
     annotations.write_text(
-        json.dumps({"images": [image], "annotations": [], "categories": [{"id": 1, "name": "thing"}]})
+        json.dumps({"images": images, "annotations": [], "categories": [{"id": 1, "name": "thing"}]})
     )
     source = {"kind": "coco", "annotations": str(annotations), "images": str(tmp_path)}
     with pytest.raises(ValueError, match=r"gone\.jpg"):
