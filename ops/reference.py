@@ -137,7 +137,7 @@ def _bilinear(values: Tensor, row: float, column: float) -> Tensor:
 def match_boxes(
     references: Tensor, gt_boxes: Tensor, positive_iou: float, negative_iou: float, force_best: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As maskray.ops.match_boxes.match_boxes for one image with M >= 1 boxes, from the overlaps of all pairs at once."""
+    """As maskray.ops.match_boxes.match_boxes for one image with M >= 1 boxes, from the overlaps of all pairs."""
     top_left = torch.maximum(references[:, None, :2], gt_boxes[:, :2])
     intersection = (torch.minimum(references[:, None, 2:], gt_boxes[:, 2:]) - top_left).clamp(min=0).prod(2)
     areas, gt_areas = ((boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1) for boxes in (references, gt_boxes))

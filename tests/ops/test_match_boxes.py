@@ -1,4 +1,4 @@
-"""Matching: labels by hand, the definition, torchvision's Matcher, ties, padding, NaN, memory, torch's checks, errors."""
+"""Matching: labels by hand, the definition, torchvision, ties, padding, NaN, the checks of torch, errors."""
 
 import math
 
