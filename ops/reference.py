@@ -132,3 +132,21 @@ def _bilinear(values: Tensor, row: float, column: float) -> Tensor:
     upper = values[top, left] * (1 - across) + values[top, left + 1] * across
     lower = values[top + 1, left] * (1 - across) + values[top + 1, left + 1] * across
     return upper * (1 - down) + lower * down
+
+
+def match_boxes(
+    references: Tensor, gt_boxes: Tensor, positive_iou: float, negative_iou: float, force_best: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As maskray.ops.match_boxes.match_boxes for one image with M >= 1 boxes, from the overlaps of all pairs."""
+    top_left = torch.maximum(references[:, None, :2], gt_boxes[:, :2])
+    intersection = (torch.minimum(references[:, None, 2:], gt_boxes[:, 2:]) - top_left).clamp(min=0).prod(2)
+    areas, gt_areas = ((boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1) for boxes in (references, gt_boxes))
+    union = areas[:, None] + gt_areas - intersection
+    overlaps = torch.where(union > 0, intersection / union, 0.0)
+    iou, gt_index = overlaps.max(dim=1)
+    labels = torch.full_like(gt_index, -1, dtype=torch.int8)
+    labels[iou < negative_iou] = 0
+    labels[iou >= positive_iou] = 1
+    if force_best:
+        labels[((overlaps == overlaps.amax(dim=0)) & (overlaps > 0)).any(dim=1)] = 1
+    return labels, gt_index, iou

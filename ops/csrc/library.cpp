@@ -21,4 +21,7 @@ STABLE_TORCH_LIBRARY(maskray, m) {
       "roi_pool_backward(Tensor grad, Tensor argmax, Tensor boxes, SymInt num_images, SymInt height, SymInt width) "
       "-> Tensor");
   m.def("nms_keep(Tensor boxes, Tensor class_ids, float iou_threshold) -> Tensor");
+  m.def(
+      "match_boxes(Tensor references, Tensor gt_boxes, Tensor gt_valid, float positive_iou, float negative_iou, "
+      "bool force_best) -> (Tensor, Tensor, Tensor)");
 }
