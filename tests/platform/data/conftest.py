@@ -27,7 +27,7 @@ def coco_sample() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Four logical CPUs, as a run on one machine has them."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
