@@ -21,10 +21,14 @@ def test_alike_detections_pass_in_any_order():
     other = {"category_id": 1, "score": 0.6, "bbox": [0.0, 0.0, 9.0, 9.0]}
     nearly = {**FOUND, "score": 0.805, "bbox": [10.5, 20.0, 29.5, 40.0]}
     compare_detections([other, nearly], [FOUND, other], "image 3")
+    with pytest.raises(ValueError, match="category 7"):
+        compare_detections([other], [FOUND, other], "image 3")
 
 
 def test_detections_at_the_edge_of_the_threshold_are_not_asked_for():
     compare_detections([], [{**FOUND, "score": 0.09}], "image 3")
+    with pytest.raises(ValueError, match=r"score 0\.100"):
+        compare_detections([], [{**FOUND, "score": 0.1}], "image 3")
 
 
 @pytest.mark.parametrize("change", [{"category_id": 1}, {"score": 0.78}, {"bbox": [12.0, 20.0, 30.0, 40.0]}])

@@ -232,6 +232,7 @@ def test_server_listens_on_this_machine_only(server):
     port = int(server.url.rpartition(":")[2])
     with socket.socket() as probe:
         probe.bind(("127.0.0.2", port))  # would be taken, had the server bound every address
+        assert probe.getsockname() == ("127.0.0.2", port)
 
 
 @pytest.mark.usefixtures("server")
