@@ -56,7 +56,7 @@ def write_model_files(folder: str | Path, model: nn.Module, spec: ModelSpec) -> 
     save_file(tensors, folder / WEIGHTS_FILE, metadata=metadata)
     (folder / SPEC_FILE).write_text(text, encoding="utf-8")
     for path in (folder / WEIGHTS_FILE, folder / SPEC_FILE, folder):
-        _flush(path)
+        flush(path)
 
 
 def read_model_folder(folder: str | Path, device: str | torch.device = "cpu") -> tuple[MaskRCNN, ModelSpec]:
@@ -143,7 +143,7 @@ def _describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until a file, or the entries of a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

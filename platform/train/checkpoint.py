@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import pickle
 import re
 import shutil
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from maskray.model.config import ModelSpec
-from maskray.platform.registry.folder import SPEC_FILE, WEIGHTS_FILE, read_weights, write_model_files
+from maskray.platform.registry.folder import SPEC_FILE, WEIGHTS_FILE, flush, read_weights, write_model_files
 
 STATE_FILE = "trainer.pt"
 INDEX_FILE = "checkpoint.json"
@@ -58,14 +57,14 @@ def write_checkpoint(
     try:
         write_model_files(temporary, model, spec)
         torch.save({"format": FORMAT, "step": step, "config": config, **state}, temporary / STATE_FILE)
-        _flush(temporary / STATE_FILE)
+        flush(temporary / STATE_FILE)
         files = {name: _describe_file(temporary / name) for name in (WEIGHTS_FILE, SPEC_FILE, STATE_FILE)}
         _write_json(temporary / INDEX_FILE, {"format": FORMAT, "step": step, "files": files})
         temporary.chmod(0o755)
         if final.exists():
             shutil.rmtree(final)
         temporary.rename(final)
-        _flush(folder)
+        flush(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -195,14 +194,5 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON under a temporary name, flush and rename."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    _flush(temporary)
+    flush(temporary)
     temporary.rename(path)
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
