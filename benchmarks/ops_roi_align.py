@@ -1,85 +1,94 @@
-"""RoIAlign beside torchvision's on one CPU thread: forward and backward at the shapes of Mask R-CNN with an FPN.
+"""RoIAlign beside torchvision: of one large map and of a whole pyramid, forward, and forward with backward.
 
-Both run in this process, one after the other by turns, so that whatever else the machine does hits both. The figures
-are medians; the ratio is torchvision's time over ours. Results are checked to agree before anything is timed.
+Results are checked to agree before anything is timed. Forward must read the map (or as much of it as the boxes cover)
+and write the pooled values; backward reads their gradient and writes that of the map. See side_by_side.py.
 """
 
-import argparse
-import statistics
-import time
+import math
 from collections.abc import Callable
 
 import torch
 import torchvision
+from side_by_side import parse_arguments, report, start_table
 from torch import Tensor
 
-from maskray.ops.roi_align import roi_align
+from maskray.ops.roi_align import multi_level_roi_align, roi_align
 
-# Name, map height and width (channels 256), boxes, box side in cells, pooled side, samples (0: adaptive).
-CASES = [
-    ("P2 1000 boxes 7x7", 200, 336, 1000, 14, 7, 0),
-    ("P3 512 boxes 7x7", 100, 168, 512, 14, 7, 0),
-    ("P3 512 boxes 7x7, 2 samples", 100, 168, 512, 14, 7, 2),
-    ("P4 128 boxes 14x14", 50, 84, 128, 20, 14, 0),
-    ("P2 20 boxes 14x14", 200, 336, 20, 20, 14, 0),
-    ("C4 300 boxes 7x7", 50, 84, 300, 20, 7, 0),
-]
+SHAPES = [(200, 272), (100, 136), (50, 68), (25, 34)]  # P2..P5 of an image of 800 x 1088
+IMAGE = (800, 1088)
+Pair = tuple[Callable[[], Tensor], Callable[[], Tensor]]
 
 
-def make_case(height: int, width: int, count: int, side: int) -> tuple[Tensor, Tensor]:
-    """Random features and boxes whose sides vary by 30 % about `side` cells."""
+def make_boxes(count: int, sides: tuple[float, float], device: str) -> Tensor:
+    """Boxes (count, 4) in pixels, sides spread evenly in the logarithm."""
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(1, 256, height, width, generator=generator)
-    size = side * (0.7 + 0.6 * torch.rand(count, 2, generator=generator))
-    corner = torch.rand(count, 2, generator=generator) * (torch.tensor([width, height]) - size)
-    return features, torch.cat([torch.zeros(count, 1), corner, corner + size], 1)
+    low, high = (math.log(side) for side in sides)
+    size = torch.exp(low + (high - low) * torch.rand(count, 2, generator=generator))
+    corner = torch.rand(count, 2, generator=generator) * (torch.tensor([IMAGE[1], IMAGE[0]]) - size)
+    return torch.cat([corner, corner + size], 1).to(device)
 
 
-def medians(functions: list[Callable[[], object]], repeats: int) -> list[float]:
-    """Median seconds of each function, called by turns; one round before that is not counted."""
-    times: list[list[float]] = [[] for _ in functions]
-    for round_number in range(repeats + 1):
-        for record, function in zip(times, functions, strict=True):
-            start = time.perf_counter()
-            function()
-            if round_number:
-                record.append(time.perf_counter() - start)
-    return [statistics.median(record) for record in times]
+def with_backward(call: Callable[[], Tensor], features: list[Tensor]) -> Callable[[], object]:
+    """The call, and the gradient of a weighted sum of its result."""
+    weights = torch.randn_like(call())
+
+    def run() -> object:
+        for level in features:
+            level.grad = None
+        return call().backward(weights)
+
+    return run
 
 
-def gradient(pooled: Tensor, features: Tensor) -> Callable[[], object]:
-    """A function that computes the gradient of the features."""
-    weights = torch.ones_like(pooled)
-    return lambda: torch.autograd.grad(pooled, features, weights, retain_graph=True)
+def one_map(features: list[Tensor]) -> Pair:
+    """7x7 of 1000 boxes on the largest map: the proposals of an image."""
+    boxes = make_boxes(1000, (40, 80), str(features[0].device))
+    rows = torch.cat([boxes.new_zeros(1000, 1), boxes], 1)
+    return (
+        lambda: roi_align(features[0], rows, 7, 0.25, 0, True),
+        lambda: torchvision.ops.roi_align(features[0], rows, 7, 0.25, 0, True),
+    )
+
+
+def pyramid(features: list[Tensor]) -> Pair:
+    """14x14 of 100 boxes on four levels: the detections of an image, for the masks."""
+    boxes = make_boxes(100, (32, 700), str(features[0].device))
+    rows = torch.cat([boxes.new_zeros(100, 1), boxes], 1)
+    pooler = torchvision.ops.MultiScaleRoIAlign(["0", "1", "2", "3"], 14, 2)
+    named = {str(i): level for i, level in enumerate(features)}
+    pooler(named, [boxes], [IMAGE])  # infers its scales
+    scales = list(pooler.scales)
+
+    def ours() -> Tensor:
+        # The level of each box is part of what the peer does, so it is of ours.
+        levels = pooler.map_levels([boxes])
+        return multi_level_roi_align(features, rows, levels, 14, scales, 2, aligned=False)
+
+    return ours, lambda: pooler(named, [boxes], [IMAGE])
 
 
 def main() -> None:
-    """Print one line per case."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--layout", choices=["contiguous", "channels_last"], default="contiguous")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, {arguments.threads} thread(s), ms")
-    print(f"{'case':30} {'pass':8} {'ours':>8} {'theirs':>8} {'ratio':>6}")
-    for name, height, width, count, side, pooled_size, samples in CASES:
-        features, boxes = make_case(height, width, count, side)
-        if arguments.layout == "channels_last":
-            features = features.to(memory_format=torch.channels_last)
-        features.requires_grad_()
-        calls = [
-            lambda f=features, b=boxes, p=pooled_size, s=samples: roi_align(f, b, p, 1.0, s),
-            lambda f=features, b=boxes, p=pooled_size, s=samples: torchvision.ops.roi_align(f, b, p, 1.0, s, True),
-        ]
-        results = [call() for call in calls]
-        torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4)
-        for label, functions in (
-            ("forward", calls),
-            ("backward", [gradient(pooled, features) for pooled in results]),
-        ):
-            ours, theirs = medians(functions, arguments.repeats)
-            print(f"{name:30} {label:8} {ours * 1e3:8.2f} {theirs * 1e3:8.2f} {theirs / ours:5.1f}x", flush=True)
+    """Print one line per case, layout and pass."""
+    arguments = parse_arguments(__doc__)
+    device = arguments.device
+    for threads in arguments.threads:
+        rate = start_table(threads, device)
+        for layout in (torch.contiguous_format, torch.channels_last):
+            features = [torch.randn(1, 256, *shape, device=device) for shape in SHAPES]
+            features = [level.contiguous(memory_format=layout).requires_grad_() for level in features]
+            for name, make in (("7x7 of 1000 boxes, 200x272", one_map), ("14x14 of 100 boxes, 4 levels", pyramid)):
+                case = f"{name}, {'NHWC' if layout == torch.channels_last else 'NCHW'}"
+                calls = make(features)
+                results = [call() for call in calls]
+                torch.testing.assert_close(*results, atol=1e-4, rtol=1e-4)
+                used = features[:1] if make is one_map else features
+                moved = (sum(level.nbytes for level in used) + results[0].nbytes) / rate
+                goals = (6, 6) if device == "cpu" else (1.5, None)
+                with torch.no_grad():
+                    report(f"{case}, forward", calls, arguments.repeats, goal=goals[0], floor=moved, device=device)
+                passes = [with_backward(call, used) for call in calls]
+                label = f"{case}, fwd+bwd"
+                report(label, passes, arguments.repeats, goal=goals[1], floor=2 * moved, device=device)
 
 
 if __name__ == "__main__":

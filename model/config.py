@@ -39,7 +39,7 @@ class BackboneConfig(Config):
 class RoIOpConfig(Config):
     """How features are pooled for a region (paper, section 3 and Table 2c)."""
 
-    name: Literal["roi_align", "roi_pool"] = "roi_align"
+    name: Literal["roi_align", "roi_warp", "roi_pool"] = "roi_align"
     reduction: Literal["mean", "max"] = Field("mean", description="Of the samples in a bin; roi_pool is always max.")
     sampling_ratio: int = Field(0, ge=0, description="Samples per bin and axis; 0 adapts to the size of the box.")
     aligned: bool = Field(True, description="Half-pixel shift of RoIAlign; False is the legacy form.")

@@ -150,3 +150,47 @@ def match_boxes(
     if force_best:
         labels[((overlaps == overlaps.amax(dim=0)) & (overlaps > 0)).any(dim=1)] = 1
     return labels, gt_index, iou
+
+
+def multi_level_roi_align(
+    features: list[Tensor],
+    boxes: Tensor,
+    levels: Tensor,
+    output_size: tuple[int, int],
+    spatial_scales: list[float],
+    sampling_ratio: int = 0,
+    aligned: bool = True,
+    reduction: str = "mean",
+) -> Tensor:
+    """As maskray.ops.roi_align.multi_level_roi_align: box after box, each from its own level."""
+    pooled = [features[0].new_zeros((0, features[0].shape[1], *output_size))]
+    for box, level in zip(boxes, levels.tolist(), strict=True):
+        settings = (output_size, spatial_scales[level], sampling_ratio, aligned, reduction)
+        pooled.append(roi_align(features[level], box[None], *settings))
+    return torch.cat(pooled)
+
+
+def roi_warp(
+    features: Tensor,
+    boxes: Tensor,
+    output_size: tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = 0,
+    reduction: str = "mean",
+) -> Tensor:
+    """As maskray.ops.roi_warp.roi_warp with boxes (K, 5): bilinear samples of a box rounded to whole cells."""
+    pooled = [features.new_zeros((0, features.shape[1], *output_size))]
+    for box in boxes:
+        sides = [_cell_sides(box[i], box[i + 2], spatial_scale) for i in (1, 2)]
+        (left, right), (top, bottom) = sides
+        cells = torch.tensor([[float(box[0]), left, top, right, bottom]], dtype=boxes.dtype)
+        pooled.append(roi_align(features, cells, output_size, 1.0, sampling_ratio, True, reduction))
+    return torch.cat(pooled)
+
+
+def _cell_sides(low: Tensor, high: Tensor, scale: float) -> tuple[float, float]:
+    """First edge and last edge of the cells of one axis; NaN for a box that is not finite."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return math.nan, math.nan
+    start, end = (math.copysign(math.floor(abs(float(x * scale)) + 0.5), x) for x in (low, high))
+    return start, start + max(end - start + 1, 1)

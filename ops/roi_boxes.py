@@ -21,6 +21,57 @@ def check_features(features: Tensor) -> None:
         raise TypeError(f"features: expected a floating dtype, got {features.dtype}")
 
 
+def check_levels(
+    features: Sequence[Tensor], boxes: Tensor, levels: Tensor, spatial_scales: Sequence[float]
+) -> list[Tensor]:
+    """The levels of a pyramid as a list that fits together and the boxes; TypeError or ValueError otherwise."""
+    if isinstance(features, Tensor) or not len(features):
+        raise ValueError("features: expected a list of at least one level (N, C, Hl, Wl)")
+    maps = list(features)
+    for index, level in enumerate(maps):
+        check_features(level)
+        if level.shape[:2] != maps[0].shape[:2]:
+            raise ValueError(f"features: level {index} is {tuple(level.shape)}, level 0 {tuple(maps[0].shape)}")
+        if (level.dtype, level.device) != (maps[0].dtype, maps[0].device):
+            raise ValueError(f"features: level {index} is of another dtype or device than level 0")
+    if not isinstance(boxes, Tensor):
+        raise TypeError(f"boxes: expected a tensor (K, 5), got {type(boxes).__name__}")
+    if levels.dtype != torch.int64:
+        raise TypeError(f"levels: expected int64, got {levels.dtype}")
+    if levels.shape != boxes.shape[:1]:
+        raise ValueError(f"levels: expected ({boxes.shape[0]},), got {tuple(levels.shape)}")
+    if levels.device != boxes.device:
+        raise ValueError(f"levels: on {levels.device}, boxes on {boxes.device}")
+    if len(spatial_scales) != len(maps) or not all(scale > 0 for scale in spatial_scales):
+        raise ValueError(f"spatial_scales: expected {len(maps)} positive numbers, got {list(spatial_scales)}")
+    _check_level_indices(levels, len(maps))
+    return maps
+
+
+def _check_level_indices(levels: Tensor, num_levels: int) -> None:
+    """ValueError for the first box that names no level; not on an accelerator, nor while being traced."""
+    if levels.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    wrong = (levels < 0) | (levels >= num_levels)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(f"levels: row {row} names level {levels[row].item()}, features hold {num_levels}")
+
+
+def lie_channels_last(features: Sequence[Tensor]) -> bool:
+    """Whether all lie as (N, H, W, C) in memory, and so their gradients should."""
+    return all(
+        level.is_contiguous(memory_format=torch.channels_last) and not level.is_contiguous() for level in features
+    )
+
+
+def new_map(like: Tensor, images: int, height: int, width: int, channels_last: bool) -> Tensor:
+    """An empty gradient (N, C, H, W) beside that of the pooled maps (K, C, h, w), lying as asked for."""
+    if channels_last:
+        return like.new_empty((images, height, width, like.shape[1])).permute(0, 3, 1, 2)
+    return like.new_empty((images, like.shape[1], height, width))
+
+
 def to_indexed_boxes(boxes: Tensor | Sequence[Tensor], features: Tensor) -> Tensor:
     """Boxes as (K, 5) rows of image index, x0, y0, x1, y1 in the type the operator computes with.
 

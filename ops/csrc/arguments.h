@@ -1,11 +1,13 @@
 // Checks that every kernel makes of its arguments, whoever calls it: no index leaves its tensor.
 #pragma once
 
+#include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace maskray {
 
@@ -30,6 +32,48 @@ inline void check_roi_arguments(
       features.size(2) <= (1 << 24) && features.size(3) <= (1 << 24) &&
           features.size(2) * features.size(3) <= (1 << 30),
       "features: more than 2**30 cells in a map");
+}
+
+// A map without cells holds no samples; only without boxes or channels is there nothing to ask of it.
+inline void check_not_empty(const Tensor& features, const Tensor& boxes) {
+  const bool cells = features.size(2) > 0 && features.size(3) > 0;
+  check(cells || boxes.size(0) == 0 || features.size(1) == 0, "features: height and width must not be 0");
+}
+
+// What the levels of a pyramid add: maps of one batch, channels and type, a scale each, a level for each box.
+inline void check_levels(
+    const std::vector<Tensor>& features, const Tensor& boxes, const Tensor& levels, const std::vector<double>& scales) {
+  check(!features.empty(), "features: expected at least one level");
+  check(scales.size() == features.size(), "spatial_scales: expected one for each level");
+  check(levels.scalar_type() == ScalarType::Long && levels.dim() == 1, "levels: expected int64 (K,)");
+  check(boxes.dim() == 2 && levels.size(0) == boxes.size(0), "levels: expected one for each box");
+  for (const Tensor& level : features) {
+    check(
+        level.dim() == 4 && level.size(0) == features[0].size(0) && level.size(1) == features[0].size(1),
+        "features: expected (N, C, Hl, Wl) with the same N and C in every level");
+    check(level.scalar_type() == features[0].scalar_type(), "features: expected one dtype in every level");
+  }
+}
+
+// The same for a gradient, which gets the sizes of the levels.
+inline void check_level_sizes(
+    const Tensor& boxes, const Tensor& levels, const std::vector<int64_t>& heights, const std::vector<int64_t>& widths,
+    const std::vector<double>& scales) {
+  check(!heights.empty() && heights.size() == widths.size(), "heights: expected one, and a width, for each level");
+  check(scales.size() == heights.size(), "spatial_scales: expected one for each level");
+  check(levels.scalar_type() == ScalarType::Long && levels.dim() == 1, "levels: expected int64 (K,)");
+  check(boxes.dim() == 2 && levels.size(0) == boxes.size(0), "levels: expected one for each box");
+}
+
+// An empty gradient (N, C, H, W), in memory as (N, H, W, C) where asked for.
+inline Tensor new_map(
+    const Tensor& like, int64_t images, int64_t channels, int64_t height, int64_t width, ScalarType type,
+    bool channels_last, bool zeroed = false) {
+  const std::vector<int64_t> lying = channels_last ? std::vector<int64_t>{images, height, width, channels}
+                                                   : std::vector<int64_t>{images, channels, height, width};
+  const Tensor result =
+      zeroed ? torch::stable::new_zeros(like, lying, type) : torch::stable::new_empty(like, lying, type);
+  return channels_last ? torch::stable::transpose(torch::stable::transpose(result, 1, 3), 2, 3) : result;
 }
 
 // What a backward gets beside the boxes: gradient and argmax of one shape, one row per box.

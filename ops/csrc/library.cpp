@@ -7,13 +7,27 @@ STABLE_TORCH_LIBRARY(maskray, m) {
       "int sampling_ratio, bool aligned) -> Tensor");
   m.def(
       "roi_align_backward(Tensor grad, Tensor boxes, SymInt num_images, SymInt height, SymInt width, "
-      "float spatial_scale, int sampling_ratio, bool aligned) -> Tensor");
+      "float spatial_scale, int sampling_ratio, bool aligned, bool channels_last, bool deterministic) -> Tensor");
   m.def(
       "roi_align_max(Tensor features, Tensor boxes, int pooled_height, int pooled_width, float spatial_scale, "
       "int sampling_ratio, bool aligned) -> (Tensor, Tensor)");
   m.def(
       "roi_align_max_backward(Tensor grad, Tensor argmax, Tensor boxes, SymInt num_images, SymInt height, "
-      "SymInt width, float spatial_scale, int sampling_ratio, bool aligned) -> Tensor");
+      "SymInt width, float spatial_scale, int sampling_ratio, bool aligned, bool deterministic) -> Tensor");
+  m.def(
+      "multi_level_roi_align(Tensor[] features, Tensor boxes, Tensor levels, int pooled_height, int pooled_width, "
+      "float[] spatial_scales, int sampling_ratio, bool aligned) -> Tensor");
+  m.def(
+      "multi_level_roi_align_backward(Tensor grad, Tensor boxes, Tensor levels, SymInt num_images, SymInt[] heights, "
+      "SymInt[] widths, float[] spatial_scales, int sampling_ratio, bool aligned, bool channels_last, "
+      "bool deterministic) -> Tensor[]");
+  m.def(
+      "multi_level_roi_align_max(Tensor[] features, Tensor boxes, Tensor levels, int pooled_height, int pooled_width, "
+      "float[] spatial_scales, int sampling_ratio, bool aligned) -> (Tensor, Tensor)");
+  m.def(
+      "multi_level_roi_align_max_backward(Tensor grad, Tensor argmax, Tensor boxes, Tensor levels, SymInt num_images, "
+      "SymInt[] heights, SymInt[] widths, float[] spatial_scales, int sampling_ratio, bool aligned, "
+      "bool deterministic) -> Tensor[]");
   m.def(
       "roi_pool(Tensor features, Tensor boxes, int pooled_height, int pooled_width, float spatial_scale) "
       "-> (Tensor, Tensor)");

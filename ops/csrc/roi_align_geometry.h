@@ -79,7 +79,7 @@ MASKRAY_HOST_DEVICE void sample_range(
 template <class T>
 MASKRAY_HOST_DEVICE bool linear_weights(
     T position, int64_t extent, int64_t& low, int64_t& high, T& low_weight, T& high_weight) {
-  if (!(position >= T(-1) && position <= static_cast<T>(extent))) {
+  if (!(extent > 0 && position >= T(-1) && position <= static_cast<T>(extent))) {
     return false;
   }
   if (position < T(0)) {

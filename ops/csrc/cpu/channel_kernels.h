@@ -23,9 +23,11 @@ struct ChannelKernels {
   // bins[p][q][c] = sum over taps of weight * base[row][column][c], divided by count.
   void (*pool_mean)(
       const T* base, int64_t row_stride, int64_t channels, TapView<T> rows, TapView<T> columns, T count, T* bins);
-  // The transpose of pool_mean: adds weight * bins[p][q][c] / count to base[row][column][c].
+  // The transpose of pool_mean: adds weight * bins[p][q][c] / count to base[row][column][c], the cells of a row lying
+  // cell_stride apart.
   void (*scatter_mean)(
-      T* base, int64_t row_stride, int64_t channels, TapView<T> rows, TapView<T> columns, T count, const T* bins);
+      T* base, int64_t row_stride, int64_t cell_stride, int64_t channels, TapView<T> rows, TapView<T> columns, T count,
+      const T* bins);
   // Greatest sample of each bin and its index among the bin's samples (-1: one outside the map, which is 0, or none).
   // Taps come in pairs, two per sample; `outside[p]` says that bin p of the axis has samples outside.
   void (*pool_max)(

@@ -144,6 +144,9 @@ void pool_mean(
       for (; c + 8 * lanes <= channels; c += 8 * lanes) {
         mean_block<Pack<T>, 8>(base + c, row_stride, channels, bin, count, bins + c);
       }
+      for (; c + 2 * lanes <= channels; c += 2 * lanes) {
+        mean_block<Pack<T>, 2>(base + c, row_stride, channels, bin, count, bins + c);
+      }
       for (; c + lanes <= channels; c += lanes) {
         mean_block<Pack<T>, 1>(base + c, row_stride, channels, bin, count, bins + c);
       }
@@ -155,7 +158,7 @@ void pool_mean(
 }
 
 template <class Unit, int Count, class T>
-void scatter_block(T* base, int64_t row_stride, int64_t channels, const Bin<T>& bin, T count, const T* grad) {
+void scatter_block(T* base, int64_t row_stride, int64_t cell_stride, const Bin<T>& bin, T count, const T* grad) {
   constexpr int width = sizeof(Unit) / sizeof(T);
   Unit value[Count];
 #pragma GCC unroll 8
@@ -166,7 +169,7 @@ void scatter_block(T* base, int64_t row_stride, int64_t channels, const Bin<T>& 
     T* row = base + bin.rows.cell[r] * row_stride;
     for (int64_t c = bin.column_begin; c < bin.column_end; ++c) {
       const T weight = bin.rows.weight[r] * bin.columns.weight[c];
-      T* cell = row + bin.columns.cell[c] * channels;
+      T* cell = row + bin.columns.cell[c] * cell_stride;
 #pragma GCC unroll 8
       for (int i = 0; i < Count; ++i) {
         *reinterpret_cast<Unit*>(cell + i * width) += weight * value[i];
@@ -177,20 +180,21 @@ void scatter_block(T* base, int64_t row_stride, int64_t channels, const Bin<T>& 
 
 template <class T>
 void scatter_mean(
-    T* base, int64_t row_stride, int64_t channels, TapView<T> rows, TapView<T> columns, T count, const T* bins) {
+    T* base, int64_t row_stride, int64_t cell_stride, int64_t channels, TapView<T> rows, TapView<T> columns, T count,
+    const T* bins) {
   constexpr int lanes = Vector<T>::lanes;
   for (int64_t p = 0; p < rows.pooled; ++p) {
     for (int64_t q = 0; q < columns.pooled; ++q, bins += channels) {
       const Bin<T> bin(rows, columns, p, q);
       int64_t c = 0;
       for (; c + 2 * lanes <= channels; c += 2 * lanes) {
-        scatter_block<Pack<T>, 2>(base + c, row_stride, channels, bin, count, bins + c);
+        scatter_block<Pack<T>, 2>(base + c, row_stride, cell_stride, bin, count, bins + c);
       }
       for (; c + lanes <= channels; c += lanes) {
-        scatter_block<Pack<T>, 1>(base + c, row_stride, channels, bin, count, bins + c);
+        scatter_block<Pack<T>, 1>(base + c, row_stride, cell_stride, bin, count, bins + c);
       }
       for (; c < channels; ++c) {
-        scatter_block<T, 1>(base + c, row_stride, channels, bin, count, bins + c);
+        scatter_block<T, 1>(base + c, row_stride, cell_stride, bin, count, bins + c);
       }
     }
   }

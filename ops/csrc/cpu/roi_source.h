@@ -8,6 +8,7 @@
 
 #include "../arguments.h"
 #include "channel_kernels.h"
+#include "huge_pages.h"
 #include "level.h"
 #include "roi_taps.h"
 
@@ -24,24 +25,72 @@ inline const ChannelKernels<double>& channel_kernels<double>() {
   return MASKRAY_CHOOSE_LEVEL(double_kernels);
 }
 
-// The map as (N, C, H, W) in memory, or as (N, H, W, C): it already is, or so many cells are read that turning it
+// Whether the values of (N, C, H, W) lie as (N, H, W, C).
+inline bool lies_channels_last(const Tensor& tensor) {
+  const int64_t channels = tensor.size(1), row = tensor.size(3) * channels;
+  return tensor.stride(1) == 1 && tensor.stride(3) == channels && tensor.stride(2) == row &&
+      (tensor.size(0) == 1 || tensor.stride(0) == tensor.size(2) * row);
+}
+
+// Tensor is hidden outside its library, and so is what holds one.
+#define MASKRAY_INTERNAL __attribute__((visibility("hidden")))
+
+// A level as (N, C, H, W) in memory, or as (N, H, W, C). `busy` says that so many cells are read that turning the maps
 // around once costs less than turning the patch of each RoI.
 template <class T>
-class RoiSource {
+class MASKRAY_INTERNAL RoiSource {
  public:
-  RoiSource(const Tensor& features, const T* boxes, int64_t num_boxes, const RoiAlignSettings& settings)
+  RoiSource(const Tensor& features, const T* boxes, const std::vector<int64_t>& rois, const RoiAlignSettings& settings)
       : images_(features.size(0)), channels_(features.size(1)), height_(features.size(2)), width_(features.size(3)) {
-    const int64_t row = width_ * channels_;
-    channels_last_ = features.stride(1) == 1 && features.stride(3) == channels_ && features.stride(2) == row &&
-        (images_ == 1 || features.stride(0) == height_ * row);
-    kept_ = channels_last_ ? features : torch::stable::contiguous(features);
-    if (!channels_last_ && cells_read(boxes, num_boxes, settings) > images_ * height_ * width_) {
-      turn_around();
+    if (rois.empty() || channels_ == 0) {
+      return;
     }
+    channels_last_ = lies_channels_last(features);
+    kept_ = channels_last_ ? features : torch::stable::contiguous(features);
+    busy_ = !channels_last_ && cells_read(boxes, rois, settings) > images_ * height_ * width_;
     data_ = static_cast<const T*>(kept_.const_data_ptr());
   }
 
-  // Where the taps of an RoI of image `image` point into; renumbers them where a patch is copied.
+  bool busy() const { return busy_; }
+
+  // Channels first .. first + count - 1 of one image as (H, W, count).
+  void turn_channels(int64_t image, int64_t first, int64_t count, T* block) const {
+    const int64_t cells = height_ * width_;
+    const T* from = data_ + (image * channels_ + first) * cells;
+    for (int64_t cell = 0; cell < cells; cell += kStrip) {
+      channel_kernels<T>().transpose(
+          from + cell, cells, count, std::min(kStrip, cells - cell), block + cell * count, count);
+    }
+  }
+
+  // Keeps all of a busy level as (N, H, W, C).
+  void turn_around() {
+    if (!busy_) {
+      return;
+    }
+    const Tensor source = kept_;
+    kept_ = torch::stable::new_empty(source, {images_, height_, width_, channels_});
+    const T* from = static_cast<const T*>(source.const_data_ptr());
+    T* to = static_cast<T*>(kept_.mutable_data_ptr());
+    advise_huge_pages(to, kept_.numel() * sizeof(T));
+    const int64_t cells = height_ * width_;
+    const int64_t strips = (cells + kStrip - 1) / kStrip;
+    torch::stable::parallel_for(0, images_ * strips, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t image = i / strips;
+        const int64_t first = i % strips * kStrip;
+        const int64_t offset = image * channels_ * cells;
+        channel_kernels<T>().transpose(
+            from + offset + first, cells, channels_, std::min(kStrip, cells - first),
+            to + offset + first * channels_, channels_);
+      }
+    });
+    data_ = to;
+    channels_last_ = true;
+    busy_ = false;
+  }
+
+  // Where the taps of an RoI of image `image` of a level that is not busy point into; renumbers them where a patch is copied.
   const T* locate(
       int64_t image, AxisTaps<T>& rows, AxisTaps<T>& columns, std::vector<int32_t>& used_rows, std::vector<T>& patch,
       int64_t& row_stride) const {
@@ -69,13 +118,13 @@ class RoiSource {
   int64_t width() const { return width_; }
 
  private:
-  int64_t cells_read(const T* boxes, int64_t num_boxes, const RoiAlignSettings& settings) const {
+  int64_t cells_read(const T* boxes, const std::vector<int64_t>& rois, const RoiAlignSettings& settings) const {
     const auto along = [&](const RoiAxis<T>& axis, int64_t pooled, int64_t extent) {
       const T size = axis.bin * static_cast<T>(pooled) + T(2);
       return axis.grid == T(0) ? T(0) : std::min(size, static_cast<T>(extent));
     };
     T cells = T(0);
-    for (int64_t k = 0; k < num_boxes; ++k) {
+    for (const int64_t k : rois) {
       const T* box = boxes + 5 * k;
       const auto columns = roi_axis(box[1], box[3], settings.pooled_width, settings);
       const auto rows = roi_axis(box[2], box[4], settings.pooled_height, settings);
@@ -84,29 +133,10 @@ class RoiSource {
     return static_cast<int64_t>(cells);
   }
 
-  void turn_around() {
-    const Tensor source = kept_;
-    kept_ = torch::stable::new_empty(source, {images_, height_, width_, channels_});
-    const T* from = static_cast<const T*>(source.const_data_ptr());
-    T* to = static_cast<T*>(kept_.mutable_data_ptr());
-    const int64_t cells = height_ * width_;
-    constexpr int64_t strip = 256;
-    const int64_t strips = (cells + strip - 1) / strip;
-    torch::stable::parallel_for(0, images_ * strips, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t image = i / strips;
-        const int64_t first = i % strips * strip;
-        const int64_t offset = image * channels_ * cells;
-        channel_kernels<T>().transpose(
-            from + offset + first, cells, channels_, std::min(strip, cells - first),
-            to + offset + first * channels_, channels_);
-      }
-    });
-    channels_last_ = true;
-  }
+  static constexpr int64_t kStrip = 256;
 
   int64_t images_, channels_, height_, width_;
-  bool channels_last_ = false;
+  bool channels_last_ = false, busy_ = false;
   Tensor kept_;
   const T* data_ = nullptr;
 };

@@ -1,32 +1,37 @@
-// RoIAlign with the maximum of its samples, and its gradient, on CUDA: one thread per pooled value.
+// RoIAlign with the maximum of its samples, and its gradient, on CUDA: one thread per pooled value, whichever
+// its level.
 //
 // argmax is the index of the sample among those that sample_range() gives for the bin; -1 for a sample outside the map.
-#include "launch.h"
-
-#include "../roi_align_geometry.h"
+#include "gather.h"
+#include "levels.h"
 
 namespace maskray {
 namespace {
 
 template <class T, class A>
 __global__ void pool_kernel(
-    const T* features, Layout layout, const A* boxes, RoiAlignSettings settings, int64_t num_images, int64_t channels,
-    int64_t height, int64_t width, int64_t total, bool channels_fastest, T* output, int32_t* argmax) {
+    LevelTable table, const A* boxes, RoiAlignSettings settings, int64_t channels, int64_t total, bool channels_fastest,
+    T* output, int32_t* argmax) {
   MASKRAY_GRID_LOOP(i, total) {
     const OutputIndex at(i, channels, settings.pooled_height, settings.pooled_width, channels_fastest);
     const A* box = boxes + 5 * at.box;
-    if (!names_image(box[0], num_images)) {
+    const int64_t level = table.find(boxes, at.box);
+    if (level < 0) {
       output[at.offset] = static_cast<T>(static_cast<A>(NAN));
       argmax[at.offset] = -1;
       continue;
     }
+    const LevelMap& at_level = table.maps[level];
+    settings.spatial_scale = at_level.scale;
+    const int64_t height = at_level.height, width = at_level.width;
     const RoiAxis<A> columns = roi_axis(box[1], box[3], settings.pooled_width, settings);
     const RoiAxis<A> rows = roi_axis(box[2], box[4], settings.pooled_height, settings);
     A first_row, first_column;
     int64_t num_rows, num_columns;
     sample_range(rows, at.row, height, first_row, num_rows);
     sample_range(columns, at.column, width, first_column, num_columns);
-    const T* map = features + static_cast<int64_t>(box[0]) * layout.image + at.channel * layout.channel;
+    const T* map = static_cast<const T*>(at_level.data) + static_cast<int64_t>(box[0]) * at_level.image +
+        at.channel * at_level.channel;
     A best = -static_cast<A>(INFINITY);
     int64_t best_sample = -1;
     A inside = A(0);
@@ -37,8 +42,8 @@ __global__ void pool_kernel(
       if (!linear_weights(y, height, top, bottom, top_weight, bottom_weight)) {
         continue;
       }
-      const T* top_row = map + top * layout.row;
-      const T* bottom_row = map + bottom * layout.row;
+      const T* top_row = map + top * at_level.row;
+      const T* bottom_row = map + bottom * at_level.row;
       for (int64_t c = 0; c < num_columns; ++c) {
         int64_t left, right;
         A left_weight, right_weight;
@@ -47,10 +52,10 @@ __global__ void pool_kernel(
           continue;
         }
         inside += A(1);
-        const A value = top_weight * left_weight * static_cast<A>(top_row[left * layout.column]) +
-            top_weight * right_weight * static_cast<A>(top_row[right * layout.column]) +
-            bottom_weight * left_weight * static_cast<A>(bottom_row[left * layout.column]) +
-            bottom_weight * right_weight * static_cast<A>(bottom_row[right * layout.column]);
+        const A value = top_weight * left_weight * static_cast<A>(top_row[left * at_level.column]) +
+            top_weight * right_weight * static_cast<A>(top_row[right * at_level.column]) +
+            bottom_weight * left_weight * static_cast<A>(bottom_row[left * at_level.column]) +
+            bottom_weight * right_weight * static_cast<A>(bottom_row[right * at_level.column]);
         if (value > best || value != value) {
           best = value;
           best_sample = r * num_columns + c;
@@ -69,14 +74,18 @@ __global__ void pool_kernel(
 
 template <class T, class A>
 __global__ void scatter_kernel(
-    const T* grad, const int32_t* argmax, const A* boxes, RoiAlignSettings settings, int64_t num_images,
-    int64_t channels, int64_t height, int64_t width, int64_t total, A* result) {
+    LevelTable table, const T* grad, const int32_t* argmax, const A* boxes, RoiAlignSettings settings, int64_t channels,
+    int64_t total) {
   MASKRAY_GRID_LOOP(i, total) {
     const OutputIndex at(i, channels, settings.pooled_height, settings.pooled_width, false);
     const A* box = boxes + 5 * at.box;
-    if (argmax[i] < 0 || !names_image(box[0], num_images)) {
+    const int64_t level = table.find(boxes, at.box);
+    if (argmax[i] < 0 || level < 0) {
       continue;
     }
+    const LevelMap& at_level = table.maps[level];
+    settings.spatial_scale = at_level.scale;
+    const int64_t height = at_level.height, width = at_level.width;
     const RoiAxis<A> columns = roi_axis(box[1], box[3], settings.pooled_width, settings);
     const RoiAxis<A> rows = roi_axis(box[2], box[4], settings.pooled_height, settings);
     A first_row, first_column;
@@ -92,7 +101,8 @@ __global__ void scatter_kernel(
     A top_weight, bottom_weight, left_weight, right_weight;
     if (linear_weights(y, height, top, bottom, top_weight, bottom_weight) &&
         linear_weights(x, width, left, right, left_weight, right_weight)) {
-      A* map = result + (static_cast<int64_t>(box[0]) * channels + at.channel) * height * width;
+      A* map = static_cast<A*>(at_level.data) + static_cast<int64_t>(box[0]) * at_level.image +
+          at.channel * at_level.channel;
       const A value = static_cast<A>(grad[i]);
       atomicAdd(map + top * width + left, top_weight * left_weight * value);
       atomicAdd(map + top * width + right, top_weight * right_weight * value);
@@ -102,62 +112,117 @@ __global__ void scatter_kernel(
   }
 }
 
-std::tuple<Tensor, Tensor> roi_align_max(
-    Tensor features, Tensor boxes, int64_t pooled_height, int64_t pooled_width, double spatial_scale,
-    int64_t sampling_ratio, bool aligned) {
-  const ScalarType type = features.scalar_type();
-  check_roi_arguments(features, boxes, pooled_height, pooled_width, compute_type(type));
-  check_same_device(features, boxes, "boxes");
-  const torch::stable::accelerator::DeviceGuard guard(features.get_device_index());
-  const RoiAlignSettings settings{pooled_height, pooled_width, spatial_scale, sampling_ratio, aligned};
-  const int64_t channels = features.size(1), height = features.size(2), width = features.size(3);
-  Tensor output = torch::stable::new_empty(features, {boxes.size(0), channels, pooled_height, pooled_width});
+std::tuple<Tensor, Tensor> pool_levels(
+    std::vector<Tensor> features, const Tensor& boxes, const Tensor* levels, const std::vector<double>& scales,
+    const RoiAlignSettings& settings) {
+  const ScalarType type = features[0].scalar_type();
+  for (const Tensor& level : features) {
+    check_roi_arguments(level, boxes, settings.pooled_height, settings.pooled_width, compute_type(type));
+    check_not_empty(level, boxes);
+    check_same_device(boxes, level, "features");
+  }
+  const torch::stable::accelerator::DeviceGuard guard(boxes.get_device_index());
+  const int64_t channels = features[0].size(1);
+  Tensor output = torch::stable::new_empty(
+      features[0], {boxes.size(0), channels, settings.pooled_height, settings.pooled_width});
   Tensor argmax = torch::stable::new_empty(output, output.sizes(), ScalarType::Int);
   if (output.numel() == 0) {
     return {output, argmax};
   }
-  check(height > 0 && width > 0, "features: height and width must not be 0");
   const Tensor dense_boxes = torch::stable::contiguous(boxes);
+  const LevelTable table(features, levels, scales);
   dispatch_floating(type, [&](auto* stored, auto* computed) {
     using T = std::remove_pointer_t<decltype(stored)>;
     using A = std::remove_pointer_t<decltype(computed)>;
-    const Layout layout(features);
-    pool_kernel<T, A><<<num_blocks(output.numel()), kThreads, 0, current_stream(features)>>>(
-        static_cast<const T*>(features.const_data_ptr()), layout, static_cast<const A*>(dense_boxes.const_data_ptr()),
-        settings, features.size(0), channels, height, width, output.numel(), layout.channel == 1 && channels > 1,
-        static_cast<T*>(output.mutable_data_ptr()), static_cast<int32_t*>(argmax.mutable_data_ptr()));
+    pool_kernel<T, A><<<num_blocks(output.numel()), kThreads, 0, current_stream(boxes)>>>(
+        table, static_cast<const A*>(dense_boxes.const_data_ptr()), settings, channels, output.numel(),
+        lies_channels_last(features[0]), static_cast<T*>(output.mutable_data_ptr()),
+        static_cast<int32_t*>(argmax.mutable_data_ptr()));
   });
   STD_CUDA_KERNEL_LAUNCH_CHECK();
   return {output, argmax};
 }
 
-Tensor roi_align_max_backward(
-    Tensor grad, Tensor argmax, Tensor boxes, int64_t num_images, int64_t height, int64_t width, double spatial_scale,
-    int64_t sampling_ratio, bool aligned) {
+std::vector<Tensor> level_gradients(
+    const Tensor& grad, const Tensor& argmax, const Tensor& boxes, const Tensor* levels, int64_t num_images,
+    const std::vector<int64_t>& heights, const std::vector<int64_t>& widths, const std::vector<double>& scales,
+    const RoiAlignSettings& settings, bool deterministic) {
   const ScalarType type = grad.scalar_type();
   check_roi_arguments(grad, boxes, 1, 1, compute_type(type));
   check_argmax(grad, argmax, boxes);
-  check_same_device(grad, boxes, "boxes");
   check_same_device(grad, argmax, "argmax");
+  check_same_device(grad, boxes, "boxes");
   const torch::stable::accelerator::DeviceGuard guard(grad.get_device_index());
-  const RoiAlignSettings settings{grad.size(2), grad.size(3), spatial_scale, sampling_ratio, aligned};
   const int64_t channels = grad.size(1);
   const Tensor dense = torch::stable::contiguous(grad);
   const Tensor dense_argmax = torch::stable::contiguous(argmax);
   const Tensor dense_boxes = torch::stable::contiguous(boxes);
-  Tensor result = torch::stable::new_zeros(dense, {num_images, channels, height, width}, compute_type(type));
-  if (result.numel() > 0 && dense.numel() > 0) {
+  std::vector<Tensor> results;
+  for (size_t i = 0; i < heights.size(); ++i) {
+    results.push_back(
+        new_map(dense, num_images, channels, heights[i], widths[i], compute_type(type), false, true));
+  }
+  if (num_images > 0 && dense.numel() > 0) {
+    const LevelTable table(results, levels, scales);
     dispatch_floating(type, [&](auto* stored, auto* computed) {
       using T = std::remove_pointer_t<decltype(stored)>;
       using A = std::remove_pointer_t<decltype(computed)>;
-      scatter_kernel<T, A><<<num_blocks(dense.numel()), kThreads, 0, current_stream(grad)>>>(
-          static_cast<const T*>(dense.const_data_ptr()), static_cast<const int32_t*>(dense_argmax.const_data_ptr()),
-          static_cast<const A*>(dense_boxes.const_data_ptr()), settings, num_images, channels, height, width,
-          dense.numel(), static_cast<A*>(result.mutable_data_ptr()));
+      const T* values = static_cast<const T*>(dense.const_data_ptr());
+      const int32_t* arguments = static_cast<const int32_t*>(dense_argmax.const_data_ptr());
+      const A* rows = static_cast<const A*>(dense_boxes.const_data_ptr());
+      if (deterministic) {
+        gather_levels<T, A>(
+            {values, arguments, rows, boxes.size(0), channels, 0, settings, table}, current_stream(grad));
+      } else {
+        scatter_kernel<T, A><<<num_blocks(dense.numel()), kThreads, 0, current_stream(grad)>>>(
+            table, values, arguments, rows, settings, channels, dense.numel());
+      }
     });
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
-  return compute_type(type) == type ? result : torch::stable::to(result, type);
+  for (Tensor& result : results) {
+    result = compute_type(type) == type ? result : torch::stable::to(result, type);
+  }
+  return results;
+}
+
+std::tuple<Tensor, Tensor> roi_align_max(
+    Tensor features, Tensor boxes, int64_t pooled_height, int64_t pooled_width, double spatial_scale,
+    int64_t sampling_ratio, bool aligned) {
+  return pool_levels(
+      {features}, boxes, nullptr, {spatial_scale}, {pooled_height, pooled_width, 0, sampling_ratio, aligned});
+}
+
+Tensor roi_align_max_backward(
+    Tensor grad, Tensor argmax, Tensor boxes, int64_t num_images, int64_t height, int64_t width, double spatial_scale,
+    int64_t sampling_ratio, bool aligned, bool deterministic) {
+  check(grad.dim() == 4, "grad: expected (K, C, h, w)");
+  return level_gradients(
+      grad, argmax, boxes, nullptr, num_images, {height}, {width}, {spatial_scale},
+      {grad.size(2), grad.size(3), 0, sampling_ratio, aligned}, deterministic)[0];
+}
+
+std::tuple<Tensor, Tensor> multi_level_roi_align_max(
+    std::vector<Tensor> features, Tensor boxes, Tensor levels, int64_t pooled_height, int64_t pooled_width,
+    std::vector<double> spatial_scales, int64_t sampling_ratio, bool aligned) {
+  check_levels(features, boxes, levels, spatial_scales);
+  check_same_device(features[0], levels, "levels");
+  const Tensor dense = torch::stable::contiguous(levels);
+  return pool_levels(
+      features, boxes, &dense, spatial_scales, {pooled_height, pooled_width, 0, sampling_ratio, aligned});
+}
+
+std::vector<Tensor> multi_level_roi_align_max_backward(
+    Tensor grad, Tensor argmax, Tensor boxes, Tensor levels, int64_t num_images, std::vector<int64_t> heights,
+    std::vector<int64_t> widths, std::vector<double> spatial_scales, int64_t sampling_ratio, bool aligned,
+    bool deterministic) {
+  check(grad.dim() == 4, "grad: expected (K, C, h, w)");
+  check_level_sizes(boxes, levels, heights, widths, spatial_scales);
+  check_same_device(grad, levels, "levels");
+  const Tensor dense = torch::stable::contiguous(levels);
+  return level_gradients(
+      grad, argmax, boxes, &dense, num_images, heights, widths, spatial_scales,
+      {grad.size(2), grad.size(3), 0, sampling_ratio, aligned}, deterministic);
 }
 
 }  // namespace
@@ -165,6 +230,8 @@ Tensor roi_align_max_backward(
 STABLE_TORCH_LIBRARY_IMPL(maskray, CUDA, m) {
   m.impl("roi_align_max", TORCH_BOX(&roi_align_max));
   m.impl("roi_align_max_backward", TORCH_BOX(&roi_align_max_backward));
+  m.impl("multi_level_roi_align_max", TORCH_BOX(&multi_level_roi_align_max));
+  m.impl("multi_level_roi_align_max_backward", TORCH_BOX(&multi_level_roi_align_max_backward));
 }
 
 }  // namespace maskray

@@ -50,9 +50,17 @@ def test_the_operation_is_chosen_by_name() -> None:
     features = pyramid()
     results = {
         (name, reduction): MultiLevelPooler(RoIOpConfig(name=name, reduction=reduction), 2)(features, boxes, image)
-        for name, reduction in (("roi_align", "mean"), ("roi_align", "max"), ("roi_pool", "max"))
+        for name, reduction in (
+            *(("roi_align", reduction) for reduction in ("mean", "max")),
+            *(("roi_warp", reduction) for reduction in ("mean", "max")),
+            ("roi_pool", "max"),
+        )
     }
     assert (results["roi_align", "max"] > results["roi_align", "mean"]).all()
     # RoIPool takes the largest cell of the box, columns 2 to 10 and rows 2 to 12.
     whole = features[0][0, :, 2:13, 2:11].amax(dim=(1, 2))
     torch.testing.assert_close(results["roi_pool", "max"].amax(dim=(2, 3))[0], whole)
+    # RoIWarp samples those same cells, one wider at each end than RoIAlign, between which values are interpolated.
+    assert (results["roi_warp", "max"] > results["roi_warp", "mean"]).all()
+    assert (results["roi_warp", "max"].amax(dim=(2, 3))[0] <= whole).all()
+    assert not torch.allclose(results["roi_warp", "mean"], results["roi_align", "mean"])
