@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskray.model.boxes.coding import clip_boxes, decode_deltas, encode_boxes
-from maskray.model.boxes.matching import match_boxes
 from maskray.model.boxes.sampling import sample_boxes
 from maskray.model.config import ModelConfig
 from maskray.model.detections import select_detections
@@ -22,6 +21,7 @@ from maskray.model.heads.mask import MaskHead, crop_masks, mask_loss, select_cla
 from maskray.model.heads.pooler import MultiLevelPooler
 from maskray.model.rpn import Proposals
 from maskray.model.structures import Detections, Targets
+from maskray.ops.match_boxes import match_boxes
 
 
 class RoISamples(NamedTuple):

@@ -16,10 +16,10 @@ from maskray.model.backbone.fpn import STRIDES
 from maskray.model.boxes.anchors import pyramid_anchors
 from maskray.model.boxes.coding import clip_boxes, decode_deltas, encode_boxes
 from maskray.model.boxes.losses import box_regression_loss
-from maskray.model.boxes.matching import match_boxes
 from maskray.model.boxes.sampling import sample_boxes
 from maskray.model.config import AnchorConfig, RPNConfig
 from maskray.model.structures import Targets
+from maskray.ops.match_boxes import match_boxes
 from maskray.ops.nms import batched_nms
 
 BOX_WEIGHTS = (1.0, 1.0, 1.0, 1.0)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from maskray.model.boxes.matching import NEGATIVE, POSITIVE
+from maskray.ops.match_boxes import NEGATIVE, POSITIVE
 
 
 class Samples(NamedTuple):

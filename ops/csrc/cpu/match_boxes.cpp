@@ -27,13 +27,6 @@ MatchKernels<double> match_kernels<double>() {
   return MASKRAY_CHOOSE_LEVEL(double_match_kernels);
 }
 
-// A side below 0 counts as 0; NaN stays.
-template <class T>
-MatchBox<T> to_box(const T* box) {
-  const T width = box[2] - box[0], height = box[3] - box[1];
-  return {box[0], box[1], box[2], box[3], (width < T(0) ? T(0) : width) * (height < T(0) ? T(0) : height)};
-}
-
 // Greatest IoU of a ground-truth box, and the first and last block of references that have it (none when it is 0).
 template <class T>
 struct Reach {
@@ -60,7 +53,7 @@ struct GroundTruth {
     for (int64_t image = 0; image < num_images; ++image) {
       for (int64_t i = 0; i < num_boxes; ++i) {
         if (valid[image * num_boxes + i]) {
-          boxes.push_back(to_box(data + 4 * (image * num_boxes + i)));
+          boxes.push_back(to_match_box(data + 4 * (image * num_boxes + i)));
           index.push_back(static_cast<IndexOf<T>>(i));
         }
       }
@@ -82,7 +75,7 @@ struct LoadedBlock {
     left = top = infinity;
     right = bottom = -infinity;
     for (int64_t i = 0; i < kMatchBlock; ++i) {
-      const MatchBox<T> box = i < count ? to_box(references + 4 * i) : MatchBox<T>{nan, nan, nan, nan, nan};
+      const MatchBox<T> box = i < count ? to_match_box(references + 4 * i) : MatchBox<T>{nan, nan, nan, nan, nan};
       columns.x0[i] = box.x0;
       columns.y0[i] = box.y0;
       columns.x1[i] = box.x1;

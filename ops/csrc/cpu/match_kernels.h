@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "../match_geometry.h"
+
 namespace maskray {
 
 constexpr int kMatchBlock = 256;
@@ -23,11 +25,6 @@ struct MatchBlock {
   alignas(64) T best[kMatchBlock];             // greatest IoU so far
   alignas(64) IndexOf<T> index[kMatchBlock];   // of the ground-truth box that has it
   alignas(64) IndexOf<T> reaches[kMatchBlock]; // not 0: the reference has the greatest IoU of some ground-truth box
-};
-
-template <class T>
-struct MatchBox {
-  T x0, y0, x1, y1, area;
 };
 
 template <class T>

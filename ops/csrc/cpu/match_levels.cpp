@@ -4,19 +4,9 @@
 namespace maskray::MASKRAY_LEVEL {
 namespace {
 
-// 0 where the union is not above 0, as it is when a number of a box is NaN.
 template <class T>
 inline T overlap(const MatchBlock<T>& block, int i, const MatchBox<T>& box) {
-  const T left = block.x0[i] < box.x0 ? box.x0 : block.x0[i];
-  const T top = block.y0[i] < box.y0 ? box.y0 : block.y0[i];
-  const T right = box.x1 < block.x1[i] ? box.x1 : block.x1[i];
-  const T bottom = box.y1 < block.y1[i] ? box.y1 : block.y1[i];
-  const T width = right - left;
-  const T height = bottom - top;
-  const T inner = (width > T(0) ? width : T(0)) * (height > T(0) ? height : T(0));
-  const T outer = block.area[i] + box.area - inner;
-  const T iou = inner / outer;
-  return outer > T(0) ? iou : T(0);
+  return match_iou(MatchBox<T>{block.x0[i], block.y0[i], block.x1[i], block.y1[i], block.area[i]}, box);
 }
 
 template <class T>
