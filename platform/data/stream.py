@@ -185,6 +185,8 @@ def _stream_tables(manifest: Manifest, job: JobConfig, plan: BatchPlan, start_st
 def _stream_segment(manifest: Manifest, job: JobConfig, plan: BatchPlan, numbers: range) -> Iterator[Any]:
     import ray.data  # 2 s: local_batches does without
 
+    from maskray.platform.data.paused_scheduling import PausedScheduling
+
     decode = job.data.decode == "map"
     per_task = IMAGES_PER_DECODE_TASK if decode else IMAGES_PER_READ_TASK
     per_task = max(1, per_task // plan.images_per_micro_batch)
@@ -196,6 +198,7 @@ def _stream_segment(manifest: Manifest, job: JobConfig, plan: BatchPlan, numbers
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_options.preserve_order = True
+    context.custom_execution_callback_classes = [*context.custom_execution_callback_classes, PausedScheduling]
     context.execution_options.resource_limits = ray.data.ExecutionResources.for_limits(
         object_store_memory=READ_AHEAD_BYTES
     )

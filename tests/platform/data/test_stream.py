@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from maskray.model.structures import Batch
 from maskray.platform.config import JobConfig
 from maskray.platform.data.coco import read_dataset
 from maskray.platform.data.manifest import Manifest
+from maskray.platform.data.paused_scheduling import PAUSE_SECONDS, PausedScheduling
 from maskray.platform.data.shards import write_shards
 from maskray.platform.data.source import check_source, prepare
 from maskray.platform.data.stream import eval_rows, local_batches, train_batches
@@ -164,3 +166,22 @@ def test_sources_are_prepared_once(drawn: SyntheticPaths, manifest: Manifest, tm
         data = JobConfig.model_validate(job.model_dump() | {"data": tree | {"val": source}}).data
         with pytest.raises(ValueError, match=r"data\.val: absent"):
             check_source(data.val, "data.val")
+
+
+def test_ray_data_rests_while_enough_is_read_ahead(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = 0
+
+    def count(self: PausedScheduling, executor: Any) -> None:
+        nonlocal rounds
+        rounds += 1
+        step(self, executor)
+
+    step = PausedScheduling.on_execution_step
+    monkeypatch.setattr(PausedScheduling, "on_execution_step", count)
+    start = time.monotonic()
+    batches = train_batches(manifest, make_job(manifest), 0, 1, 0)
+    next(batches)
+    time.sleep(2)  # nothing is taken: what is read ahead fills up
+    elapsed = time.monotonic() - start
+    del batches
+    assert 0 < rounds <= elapsed / PAUSE_SECONDS + 1
