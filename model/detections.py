@@ -7,6 +7,7 @@ width of the photograph, m side of the mask inside a box.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,20 +16,21 @@ from maskray.model.boxes.coding import clip_boxes
 from maskray.model.config import InferenceConfig
 from maskray.model.structures import Batch, Detections
 from maskray.ops.nms import batched_nms
-from maskray.ops.paste_masks import paste_masks
+from maskray.ops.paste_masks_to_rle import paste_masks_to_rle
 
 
 @dataclass
 class ImageDetections:
     """Detections of one photograph, best first, boxes in its pixels.
 
-    boxes (d, 4) float32; scores (d,) float32; classes (d,) int64; masks (d, h, w) bool, or None without a mask branch.
+    boxes (d, 4) float32; scores (d,) float32; classes (d,) int64; masks: d of COCO's compressed run lengths
+    {"size": [h, w], "counts": bytes}, or None without a mask branch.
     """
 
     boxes: Tensor
     scores: Tensor
     classes: Tensor
-    masks: Tensor | None = None
+    masks: list[dict[str, Any]] | None = None
 
 
 def select_detections(scores: Tensor, boxes: Tensor, image_index: Tensor, config: InferenceConfig) -> Detections:
@@ -55,7 +57,8 @@ def select_detections(scores: Tensor, boxes: Tensor, image_index: Tensor, config
 def to_original(detections: Detections, batch: Batch, index: int, mask_threshold: float = 0.5) -> ImageDetections:
     """Detections of image `index` of the batch, in pixels of its photograph, with masks of its size.
 
-    Boxes are scaled by the ratio of the sizes and clipped; masks are pasted and cut at `mask_threshold`.
+    Boxes are scaled by the ratio of the sizes and clipped; masks are pasted and cut at `mask_threshold`, as run
+    lengths: the memory they take does not depend on the size of the photograph.
     Raises ValueError where the batch has no such image.
     """
     if not 0 <= index < len(batch.image_sizes):
@@ -69,5 +72,5 @@ def to_original(detections: Detections, batch: Batch, index: int, mask_threshold
     masks = None
     if detections.masks is not None:
         height, width = batch.original_sizes[index].tolist()
-        masks = paste_masks(detections.masks[chosen], boxes, (height, width), mask_threshold)
+        masks = paste_masks_to_rle(detections.masks[chosen], boxes, (height, width), mask_threshold)
     return ImageDetections(boxes, detections.scores[chosen], detections.classes[chosen], masks)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -20,6 +22,21 @@ def load_extension() -> None:
     cuda = folder / "_C_cuda.abi3.so"
     if torch.version.cuda is not None and cuda.exists():
         _load(cuda)
+
+
+@contextmanager
+def refusals(*names: str) -> Iterator[None]:
+    """Turn what a kernel refuses, whose message begins with one of these argument names, into ValueError.
+
+    Kernels check contents that no shape shows (text, offsets) where they read them; torch hands their exceptions on as
+    RuntimeError.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error).startswith(tuple(f"{name}: " for name in names)):
+            raise ValueError(str(error)) from None
+        raise
 
 
 def _load(library: Path) -> None:

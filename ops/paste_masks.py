@@ -5,10 +5,12 @@ Letters: D detections, m side of the predicted mask, h w height and width of the
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
+
+from maskray.ops.extension import load_extension
+
+load_extension()
 
 # The largest intermediate result, in values: 64 MiB in float32.
 CHUNK_VALUES = 1 << 24
@@ -18,25 +20,19 @@ def paste_masks(masks: Tensor, boxes: Tensor, image_size: tuple[int, int], thres
     """Masks (D, m, m) of probabilities in their boxes (D, 4), in image pixels, as (D, h, w) bool: value >= threshold.
 
     The image's pixel centres are at +0.5, and so are those of the mask's m x m cells, spread over the box; values
-    between are bilinear, outside the mask 0. A box without extent, or not finite, gives an empty mask. The
-    intermediate values are bounded: one box at a time on the CPU, chunks elsewhere. Bilinear weights are a product of
-    one factor per axis, so each mask is two small matrix products. ValueError when shapes do not agree, threshold <= 0
-    or the image has no size.
+    between are bilinear, outside the mask 0. A box without extent, or not finite, gives an empty mask; NaN in a mask
+    is below any threshold at the pixels next to its cell. The kernel on the CPU holds the pixels of no mask but the
+    result; on an accelerator the values are computed for a bounded number of pixels at a time, where each mask is two
+    small matrix products. ValueError when shapes do not agree, threshold <= 0 or the image has no size.
     """
-    _check(masks, boxes, image_size, threshold)
+    check_pasting(masks, boxes, image_size, threshold)
     height, width = image_size
-    result = torch.zeros((masks.shape[0], height, width), dtype=torch.bool, device=masks.device)
-    if not result.numel():
-        return result
     values = masks if masks.dtype == torch.float64 else masks.float()
     places = boxes.to(values.dtype)
     if masks.device.type == "cpu":
-        for index in range(masks.shape[0]):
-            rows, columns = _reach(places[index].tolist(), masks.shape[1:], image_size)
-            pasted = _paste(values[index, None], places[index, None], rows, columns)[0]
-            result[index, rows.start : rows.stop, columns.start : columns.stop] = pasted >= threshold
-        return result
-    # On an accelerator: no look at the boxes, which would stall it, but all pixels of some detections at a time.
+        return torch.ops.maskray.paste_masks(values, places, height, width, float(threshold))
+    # No look at the boxes, which would stall the accelerator, but all pixels of some detections at a time.
+    result = torch.zeros((masks.shape[0], height, width), dtype=torch.bool, device=masks.device)
     chunk = max(1, CHUNK_VALUES // (height * width + masks.shape[1] * (height + width)))
     for first in range(0, masks.shape[0], chunk):
         part = slice(first, first + chunk)
@@ -51,19 +47,6 @@ def _paste(values: Tensor, boxes: Tensor, rows: range, columns: range) -> Tensor
     return row_weights @ values @ column_weights.transpose(1, 2)
 
 
-def _reach(box: list[float], cells: torch.Size, image_size: tuple[int, int]) -> tuple[range, range]:
-    """Rows and columns of pixels that a mask can touch: its box, and the half cell around it that fades to 0."""
-    ranges = []
-    for low, high, num_cells, num_pixels in zip(box[1::-1], box[3:1:-1], cells, image_size, strict=True):
-        if not high > low or math.isinf(high - low):
-            return range(0), range(0)
-        margin = (high - low) / num_cells / 2 + 1
-        first = math.floor(min(max(low - margin, 0), num_pixels))
-        last = math.ceil(min(max(high + margin, 0), num_pixels))
-        ranges.append(range(first, last))
-    return ranges[0], ranges[1]
-
-
 def _axis_weights(ends: Tensor, pixels: range, num_cells: int) -> Tensor:
     """How much each cell counts at each pixel of one axis, (D, pixels, num_cells), for box ends (D, 2)."""
     low, high = ends[:, :1], ends[:, 1:]
@@ -75,7 +58,8 @@ def _axis_weights(ends: Tensor, pixels: range, num_cells: int) -> Tensor:
     return (1 - (positions[:, :, None] - cells).abs()).clamp(min=0)
 
 
-def _check(masks: Tensor, boxes: Tensor, image_size: tuple[int, int], threshold: float) -> None:
+def check_pasting(masks: Tensor, boxes: Tensor, image_size: tuple[int, int], threshold: float) -> None:
+    """ValueError or TypeError that names the argument which is not as `paste_masks` says."""
     if masks.dim() != 3:
         raise ValueError(f"masks: expected (D, m, m), got {tuple(masks.shape)}")
     if boxes.shape != (masks.shape[0], 4):
@@ -89,3 +73,8 @@ def _check(masks: Tensor, boxes: Tensor, image_size: tuple[int, int], threshold:
         raise ValueError(f"image_size: expected a positive height and width, got {tuple(image_size)}")
     if not threshold > 0:
         raise ValueError(f"threshold: expected a positive number, got {threshold}")
+
+
+@torch.library.register_fake("maskray::paste_masks")
+def _fake(masks: Tensor, boxes: Tensor, height: int, width: int, threshold: float) -> Tensor:
+    return masks.new_empty((masks.shape[0], height, width), dtype=torch.bool)

@@ -38,4 +38,15 @@ STABLE_TORCH_LIBRARY(maskray, m) {
   m.def(
       "match_boxes(Tensor references, Tensor gt_boxes, Tensor gt_valid, float positive_iou, float negative_iou, "
       "bool force_best) -> (Tensor, Tensor, Tensor)");
+  m.def("paste_masks(Tensor masks, Tensor boxes, int height, int width, float threshold) -> Tensor");
+  m.def(
+      "paste_masks_to_rle(Tensor masks, Tensor boxes, int height, int width, float threshold) "
+      "-> (Tensor, Tensor)");
+  m.def("rle_area(Tensor text, Tensor offsets, Tensor sizes) -> Tensor");
+  m.def(
+      "rle_iou(Tensor text, Tensor offsets, Tensor sizes, Tensor gt_text, Tensor gt_offsets, Tensor gt_sizes, "
+      "Tensor crowd) -> Tensor");
+  m.def(
+      "rasterize_polygons(Tensor coordinates, Tensor polygon_offsets, Tensor object_offsets, Tensor boxes, "
+      "int mask_size) -> Tensor");
 }

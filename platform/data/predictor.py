@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pycocotools import mask as rle_masks
 from torch import Tensor
 
 from maskray.model.config import ModelSpec
@@ -18,8 +17,6 @@ from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch, Detections
 from maskray.platform.data.batch import collate_images
 from maskray.platform.data.transforms import resize_image
-
-MASK_BYTES = 64 * 2**20  # of pasted masks held at once: 100 masks of a 12-megapixel photograph would be 1.2 GB
 
 
 class Predictor:
@@ -79,17 +76,11 @@ class Predictor:
     def _read_image(
         self, detections: Detections, batch: Batch, index: int, score_threshold: float | None
     ) -> list[dict[str, Any]]:
-        """COCO results of one image of a batch; masks are pasted and encoded a few at a time."""
-        least = 0.0 if score_threshold is None else score_threshold
-        chosen = torch.nonzero((detections.image_index == index) & (detections.scores >= least)).flatten()
-        height, width = batch.original_sizes[index].tolist()
-        at_once = max(1, MASK_BYTES // (height * width))
-        results = []
-        for part in chosen.split(at_once):
-            few = _select(detections, part)
-            found = to_original(few, batch, index, self.spec.model.inference.mask_threshold)
-            results += self._to_coco(found, int(batch.image_ids[index]))
-        return results
+        """COCO results of one image of a batch."""
+        if score_threshold is not None:
+            detections = _select(detections, detections.scores >= score_threshold)
+        found = to_original(detections, batch, index, self.spec.model.inference.mask_threshold)
+        return self._to_coco(found, int(batch.image_ids[index]))
 
     def _to_coco(self, found: ImageDetections, image_id: int) -> list[dict[str, Any]]:
         category_ids = self.spec.labels.category_ids
@@ -105,22 +96,16 @@ class Predictor:
             )
         ]
         if found.masks is not None:
-            for result, rle in zip(results, encode_masks(found.masks)):
-                result["segmentation"] = rle
+            for result, rle in zip(results, found.masks):
+                result["segmentation"] = rle | {"counts": rle["counts"].decode("ascii")}
         return results
 
 
-def encode_masks(masks: Tensor) -> list[dict[str, Any]]:
-    """Masks (D, H, W) bool as compressed COCO RLE with counts as text."""
-    columns = masks.transpose(1, 2).contiguous().view(torch.uint8).cpu().numpy()  # RLE runs down the columns
-    return [{"size": rle["size"], "counts": rle["counts"].decode("ascii")} for rle in rle_masks.encode(columns.T)]
-
-
-def _select(detections: Detections, indices: Tensor) -> Detections:
+def _select(detections: Detections, chosen: Tensor) -> Detections:
     return Detections(
-        boxes=detections.boxes[indices],
-        scores=detections.scores[indices],
-        classes=detections.classes[indices],
-        image_index=detections.image_index[indices],
-        masks=None if detections.masks is None else detections.masks[indices],
+        boxes=detections.boxes[chosen],
+        scores=detections.scores[chosen],
+        classes=detections.classes[chosen],
+        image_index=detections.image_index[chosen],
+        masks=None if detections.masks is None else detections.masks[chosen],
     )

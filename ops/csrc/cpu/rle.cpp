@@ -1,0 +1,160 @@
+// Areas and overlaps of masks straight from COCO's compressed run lengths.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "../arguments.h"
+#include "rle_text.h"
+
+namespace maskray {
+namespace {
+
+struct Run {
+  int64_t begin, end;
+};
+
+// The runs of ones of a mask, ascending.
+struct Runs {
+  std::vector<Run> runs;
+  int64_t area = 0;
+};
+
+// One batch of masks: text one after the other, where each begins, and height and width of each.
+class Masks {
+ public:
+  Masks(const Tensor& text, const Tensor& offsets, const Tensor& sizes, const char* name)
+      : text_(torch::stable::contiguous(text)), offsets_(torch::stable::contiguous(offsets)),
+        sizes_(torch::stable::contiguous(sizes)), name_(name) {
+    check(text.dim() == 1 && text.scalar_type() == ScalarType::Byte, name_ + ": text is not uint8 of one dimension");
+    check(
+        offsets.dim() == 1 && offsets.size(0) > 0 && offsets.scalar_type() == ScalarType::Long,
+        name_ + ": offsets are not int64 (N + 1,)");
+    check(
+        sizes.dim() == 2 && sizes.size(0) == count() && sizes.size(1) == 2 && sizes.scalar_type() == ScalarType::Long,
+        name_ + ": sizes are not int64 (N, 2)");
+    const int64_t* offset = offsets_data();
+    check(offset[0] >= 0 && offset[count()] <= text.size(0), name_ + ": offsets leave the text");
+    for (int64_t i = 0; i < count(); ++i) {
+      check(offset[i] <= offset[i + 1], name_ + ": offsets descend");
+      const int64_t* size = sizes_data() + 2 * i;
+      check(
+          size[0] >= 0 && size[1] >= 0 && size[0] <= UINT32_MAX && size[1] <= UINT32_MAX &&
+              (size[1] == 0 || size[0] <= UINT32_MAX / size[1]),
+          name_ + ": mask " + std::to_string(i) + " has no possible size");
+    }
+  }
+
+  int64_t count() const { return offsets_.size(0) - 1; }
+  bool same_size(int64_t i, const Masks& other, int64_t j) const {
+    return std::equal(sizes_data() + 2 * i, sizes_data() + 2 * i + 2, other.sizes_data() + 2 * j);
+  }
+
+  template <class Visit>
+  void read(int64_t i, const Visit& visit) const {
+    const int64_t* offset = offsets_data() + i;
+    const int64_t* size = sizes_data() + 2 * i;
+    const uint8_t* text = static_cast<const uint8_t*>(text_.const_data_ptr()) + offset[0];
+    if (!read_rle(text, offset[1] - offset[0], size[0] * size[1], visit)) {
+      throw std::invalid_argument(
+          name_ + ": the counts of mask " + std::to_string(i) + " are not those of " + std::to_string(size[0]) +
+          " x " + std::to_string(size[1]) + " pixels");
+    }
+  }
+
+  std::vector<Runs> runs() const {
+    std::vector<Runs> result(count());
+    for (int64_t i = 0; i < count(); ++i) {
+      read(i, [&](bool ones, int64_t begin, int64_t end) {
+        if (ones && end > begin) {
+          result[i].runs.push_back({begin, end});
+          result[i].area += end - begin;
+        }
+      });
+    }
+    return result;
+  }
+
+ private:
+  const int64_t* offsets_data() const { return static_cast<const int64_t*>(offsets_.const_data_ptr()); }
+  const int64_t* sizes_data() const { return static_cast<const int64_t*>(sizes_.const_data_ptr()); }
+
+  Tensor text_, offsets_, sizes_;
+  std::string name_;
+};
+
+// The first run that ends behind a pixel.
+size_t first_behind(const std::vector<Run>& runs, int64_t pixel) {
+  return std::partition_point(runs.begin(), runs.end(), [&](const Run& run) { return run.end <= pixel; }) - runs.begin();
+}
+
+// Pixels that are in both.
+int64_t intersection(const std::vector<Run>& first, const std::vector<Run>& second) {
+  if (first.empty() || second.empty()) {
+    return 0;
+  }
+  int64_t pixels = 0;
+  size_t i = first_behind(first, second.front().begin), j = first_behind(second, first.front().begin);
+  while (i < first.size() && j < second.size()) {
+    const int64_t begin = std::max(first[i].begin, second[j].begin);
+    const int64_t end = std::min(first[i].end, second[j].end);
+    pixels += std::max<int64_t>(end - begin, 0);
+    first[i].end < second[j].end ? ++i : ++j;
+  }
+  return pixels;
+}
+
+Tensor rle_area(Tensor text, Tensor offsets, Tensor sizes) {
+  const Masks masks(text, offsets, sizes, "rles");
+  Tensor areas = torch::stable::new_zeros(offsets, {masks.count()});
+  int64_t* area = static_cast<int64_t*>(areas.mutable_data_ptr());
+  for (int64_t i = 0; i < masks.count(); ++i) {
+    masks.read(i, [&](bool ones, int64_t begin, int64_t end) { area[i] += ones ? end - begin : 0; });
+  }
+  return areas;
+}
+
+Tensor rle_iou(
+    Tensor text, Tensor offsets, Tensor sizes, Tensor gt_text, Tensor gt_offsets, Tensor gt_sizes, Tensor crowd) {
+  const Masks detections(text, offsets, sizes, "detections");
+  const Masks objects(gt_text, gt_offsets, gt_sizes, "ground_truth");
+  check(
+      crowd.dim() == 1 && crowd.size(0) == objects.count() && crowd.scalar_type() == ScalarType::Bool,
+      "crowd: expected bool, one per object of ground_truth");
+  const Tensor flags = torch::stable::contiguous(crowd);
+  const bool* is_crowd = static_cast<const bool*>(flags.const_data_ptr());
+  const std::vector<Runs> found = detections.runs(), truth = objects.runs();
+  Tensor result = torch::stable::new_empty(offsets, {detections.count(), objects.count()}, ScalarType::Double);
+  double* iou = static_cast<double*>(result.mutable_data_ptr());
+  for (int64_t d = 0; d < detections.count(); ++d) {
+    for (int64_t g = 0; g < objects.count(); ++g) {
+      if (!detections.same_size(d, objects, g)) {
+        throw std::invalid_argument(
+            "ground_truth: mask " + std::to_string(g) + " is of another size than mask " + std::to_string(d) +
+            " of detections");
+      }
+    }
+  }
+  torch::stable::parallel_for(0, detections.count(), 8, [&](int64_t begin, int64_t end) {
+    for (int64_t d = begin; d < end; ++d) {
+      for (int64_t g = 0; g < objects.count(); ++g) {
+        const int64_t inner = intersection(found[d].runs, truth[g].runs);
+        const int64_t outer = is_crowd[g] ? found[d].area : found[d].area + truth[g].area - inner;
+        iou[d * objects.count() + g] = inner == 0 ? 0.0 : static_cast<double>(inner) / static_cast<double>(outer);
+      }
+    }
+  });
+  return result;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(maskray, CPU, m) {
+  m.impl("rle_area", TORCH_BOX(&rle_area));
+  m.impl("rle_iou", TORCH_BOX(&rle_iou));
+}
+
+}  // namespace maskray
