@@ -44,7 +44,7 @@ def select_detections(scores: Tensor, boxes: Tensor, image_index: Tensor, config
     usable = (scores > config.score_threshold) & (boxes[..., 2:] > boxes[..., :2]).all(dim=2)
     row, column = usable.nonzero(as_tuple=True)
     scores, boxes, image = scores[row, column], boxes[row, column], image_index[row]
-    kept = batched_nms(boxes, scores, image * num_classes + column, config.nms_iou)
+    kept = batched_nms(boxes, scores, column, config.nms_iou, image)
     # Ordered by score; a stable sort by image leaves that order inside each image.
     kept = kept[torch.argsort(image[kept], stable=True)]
     image = image[kept]

@@ -103,13 +103,13 @@ class RPN(nn.Module):
 
     def _suppress(self, boxes: Tensor, scores: Tensor, levels: Tensor, post_nms: int) -> Proposals:
         """NMS within each image and level of boxes (N, Q, 4), then the `post_nms` best of each image."""
-        num_images, num_boxes = scores.shape
+        num_boxes = scores.shape[1]
         sides = boxes[..., 2:] - boxes[..., :2]
         usable = (sides > self.config.min_size_pixels).all(dim=2) & torch.isfinite(scores)  # False for NaN boxes too
         candidates = usable.flatten().nonzero().squeeze(1)
-        image = torch.arange(num_images, device=boxes.device)[:, None]
-        group = (image * len(STRIDES) + levels).flatten()[candidates]
-        kept = batched_nms(boxes.flatten(0, 1)[candidates], scores.flatten()[candidates], group, self.config.nms_iou)
+        candidate_boxes, candidate_scores = boxes.flatten(0, 1)[candidates], scores.flatten()[candidates]
+        image, level = candidates // num_boxes, levels.flatten()[candidates]
+        kept = batched_nms(candidate_boxes, candidate_scores, level, self.config.nms_iou, image)
         kept_scores = torch.full_like(scores, -torch.inf).flatten()
         kept = candidates[kept]
         kept_scores[kept] = scores.flatten()[kept]

@@ -22,34 +22,55 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     return batched_nms(boxes, scores, class_ids, iou_threshold)
 
 
-def batched_nms(boxes: Tensor, scores: Tensor, class_ids: Tensor, iou_threshold: float) -> Tensor:
-    """As `nms`, but only boxes of equal class id (N,), any integer, suppress one another.
+def batched_nms(
+    boxes: Tensor, scores: Tensor, class_ids: Tensor, iou_threshold: float, image_ids: Tensor | None = None
+) -> Tensor:
+    """As `nms`, but only boxes of equal class id (N,) and, where given, equal image id (N,) suppress one another.
 
-    The kernel compares the ids themselves: boxes are not moved apart, so their coordinates keep their precision.
+    Class ids are any integers; beside image ids both are within int32. The kernel compares the ids themselves: boxes
+    are not moved apart, so their coordinates keep their precision, and there is no loop over classes or images.
     """
-    _check(boxes, scores, class_ids, iou_threshold)
+    check_boxes(
+        boxes, {"scores": scores}, {"class_ids": class_ids} | ({} if image_ids is None else {"image_ids": image_ids})
+    )
+    if not 0 <= iou_threshold <= 1:
+        raise ValueError(f"iou_threshold: expected 0..1, got {iou_threshold}")
     ranks = torch.where(scores.isnan(), scores.new_tensor(-torch.inf), scores)
     order = torch.sort(ranks, descending=True, stable=True).indices
     computed = boxes if boxes.dtype == torch.float64 else boxes.float()
-    keep = torch.ops.maskray.nms_keep(computed[order], class_ids[order].long(), float(iou_threshold))
+    groups = join_ids(class_ids, image_ids)
+    keep = torch.ops.maskray.nms_keep(computed[order], groups[order], float(iou_threshold))
     return order[keep]
 
 
-def _check(boxes: Tensor, scores: Tensor, class_ids: Tensor, iou_threshold: float) -> None:
+def join_ids(class_ids: Tensor, image_ids: Tensor | None) -> Tensor:
+    """One int64 id for each pair of class and image; ValueError for ids beyond int32 where both are given."""
+    classes = class_ids.long()
+    if image_ids is None:
+        return classes
+    images = image_ids.long()
+    if classes.device.type == "cpu" and not torch.compiler.is_compiling():
+        for name, ids in (("class_ids", classes), ("image_ids", images)):
+            if ((ids < -(2**31)) | (ids >= 2**31)).any():
+                raise ValueError(f"{name}: expected within int32 where both ids are given")
+    return (images << 32) | (classes & 0xFFFFFFFF)
+
+
+def check_boxes(boxes: Tensor, values: dict[str, Tensor], ids: dict[str, Tensor]) -> None:
+    """TypeError or ValueError that names what does not fit boxes (N, 4): floating values (N,) or integer ids (N,)."""
     if boxes.dim() != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes: expected (N, 4), got {tuple(boxes.shape)}")
-    for name, tensor in (("scores", scores), ("class_ids", class_ids)):
+    for name, tensor in (values | ids).items():
         if tensor.shape != boxes.shape[:1]:
             raise ValueError(f"{name}: expected ({boxes.shape[0]},), got {tuple(tensor.shape)}")
         if tensor.device != boxes.device:
             raise ValueError(f"{name}: on {tensor.device}, boxes on {boxes.device}")
-    for name, tensor in (("boxes", boxes), ("scores", scores)):
+    for name, tensor in ({"boxes": boxes} | values).items():
         if not tensor.is_floating_point():
             raise TypeError(f"{name}: expected a floating dtype, got {tensor.dtype}")
-    if class_ids.is_floating_point() or class_ids.dtype == torch.bool:
-        raise TypeError(f"class_ids: expected an integer dtype, got {class_ids.dtype}")
-    if not 0 <= iou_threshold <= 1:
-        raise ValueError(f"iou_threshold: expected 0..1, got {iou_threshold}")
+    for name, tensor in ids.items():
+        if tensor.is_floating_point() or tensor.dtype == torch.bool:
+            raise TypeError(f"{name}: expected an integer dtype, got {tensor.dtype}")
 
 
 @torch.library.register_fake("maskray::nms_keep")

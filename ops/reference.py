@@ -194,3 +194,24 @@ def _cell_sides(low: Tensor, high: Tensor, scale: float) -> tuple[float, float]:
         return math.nan, math.nan
     start, end = (math.copysign(math.floor(abs(float(x * scale)) + 0.5), x) for x in (low, high))
     return start, start + max(end - start + 1, 1)
+
+
+def soft_nms(
+    boxes: Tensor, scores: Tensor, iou_threshold: float, sigma: float, method: str, score_threshold: float
+) -> tuple[Tensor, Tensor]:
+    """As maskray.ops.soft_nms.soft_nms, for boxes with area and scores without NaN."""
+    current = scores.clone()
+    left = [i for i in range(len(boxes)) if float(scores[i]) > score_threshold]
+    kept: list[int] = []
+    while left:
+        best = max(left, key=lambda i: (float(current[i]), -i))
+        kept.append(best)
+        left.remove(best)
+        for i in left:
+            iou = _iou(boxes[best], boxes[i])
+            if method == "gaussian":
+                current[i] *= torch.exp(-(iou * iou) / sigma)
+            elif float(iou) > iou_threshold:
+                current[i] *= 1 - iou
+        left = [i for i in left if float(current[i]) > score_threshold]
+    return torch.tensor(kept, dtype=torch.int64), current[kept]

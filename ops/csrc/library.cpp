@@ -38,6 +38,9 @@ STABLE_TORCH_LIBRARY(maskray, m) {
   m.def(
       "match_boxes(Tensor references, Tensor gt_boxes, Tensor gt_valid, float positive_iou, float negative_iou, "
       "bool force_best) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "soft_nms(Tensor boxes, Tensor scores, Tensor group_ids, float iou_threshold, float sigma, bool gaussian, "
+      "float score_threshold) -> (Tensor, Tensor)");
   m.def("paste_masks(Tensor masks, Tensor boxes, int height, int width, float threshold) -> Tensor");
   m.def(
       "paste_masks_to_rle(Tensor masks, Tensor boxes, int height, int width, float threshold) "

@@ -48,6 +48,33 @@ def test_equal_scores_keep_the_order_of_the_boxes():
 
 
 @pytest.mark.parametrize("device", DEVICES)
+def test_images_are_kept_apart_in_one_call(device):
+    generator = torch.Generator().manual_seed(5)
+    boxes, scores = random_boxes(200, generator), torch.rand(200, generator=generator)
+    classes, images = (
+        torch.randint(-3, 3, (200,), generator=generator),
+        torch.randint(0, 4, (200,), generator=generator),
+    )
+    kept = batched_nms(boxes.to(device), scores.to(device), classes.to(device), 0.3, images.to(device)).cpu()
+    assert kept.tolist() == sorted(kept.tolist(), key=lambda i: (-scores[i], i))
+    for image in range(4):
+        chosen = (images == image).nonzero()[:, 0]
+        alone = chosen[batched_nms(boxes[chosen], scores[chosen], classes[chosen], 0.3)]
+        assert kept[images[kept] == image].tolist() == alone.tolist()
+
+
+def test_ids_at_the_ends_of_int32_do_not_meet():
+    ends = torch.tensor([-(2**31), -1, 0, 1, 2**31 - 1])
+    classes, images = (side.flatten() for side in torch.meshgrid(ends, ends, indexing="ij"))
+    boxes, scores = torch.tensor([[0.0, 0, 4, 4]]).expand(25, 4), torch.ones(25)
+    assert batched_nms(boxes, scores, classes, 0.5, images).tolist() == list(range(25))
+    with pytest.raises(ValueError, match="class_ids: expected within int32"):
+        batched_nms(boxes, scores, classes + 1, 0.5, images)
+    with pytest.raises(ValueError, match=r"image_ids: expected \(25,\), got \(24,\)"):
+        batched_nms(boxes, scores, classes, 0.5, images[:24])
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @given(
     seed=st.integers(0, 2**31),
     count=st.integers(0, 80),
