@@ -10,7 +10,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 
 SOURCES := $(wildcard ops/csrc/*.* ops/csrc/*/*.*) ops/build.py pyproject.toml
 
-.PHONY: setup demo test lint bench schema clean
+.PHONY: setup demo test lint bench sanitize schema clean
 
 setup: $(VENV)/.installed
 
@@ -38,6 +38,9 @@ lint: setup
 
 bench: setup
 	for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+
+sanitize: setup
+	$(BIN)/python tests/ops/sanitize.py
 
 schema: setup
 	$(BIN)/maskray schema --out jobs/schema.json

@@ -11,7 +11,7 @@ import resource
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
-from side_by_side import Call, parse_arguments, report, start_table
+from side_by_side import Call, Machine, parse_arguments, report, start_table
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
@@ -37,7 +37,7 @@ def paste_and_encode(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> lis
     return [coco_mask.encode(np.asfortranarray(mask.numpy()).view(np.uint8)) for mask in pixels]
 
 
-def compare_pasting(repeats: int, rate: float) -> None:
+def compare_pasting(repeats: int, machine: Machine) -> None:
     """100 masks of an ordinary image, and some of a very large one."""
     for count, size in ((100, (800, 1333)), (20, (8000, 4000))):
         masks, boxes = make_detections(count, *size)
@@ -51,7 +51,7 @@ def compare_pasting(repeats: int, rate: float) -> None:
         calls: list[Call] = [lambda m=masks, b=boxes, s=size: paste_masks_to_rle(m, b, s), theirs]
         text = sum(len(rle["counts"]) for rle in rles)
         case = f"{count} masks at {size[0]} x {size[1]} to RLE"
-        report(case, calls, repeats, goal=20, floor=(masks.nbytes + text) / rate)
+        report(case, calls, repeats, goal=20, floor=machine.floor(masks.nbytes + text))
 
 
 def print_memory() -> None:
@@ -64,11 +64,11 @@ def print_memory() -> None:
         print(f"100 masks at {size[0]} x {size[1]} to RLE: text {text / 1024:.0f} KiB, peak memory +{grown} KiB")
 
 
-def compare_overlaps(repeats: int, rate: float) -> None:
+def compare_overlaps(repeats: int, machine: Machine) -> None:
     """Areas and IoU of 100 detections and 20 objects; both sides read the text."""
     rles = paste_masks_to_rle(*make_detections(120, 800, 1333), (800, 1333))
     found, truth, crowd = rles[:100], rles[100:], [0] * 20
-    floor = sum(len(rle["counts"]) for rle in rles) / rate
+    floor = machine.floor(sum(len(rle["counts"]) for rle in rles))
     calls: list[Call] = [lambda: rle_area(found), lambda: coco_mask.area(found)]
     report("area of 100 masks", calls, repeats, goal=None, floor=floor)
     calls = [lambda: rle_iou(found, truth, crowd), lambda: coco_mask.iou(found, truth, crowd)]
@@ -78,7 +78,7 @@ def compare_overlaps(repeats: int, rate: float) -> None:
     report("IoU of 3 x 1 masks", calls, repeats, goal=None, floor=floor / 30)
 
 
-def compare_polygons(repeats: int, rate: float) -> None:
+def compare_polygons(repeats: int, machine: Machine) -> None:
     """128 mask targets of 28 x 28, from outlines of 40 corners."""
     random = np.random.default_rng(0)
     angles = np.sort(random.random((128, 40)) * 2 * np.pi, axis=1)
@@ -98,7 +98,7 @@ def compare_polygons(repeats: int, rate: float) -> None:
     ours = rasterize_polygons(*packed, places, 28)
     assert np.array_equal(ours.numpy(), np.stack(one_by_one()).astype(bool))
     calls: list[Call] = [lambda: rasterize_polygons(*packed, places, 28), one_by_one]
-    floor = (outlines.nbytes + ours.nbytes) / rate
+    floor = machine.floor(outlines.nbytes + ours.nbytes)
     report("128 polygons in boxes, 28 x 28", calls, repeats, goal=5, floor=floor)
 
 
@@ -107,10 +107,10 @@ def main() -> None:
     arguments: argparse.Namespace = parse_arguments(__doc__)
     print_memory()
     for threads in arguments.threads:
-        rate = start_table(threads, "cpu")
-        compare_polygons(arguments.repeats, rate)
-        compare_overlaps(arguments.repeats, rate)
-        compare_pasting(arguments.repeats, rate)
+        machine = start_table(threads, "cpu")
+        compare_polygons(arguments.repeats, machine)
+        compare_overlaps(arguments.repeats, machine)
+        compare_pasting(arguments.repeats, machine)
 
 
 if __name__ == "__main__":
