@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from maskray.model.combinations import check_combination, with_defaults
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -16,10 +18,29 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class BackboneConfig(Config):
-    """ResNet with a feature pyramid (paper, section 3; Lin et al. 2017)."""
+HeadNorm = Literal["none", "batch_norm", "sync_batch_norm", "group_norm"]
 
-    name: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet50"
+
+class BackboneConfig(Config):
+    """ResNet or ResNeXt (paper, section 3; Xie et al. 2017), with a feature pyramid (Lin et al. 2017) or one map."""
+
+    name: Literal[
+        "resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
+        "resnext50_32x4d", "resnext50_32x8d", "resnext50_64x4d",
+        "resnext101_32x4d", "resnext101_32x8d", "resnext101_64x4d",
+        "resnext152_32x4d", "resnext152_32x8d", "resnext152_64x4d",
+    ] = "resnet50"  # fmt: skip
+    features: Literal["fpn", "c4", "c5", "dc5"] = Field(
+        "fpn",
+        description="fpn: P2..P6; c4: res4, stride 16, and res5 is the box head; c5: res5, stride 32; "
+        "dc5: res5 dilated, stride 16.",
+    )
+    non_local: bool = Field(
+        False, description="A non-local block before the last block of res4 (Wang et al. 2018, embedded Gaussian)."
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute the trained stages in the backward pass instead of keeping their maps."
+    )
     norm: Literal["frozen_batch_norm", "batch_norm", "sync_batch_norm", "group_norm"] = Field(
         "frozen_batch_norm", description="Normalisation of the backbone; group_norm is what trains from nothing."
     )
@@ -33,7 +54,19 @@ class BackboneConfig(Config):
         2, ge=0, le=5, description="Stages without gradient, from the stem: 0 none, 1 stem, 2 stem and res2, ..."
     )
     fpn_channels: Positive = 256
-    fpn_norm: Literal["none", "batch_norm", "sync_batch_norm", "group_norm"] = "none"
+    fpn_norm: HeadNorm = "none"
+
+    @property
+    def groups(self) -> tuple[int, int]:
+        """Groups of the 3x3 convolutions and channels of each in res2 at res2_channels 64; (1, 64) is a ResNet."""
+        _, _, shape = self.name.partition("_")
+        groups, _, width = shape.removesuffix("d").partition("x")
+        return (int(groups), int(width)) if shape else (1, 64)
+
+    @property
+    def size_divisor(self) -> int:
+        """What height and width of a batch must divide by: a level of a pyramid is exactly twice the one above."""
+        return 32 if self.features == "fpn" else 1
 
 
 class RoIOpConfig(Config):
@@ -43,6 +76,9 @@ class RoIOpConfig(Config):
     reduction: Literal["mean", "max"] = Field("mean", description="Of the samples in a bin; roi_pool is always max.")
     sampling_ratio: int = Field(0, ge=0, description="Samples per bin and axis; 0 adapts to the size of the box.")
     aligned: bool = Field(True, description="Half-pixel shift of RoIAlign; False is the legacy form.")
+    level_rule: Literal["detectron2", "torchvision"] = Field(
+        "detectron2", description="Where the small number stands that decides the level of a box of 112, 224, 448 px."
+    )
 
     @model_validator(mode="after")
     def _pool_is_max(self) -> Self:
@@ -52,16 +88,21 @@ class RoIOpConfig(Config):
 
 
 class AnchorConfig(Config):
-    """One anchor size per pyramid level P2..P6, each with every aspect ratio (height / width)."""
+    """One anchor size per pyramid level P2..P6, or all of them on one map, each with every aspect ratio (h / w)."""
 
-    sizes: tuple[float, ...] = Field((32.0, 64.0, 128.0, 256.0, 512.0), min_length=5, max_length=5)
+    sizes: tuple[float, ...] = Field((32.0, 64.0, 128.0, 256.0, 512.0), min_length=1)
     aspect_ratios: tuple[float, ...] = Field((0.5, 1.0, 2.0), min_length=1)
     offset: float = Field(0.5, ge=0, lt=1, description="Centre of the first anchor, in cells.")
+    rounded: bool = Field(False, description="Corners around the centre in whole pixels, as torchvision has them.")
+    strides: Literal["exact", "from_map_size"] = Field(
+        "exact", description="from_map_size: image size // map size, as torchvision; differs at P6 alone."
+    )
 
 
 class RPNConfig(Config):
     """Region proposal network (Ren et al. 2015; Lin et al. 2017)."""
 
+    num_convs: Positive = 1
     positive_iou: Fraction = 0.7
     negative_iou: Fraction = 0.3
     samples_per_image: Positive = 256
@@ -77,10 +118,16 @@ class RPNConfig(Config):
 
 
 class BoxHeadConfig(Config):
-    """Two fully connected layers, classification and box regression (paper, Figure 4 right)."""
+    """Classification and box regression (paper, Figure 4): fully connected layers, or res5 of a c4 backbone."""
 
+    name: Literal["fc", "res5"] = Field("fc", description="res5 belongs to backbone.features c4 and to it alone.")
     pool_size: Positive = 7
-    hidden_channels: Positive = 1024
+    num_convs: int = Field(0, ge=0, description="3x3 convolutions before the fully connected layers.")
+    conv_channels: Positive = 256
+    norm: HeadNorm = Field("none", description="Of those convolutions.")
+    num_fcs: Positive = 2
+    hidden_channels: Positive = Field(1024, description="Of the fully connected layers.")
+    res5_stride: Literal[1, 2] = Field(1, description="Of res5 as the head: 1 on 7x7 (paper), 2 on 14x14.")
     samples_per_image: Positive = 512
     positive_fraction: Fraction = 0.25
     positive_iou: Fraction = 0.5
@@ -91,12 +138,33 @@ class BoxHeadConfig(Config):
 
 
 class MaskHeadConfig(Config):
-    """Fully convolutional mask branch: convolutions, a deconvolution, one sigmoid mask per class (Figure 4 right)."""
+    """Mask branch: convolutions and a deconvolution (Figure 4), or fully connected layers (Table 2e)."""
 
-    pool_size: Positive = 14
+    name: Literal["fcn", "mlp"] = "fcn"
+    pool_size: Positive = Field(14, description="Side of the pooled grid; res5 as the head brings its own.")
     channels: Positive = 256
-    num_convs: Positive = 4
-    norm: Literal["none", "group_norm"] = "none"
+    num_convs: int = Field(4, ge=0)
+    norm: HeadNorm = "none"
+    mlp_channels: tuple[Positive, ...] = Field((1024, 1024), min_length=1, description="Hidden layers of the mlp.")
+    output: Literal["per_class_sigmoid", "class_agnostic", "softmax"] = Field(
+        "per_class_sigmoid", description="Table 2b: a mask per class, one mask, or classes that compete for each pixel."
+    )
+    targets: Literal["binary", "soft"] = Field(
+        "binary", description="Ground truth by aligned RoIAlign, cut at one half; soft: legacy RoIAlign as it is."
+    )
+
+
+class KeypointHeadConfig(Config):
+    """Keypoint branch: convolutions, deconvolution, 2x bilinear; a one-hot heat map per keypoint (section 5)."""
+
+    num_keypoints: Positive = 17
+    pool_size: Positive = 14
+    channels: Positive = 512
+    num_convs: Positive = 8
+    score: Literal["probability", "logit"] = Field(
+        "probability", description="Of a keypoint: its value in the softmax over positions, or its logit (torchvision)."
+    )
+    half_pixel: bool = Field(True, description="Annotated whole numbers are centres of pixels: +0.5 in, -0.5 out.")
 
 
 class InferenceConfig(Config):
@@ -106,10 +174,17 @@ class InferenceConfig(Config):
     nms_iou: Fraction = 0.5
     detections_per_image: Positive = 100
     mask_threshold: Fraction = 0.5
+    min_size_pixels: float = Field(0.0, ge=0, description="Detections with a side below are dropped.")
+    mask_paste: Literal["exact", "torchvision"] = Field(
+        "exact", description="torchvision: a rim of zeros around the mask, corners of the box cut to whole pixels."
+    )
 
 
 class ModelConfig(Config):
-    """Mask R-CNN with a feature pyramid backbone; `masks: false` is Faster R-CNN with RoIAlign (Table 3)."""
+    """Mask R-CNN; `masks: false` is Faster R-CNN with RoIAlign (Table 3), `keypoints: true` adds poses (Table 4).
+
+    backbone.features and keypoints choose what other values are by default: see combinations.py.
+    """
 
     backbone: BackboneConfig = BackboneConfig()
     anchors: AnchorConfig = AnchorConfig()
@@ -118,7 +193,19 @@ class ModelConfig(Config):
     box_head: BoxHeadConfig = BoxHeadConfig()
     masks: bool = True
     mask_head: MaskHeadConfig = MaskHeadConfig()
+    keypoints: bool = False
+    keypoint_head: KeypointHeadConfig = KeypointHeadConfig()
     inference: InferenceConfig = InferenceConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, values: Any) -> Any:
+        return with_defaults(values)
+
+    @model_validator(mode="after")
+    def _combination(self) -> ModelConfig:
+        check_combination(self)
+        return self
 
 
 class InputConfig(Config):
@@ -126,6 +213,9 @@ class InputConfig(Config):
 
     shorter_edge: Positive = Field(800, description="Pixels of the shorter edge at inference.")
     longer_edge_max: Positive = Field(1333, description="Cap of the longer edge in pixels.")
+    resize: Literal["antialias", "bilinear"] = Field(
+        "antialias", description="antialias: on whole numbers; bilinear: without, in float, as torchvision does."
+    )
     pixel_mean: tuple[float, float, float] = Field((123.675, 116.28, 103.53), description="RGB, of values 0..255.")
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
 

@@ -24,13 +24,15 @@ class ImageDetections:
     """Detections of one photograph, best first, boxes in its pixels.
 
     boxes (d, 4) float32; scores (d,) float32; classes (d,) int64; masks: d of COCO's compressed run lengths
-    {"size": [h, w], "counts": bytes}, or None without a mask branch.
+    {"size": [h, w], "counts": bytes}, or None without a mask branch; keypoints (d, K, 3) float32, x y in pixels and
+    score, or None without a keypoint branch.
     """
 
     boxes: Tensor
     scores: Tensor
     classes: Tensor
     masks: list[dict[str, Any]] | None = None
+    keypoints: Tensor | None = None
 
 
 def select_detections(scores: Tensor, boxes: Tensor, image_index: Tensor, config: InferenceConfig) -> Detections:
@@ -41,7 +43,9 @@ def select_detections(scores: Tensor, boxes: Tensor, image_index: Tensor, config
     """
     num_classes = scores.shape[1]
     boxes = boxes.expand(-1, num_classes, 4)
-    usable = (scores > config.score_threshold) & (boxes[..., 2:] > boxes[..., :2]).all(dim=2)
+    sides = boxes[..., 2:] - boxes[..., :2]
+    large = (sides > 0) & (sides >= config.min_size_pixels)  # False for NaN too
+    usable = (scores > config.score_threshold) & large.all(dim=2)
     row, column = usable.nonzero(as_tuple=True)
     scores, boxes, image = scores[row, column], boxes[row, column], image_index[row]
     kept = batched_nms(boxes, scores, column, config.nms_iou, image)
@@ -54,12 +58,14 @@ def select_detections(scores: Tensor, boxes: Tensor, image_index: Tensor, config
     return Detections(boxes[kept], scores[kept], column[kept], image[best])
 
 
-def to_original(detections: Detections, batch: Batch, index: int, mask_threshold: float = 0.5) -> ImageDetections:
+def to_original(
+    detections: Detections, batch: Batch, index: int, mask_threshold: float = 0.5, mask_paste: str = "exact"
+) -> ImageDetections:
     """Detections of image `index` of the batch, in pixels of its photograph, with masks of its size.
 
-    Boxes are scaled by the ratio of the sizes and clipped; masks are pasted and cut at `mask_threshold`, as run
-    lengths: the memory they take does not depend on the size of the photograph.
-    Raises ValueError where the batch has no such image.
+    Boxes are scaled by the ratio of the sizes and clipped, keypoints scaled; masks are pasted, by the rule
+    `mask_paste` of InferenceConfig, and cut at `mask_threshold`, as run lengths: the memory they take does not depend
+    on the size of the photograph. Raises ValueError where the batch has no such image.
     """
     if not 0 <= index < len(batch.image_sizes):
         raise ValueError(f"index {index} is not in the batch of {len(batch.image_sizes)} images")
@@ -72,5 +78,25 @@ def to_original(detections: Detections, batch: Batch, index: int, mask_threshold
     masks = None
     if detections.masks is not None:
         height, width = batch.original_sizes[index].tolist()
-        masks = paste_masks_to_rle(detections.masks[chosen], boxes, (height, width), mask_threshold)
-    return ImageDetections(boxes, detections.scores[chosen], detections.classes[chosen], masks)
+        pasted = (detections.masks[chosen], boxes)
+        if mask_paste == "torchvision":
+            pasted = with_rim(*pasted)
+        masks = paste_masks_to_rle(*pasted, (height, width), mask_threshold)
+    keypoints = None
+    if detections.keypoints is not None:
+        keypoints = detections.keypoints[chosen]
+        keypoints = torch.cat([keypoints[..., :2] * scale[:2], keypoints[..., 2:]], dim=2)
+    return ImageDetections(boxes, detections.scores[chosen], detections.classes[chosen], masks, keypoints)
+
+
+def with_rim(masks: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """What torchvision pastes: masks (d, m, m) with one cell of zeros around, boxes (d, 4) larger by as much and whole.
+
+    Corners are cut to whole pixels towards zero, the far ones then one pixel further: it counts them as inside.
+    """
+    padded = torch.nn.functional.pad(masks, (1, 1, 1, 1))
+    centres, halves = (boxes[:, 2:] + boxes[:, :2]) * 0.5, (boxes[:, 2:] - boxes[:, :2]) * 0.5
+    halves = halves * (padded.shape[-1] / masks.shape[-1])
+    whole = torch.cat([centres - halves, centres + halves], dim=1).trunc()
+    first, last = whole[:, :2], whole[:, 2:]
+    return padded, torch.cat([first, torch.maximum(last + 1, first + 1)], dim=1)

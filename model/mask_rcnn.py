@@ -1,4 +1,4 @@
-"""Mask R-CNN: pixels to features, proposals, boxes and masks (He et al. 2017, section 3).
+"""Mask R-CNN: pixels to features, proposals, boxes, masks and keypoints (He et al. 2017, section 3).
 
 Letters: N images, H W padded height and width of the batch, M ground-truth boxes per image.
 """
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskray.model.backbone.fpn import FPN, SIZE_DIVISOR
+from maskray.model.backbone.build import build_backbone
 from maskray.model.config import InputConfig, ModelConfig
 from maskray.model.roi_heads import RoIHeads
 from maskray.model.rpn import RPN
@@ -26,9 +26,10 @@ class MaskRCNN(nn.Module):
         super().__init__()
         self.config = config
         self.num_classes = num_classes
-        self.backbone = FPN(config.backbone)
-        self.rpn = RPN(config.rpn, config.anchors, config.backbone.fpn_channels)
-        self.roi_heads = RoIHeads(config, config.backbone.fpn_channels, num_classes)
+        self.backbone = build_backbone(config.backbone)
+        channels, strides = self.backbone.channels, self.backbone.strides
+        self.rpn = RPN(config.rpn, config.anchors, channels, strides)
+        self.roi_heads = RoIHeads(config, channels, strides, num_classes)
         # Constants of the input, which stand in model.json: not part of the weights.
         self.register_buffer("pixel_mean", torch.tensor(input_config.pixel_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(input_config.pixel_std).view(3, 1, 1), persistent=False)
@@ -36,7 +37,8 @@ class MaskRCNN(nn.Module):
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Losses of a batch with targets, float32 scalars whose sum is to be minimised.
 
-        Keys: loss_rpn_objectness, loss_rpn_box, loss_classifier, loss_box, and loss_mask where the model has masks.
+        Keys: loss_rpn_objectness, loss_rpn_box, loss_classifier, loss_box, and loss_mask and loss_keypoint
+        where the model has such a head.
         `generator` draws the samples that enter them; None is torch's global one. Every trained parameter gets a
         gradient, with no objects in the batch too. Raises ValueError without targets or where they do not fit.
         """
@@ -69,11 +71,11 @@ class MaskRCNN(nn.Module):
         return self.roi_heads.detect(features, proposals, batch.image_sizes)
 
     def features(self, batch: Batch) -> list[Tensor]:
-        """Maps P2..P6 of the batch."""
+        """Maps of the batch: P2..P6, or the only one."""
         return self.backbone(self.normalize(batch.images, batch.image_sizes))
 
     def normalize(self, images: Tensor, image_sizes: Tensor) -> Tensor:
-        """Images (N, 3, H, W) of 0..255 to zero mean and unit variance, padding 0, H and W multiples of 32."""
+        """Images (N, 3, H, W) of 0..255 to mean 0 and variance 1, padding 0, H and W multiples of size_divisor."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images: shape (N, 3, H, W) is needed, not {tuple(images.shape)}")
         height, width = images.shape[2:]
@@ -81,7 +83,8 @@ class MaskRCNN(nn.Module):
         columns = torch.arange(width, device=images.device) < image_sizes[:, 1, None]
         inside = (rows[:, None, :, None] & columns[:, None, None, :]).float()
         normalized = (images.float() - self.pixel_mean) / self.pixel_std * inside
-        padding = (0, -width % SIZE_DIVISOR, 0, -height % SIZE_DIVISOR)
+        divisor = self.config.backbone.size_divisor
+        padding = (0, -width % divisor, 0, -height % divisor)
         # Channels last: convolutions and RoIAlign keep and prefer it, on CPU and GPU.
         return F.pad(normalized, padding).contiguous(memory_format=torch.channels_last)
 
@@ -95,5 +98,10 @@ class MaskRCNN(nn.Module):
             )
         if targets.classes.shape[1] > 0:
             return targets
-        boxes = targets.boxes.new_zeros(num_images, 1, 4)
-        return Targets(boxes, targets.classes.new_full((num_images, 1), -1), targets.masks)
+        keypoints = targets.keypoints
+        return Targets(
+            targets.boxes.new_zeros(num_images, 1, 4),
+            targets.classes.new_full((num_images, 1), -1),
+            targets.masks,
+            None if keypoints is None else keypoints.new_zeros(num_images, 1, *keypoints.shape[2:]),
+        )

@@ -1,4 +1,4 @@
-"""The second stage: boxes from proposals, and masks inside them.
+"""The second stage: boxes from proposals, masks and keypoints inside them.
 
 Letters: N images, P proposals per image, M ground-truth boxes per image, S samples per image, K boxes of the batch,
 C classes, D detections of the batch, m side of the mask.
@@ -6,19 +6,22 @@ C classes, D detections of the batch, m side of the mask.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskray.model.backbone.resnet import build_stage, stage_channels
 from maskray.model.boxes.coding import clip_boxes, decode_deltas, encode_boxes
 from maskray.model.boxes.sampling import sample_boxes
 from maskray.model.config import ModelConfig
 from maskray.model.detections import select_detections
 from maskray.model.heads.box import BoxHead
-from maskray.model.heads.mask import MaskHead, crop_masks, mask_loss, select_class
-from maskray.model.heads.pooler import MultiLevelPooler
+from maskray.model.heads.keypoint import KeypointHead, decode_keypoints, keypoint_loss
+from maskray.model.heads.mask import build_mask_head, crop_masks, mask_loss, mask_probabilities
+from maskray.model.heads.pooler import Pooler
 from maskray.model.rpn import Proposals
 from maskray.model.structures import Detections, Targets
 from maskray.ops.match_boxes import match_boxes
@@ -31,26 +34,55 @@ class RoISamples(NamedTuple):
     image_index: Tensor  # (K,) int64
     classes: Tensor  # (K,) int64 in 0..C, C is background
     gt_boxes: Tensor  # (K, 4) pixels, of the ground truth answered for
+    gt_slot: Tensor  # (K,) int64 in 0..M-1, of that ground truth in its image
     gt_index: Tensor  # (K,) int64, position of that ground truth in the flat masks
     is_positive: Tensor  # (K,) bool
     is_valid: Tensor  # (K,) bool, False for padding
 
 
 class RoIHeads(nn.Module):
-    """Box head, and mask head where the model has masks."""
+    """Box head, and mask and keypoint heads where the model has them."""
 
-    def __init__(self, config: ModelConfig, channels: int, num_classes: int) -> None:
+    def __init__(self, config: ModelConfig, channels: int, strides: Sequence[int], num_classes: int) -> None:
         super().__init__()
         self.config = config.box_head
+        self.mask_config = config.mask_head
+        self.keypoint_config = config.keypoint_head
         self.inference = config.inference
         self.num_classes = num_classes
-        self.box_pooler = MultiLevelPooler(config.roi_op, config.box_head.pool_size)
-        self.box_head = BoxHead(config.box_head, channels, num_classes)
-        self.mask_pooler: MultiLevelPooler | None = None
-        self.mask_head: MaskHead | None = None
+        self.box_pooler = Pooler(config.roi_op, config.box_head.pool_size, strides)
+        # Of a C4 model res5 is the head, for boxes and masks alike (paper, Figure 4 left).
+        self.res5: nn.Module | None = None
+        head_channels, mask_side = channels, config.mask_head.pool_size
+        if config.box_head.name == "res5":
+            self.res5 = build_stage(config.backbone, 5, config.box_head.res5_stride)
+            self.res5.requires_grad_(config.backbone.freeze_stages < 5)
+            head_channels = stage_channels(config.backbone, 5)
+            mask_side = config.box_head.pool_size // config.box_head.res5_stride
+        self.box_head = BoxHead(config.box_head, head_channels, num_classes)
+        self.mask_pooler: Pooler | None = None
+        self.mask_head: nn.Module | None = None
         if config.masks:
-            self.mask_pooler = MultiLevelPooler(config.roi_op, config.mask_head.pool_size)
-            self.mask_head = MaskHead(config.mask_head, channels, num_classes)
+            self.mask_pooler = Pooler(config.roi_op, config.mask_head.pool_size, strides)
+            self.mask_head = build_mask_head(config.mask_head, head_channels, mask_side, num_classes)
+        self.keypoint_pooler: Pooler | None = None
+        self.keypoint_head: KeypointHead | None = None
+        if config.keypoints:
+            self.keypoint_pooler = Pooler(config.roi_op, config.keypoint_head.pool_size, strides)
+            self.keypoint_head = KeypointHead(config.keypoint_head, channels)
+
+    def pool_for_boxes(self, features: list[Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
+        """What the box head looks at: boxes (K, 4) in pixels, image_index (K,) to (K, channels, S, S)."""
+        pooled: Tensor = self.box_pooler(features, boxes, image_index)
+        return pooled if self.res5 is None else self.res5(pooled)
+
+    def pool_for_masks(self, features: list[Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
+        """What the mask head looks at: the same of its own size, or the very same after res5."""
+        if self.res5 is not None:
+            return self.pool_for_boxes(features, boxes, image_index)
+        assert self.mask_pooler is not None
+        pooled: Tensor = self.mask_pooler(features, boxes, image_index)
+        return pooled
 
     @torch.no_grad()
     def sample(self, proposals: Proposals, targets: Targets, generator: torch.Generator | None) -> RoISamples:
@@ -75,6 +107,7 @@ class RoIHeads(nn.Module):
             image_index=image_index.flatten(),
             classes=classes.flatten(),
             gt_boxes=_take(targets.boxes, gt_index).flatten(0, 1),
+            gt_slot=gt_index.flatten(),
             gt_index=(gt_index + first_of_image[:, None]).flatten(),
             is_positive=samples.is_positive.flatten(),
             is_valid=samples.is_valid.flatten(),
@@ -83,42 +116,69 @@ class RoIHeads(nn.Module):
     def losses(
         self, features: list[Tensor], proposals: Proposals, targets: Targets, generator: torch.Generator | None
     ) -> dict[str, Tensor]:
-        """Losses of the box head, and of the mask head where the model and the targets have masks."""
+        """Losses of the box head, and of the mask and keypoint heads where the model has them."""
         samples = self.sample(proposals, targets, generator)
-        logits, deltas = self.box_head(self.box_pooler(features, samples.boxes, samples.image_index))
+        pooled = self.pool_for_boxes(features, samples.boxes, samples.image_index)
+        logits, deltas = self.box_head(pooled)
         target_deltas = encode_boxes(samples.gt_boxes, samples.boxes, self.config.box_weights)
         losses: dict[str, Tensor] = self.box_head.losses(
             logits, deltas, samples.classes, target_deltas, samples.is_valid
         )
+        positive = samples.is_positive.nonzero().squeeze(1)
         if self.mask_head is not None:
-            losses["loss_mask"] = self._mask_loss(features, samples, targets)
+            if self.res5 is None:
+                boxes, image_index = samples.boxes[positive], samples.image_index[positive]
+                inside = self.pool_for_masks(features, boxes, image_index)
+            else:
+                inside = pooled[positive]  # the grid is the same: no need to compute res5 again
+            losses["loss_mask"] = self._mask_loss(inside, samples, positive, targets)
+        if self.keypoint_head is not None:
+            losses["loss_keypoint"] = self._keypoint_loss(features, samples, positive, targets)
         return losses
 
-    def _mask_loss(self, features: list[Tensor], samples: RoISamples, targets: Targets) -> Tensor:
+    def _mask_loss(self, pooled: Tensor, samples: RoISamples, positive: Tensor, targets: Targets) -> Tensor:
         assert self.mask_head is not None
-        assert self.mask_pooler is not None
         if targets.masks is None:
             raise ValueError("the model has a mask head but the targets have no masks: set model.masks to false")
-        positive = samples.is_positive.nonzero().squeeze(1)
-        boxes = samples.boxes[positive]
-        logits = self.mask_head(self.mask_pooler(features, boxes, samples.image_index[positive]))
-        target_masks = crop_masks(targets.masks, samples.gt_index[positive], boxes, logits.shape[-1])
-        return mask_loss(logits, samples.classes[positive], target_masks)
+        config = self.mask_config
+        logits = self.mask_head(pooled)
+        gt_index, boxes = samples.gt_index[positive], samples.boxes[positive]
+        target_masks = crop_masks(targets.masks, gt_index, boxes, logits.shape[-1], targets=config.targets)
+        return mask_loss(logits, samples.classes[positive], target_masks, config.output)
+
+    def _keypoint_loss(self, features: list[Tensor], samples: RoISamples, positive: Tensor, targets: Targets) -> Tensor:
+        assert self.keypoint_head is not None
+        assert self.keypoint_pooler is not None
+        if targets.keypoints is None:
+            raise ValueError(
+                "the model has a keypoint head but the targets have no keypoints: set model.keypoints false"
+            )
+        wanted = self.keypoint_config.num_keypoints
+        if targets.keypoints.shape[2:] != (wanted, 3):
+            raise ValueError(
+                f"targets: keypoints {tuple(targets.keypoints.shape)} do not fit a head of {wanted} keypoints"
+            )
+        boxes, image_index = samples.boxes[positive], samples.image_index[positive]
+        keypoints = targets.keypoints[image_index, samples.gt_slot[positive]]
+        return keypoint_loss(self.keypoint_head(self.keypoint_pooler(features, boxes, image_index)), keypoints, boxes)
 
     @torch.no_grad()
     def detect(self, features: list[Tensor], proposals: Proposals, image_sizes: Tensor) -> Detections:
         """Detections in pixels of the network input, clipped to image_sizes (N, 2)."""
         image_index, slot = proposals.valid.nonzero(as_tuple=True)
         boxes = proposals.boxes[image_index, slot]
-        logits, deltas = self.box_head(self.box_pooler(features, boxes, image_index))
+        logits, deltas = self.box_head(self.pool_for_boxes(features, boxes, image_index))
         decoded = decode_deltas(deltas, boxes[:, None, :], self.config.box_weights)
         decoded = clip_boxes(decoded, image_sizes[image_index][:, None, :])
         scores = F.softmax(logits, dim=1)[:, :-1]
         detections = select_detections(scores, decoded, image_index, self.inference)
         if self.mask_head is not None:
-            assert self.mask_pooler is not None
-            mask_logits = self.mask_head(self.mask_pooler(features, detections.boxes, detections.image_index))
-            detections.masks = select_class(mask_logits, detections.classes).sigmoid()
+            mask_logits = self.mask_head(self.pool_for_masks(features, detections.boxes, detections.image_index))
+            detections.masks = mask_probabilities(mask_logits, detections.classes, self.mask_config.output)
+        if self.keypoint_head is not None:
+            assert self.keypoint_pooler is not None
+            maps = self.keypoint_head(self.keypoint_pooler(features, detections.boxes, detections.image_index))
+            detections.keypoints = decode_keypoints(maps, detections.boxes, self.keypoint_config.score)
         return detections
 
 

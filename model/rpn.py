@@ -6,14 +6,14 @@ M ground-truth boxes per image.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskray.model.backbone.fpn import STRIDES
-from maskray.model.boxes.anchors import pyramid_anchors
+from maskray.model.boxes.anchors import map_anchors
 from maskray.model.boxes.coding import clip_boxes, decode_deltas, encode_boxes
 from maskray.model.boxes.losses import box_regression_loss
 from maskray.model.boxes.sampling import sample_boxes
@@ -41,14 +41,15 @@ class RPNOutput(NamedTuple):
 
 
 class RPNHead(nn.Module):
-    """3x3 convolution, then objectness and box offsets of each anchor; one set of weights for all levels."""
+    """3x3 convolutions, then objectness and box offsets of each anchor; one set of weights for all levels."""
 
-    def __init__(self, channels: int, num_anchors: int) -> None:
+    def __init__(self, channels: int, num_anchors: int, num_convs: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(num_convs))
         self.objectness = nn.Conv2d(channels, num_anchors, 1)
         self.deltas = nn.Conv2d(channels, num_anchors * 4, 1)
-        for layer in (self.conv, self.objectness, self.deltas):
+        for layer in (*self.convs, self.objectness, self.deltas):
+            assert isinstance(layer, nn.Conv2d)
             nn.init.normal_(layer.weight, std=0.01)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
@@ -57,7 +58,9 @@ class RPNHead(nn.Module):
         """Maps (N, C, Hl, Wl) to logits (N, Hl*Wl*A) and deltas (N, Hl*Wl*A, 4), in the order of the anchors."""
         logits, deltas = [], []
         for feature in features:
-            hidden = F.relu(self.conv(feature), inplace=True)
+            hidden = feature
+            for conv in self.convs:
+                hidden = F.relu(conv(hidden), inplace=True)
             logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1).float())
             delta = self.deltas(hidden).permute(0, 2, 3, 1)
             deltas.append(delta.reshape(delta.shape[0], -1, 4).float())
@@ -67,17 +70,19 @@ class RPNHead(nn.Module):
 class RPN(nn.Module):
     """Head, choice of proposals and losses."""
 
-    def __init__(self, config: RPNConfig, anchors: AnchorConfig, channels: int) -> None:
+    def __init__(self, config: RPNConfig, anchors: AnchorConfig, channels: int, strides: Sequence[int]) -> None:
         super().__init__()
         self.config = config
         self.anchor_config = anchors
-        self.head = RPNHead(channels, len(anchors.aspect_ratios))
+        self.strides = strides
+        sizes_per_map = 1 if len(strides) > 1 else len(anchors.sizes)
+        self.head = RPNHead(channels, sizes_per_map * len(anchors.aspect_ratios), config.num_convs)
 
     def forward(self, features: list[Tensor]) -> RPNOutput:
-        """Score and shift every anchor of P2..P6."""
+        """Score and shift every anchor of every map."""
         logits, deltas = self.head(features)
         sizes = [(feature.shape[2], feature.shape[3]) for feature in features]
-        return RPNOutput(logits, deltas, pyramid_anchors(self.anchor_config, sizes, STRIDES, features[0].device))
+        return RPNOutput(logits, deltas, map_anchors(self.anchor_config, sizes, self.strides, features[0].device))
 
     @torch.no_grad()
     def propose(self, output: RPNOutput, image_sizes: Tensor) -> Proposals:

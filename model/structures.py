@@ -18,13 +18,15 @@ class Targets:
     """Ground truth of a batch, padded to M objects per image.
 
     boxes (N, M, 4) float32, zeros where padded; classes (N, M) int64 in 0..num_classes-1, -1 where padded, the real
-    objects first; masks (G, H, W) uint8 0/1, the real objects of image 0, then of image 1, ..., or None without masks.
+    objects first; masks (G, H, W) uint8 0/1, the real objects of image 0, then of image 1, ..., or None without masks;
+    keypoints (N, M, K, 3) float32, x y in pixels and visibility 0 not labelled, 1 hidden, 2 visible, or None.
     Crowd regions are not in it. An image without objects has a row of padding; M may be 0.
     """
 
     boxes: Tensor
     classes: Tensor
     masks: Tensor | None = None
+    keypoints: Tensor | None = None
 
     @property
     def valid(self) -> Tensor:
@@ -33,8 +35,12 @@ class Targets:
 
     def to(self, device: torch.device | str) -> Targets:
         """The same on another device."""
-        masks = None if self.masks is None else self.masks.to(device, non_blocking=True)
-        return Targets(self.boxes.to(device, non_blocking=True), self.classes.to(device, non_blocking=True), masks)
+        return Targets(
+            self.boxes.to(device, non_blocking=True),
+            self.classes.to(device, non_blocking=True),
+            None if self.masks is None else self.masks.to(device, non_blocking=True),
+            None if self.keypoints is None else self.keypoints.to(device, non_blocking=True),
+        )
 
 
 @dataclass
@@ -68,7 +74,8 @@ class Detections:
     """Detections of a batch, flat, ordered by image, then score descending, then index.
 
     boxes (D, 4) float32; scores (D,) float32; classes (D,) int64; image_index (D,) int64 position in the batch;
-    masks (D, m, m) float32 probabilities of the predicted class inside the box, or None without a mask branch.
+    masks (D, m, m) float32 probabilities of the predicted class inside the box, or None without a mask branch;
+    keypoints (D, K, 3) float32, x y in pixels and score, or None without a keypoint branch.
     """
 
     boxes: Tensor
@@ -76,3 +83,4 @@ class Detections:
     classes: Tensor
     image_index: Tensor
     masks: Tensor | None = None
+    keypoints: Tensor | None = None

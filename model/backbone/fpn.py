@@ -13,7 +13,6 @@ from maskray.model.backbone.resnet import ResNet
 from maskray.model.config import BackboneConfig
 
 STRIDES = (4, 8, 16, 32, 64)  # pixels of the network input per cell of P2 to P6
-SIZE_DIVISOR = 32  # H and W must divide by it, so that every level is exactly twice as large as the one above
 
 
 class FPNConv(nn.Module):
@@ -38,7 +37,8 @@ class FPN(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.resnet = ResNet(config)
-        channels = config.fpn_channels
+        self.channels = channels = config.fpn_channels
+        self.strides = STRIDES
         self.lateral = nn.ModuleList(
             FPNConv(c, channels, 1, config.fpn_norm, config.norm_eps) for c in self.resnet.out_channels
         )

@@ -1,33 +1,53 @@
-"""ResNet-18/34/50/101/152 (He et al. 2016) that returns the maps of its four stages, res2 to res5.
+"""ResNet-18/34/50/101/152 (He et al. 2016) and ResNeXt (Xie et al. 2017): the maps of their stages, res2 to res5.
 
 Letters: N images, C channels, H W height and width of the network input.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from maskray.model.backbone.non_local import NonLocal
 from maskray.model.backbone.norm import build_norm
 from maskray.model.config import BackboneConfig
 
-# Blocks of res2, res3, res4, res5; the deeper three are built of bottlenecks.
-NUM_BLOCKS = {
-    "resnet18": (2, 2, 2, 2),
-    "resnet34": (3, 4, 6, 3),
-    "resnet50": (3, 4, 6, 3),
-    "resnet101": (3, 4, 23, 3),
-    "resnet152": (3, 8, 36, 3),
-}
-BOTTLENECKS = ("resnet50", "resnet101", "resnet152")
+# Blocks of res2, res3, res4, res5; the deeper three are built of bottlenecks. A ResNeXt has as many as its ResNet.
+NUM_BLOCKS = {"18": (2, 2, 2, 2), "34": (3, 4, 6, 3), "50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}
+BASIC = ("18", "34")
+
+
+class BlockShape(NamedTuple):
+    """Of one block: channels inside a bottleneck of a ResNet, and stride and dilation of its 3x3 convolution."""
+
+    in_channels: int
+    channels: int
+    stride: int
+    dilation: int
+    norm: str
 
 
 class ConvNorm(nn.Module):
     """Convolution without bias, then normalisation."""
 
-    def __init__(self, in_channels: int, out_channels: int, size: int, stride: int, norm: str, eps: float) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        size: int,
+        stride: int,
+        norm: str,
+        eps: float,
+        *,
+        groups: int = 1,
+        dilation: int = 1,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, size, stride, padding=size // 2, bias=False)
+        padding = size // 2 * dilation
+        self.conv = nn.Conv2d(in_channels, out_channels, size, stride, padding, dilation, groups, bias=False)
         self.norm = build_norm(norm, out_channels, eps=eps)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
@@ -53,13 +73,12 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(
-        self, in_channels: int, channels: int, stride: int, norm: str, eps: float, *, stride_in_1x1: bool
-    ) -> None:
+    def __init__(self, config: BackboneConfig, shape: BlockShape) -> None:
         super().__init__()
-        del stride_in_1x1  # there is no 1x1 here
-        self.conv1 = ConvNorm(in_channels, channels, 3, stride, norm, eps)
-        self.conv2 = ConvNorm(channels, channels, 3, 1, norm, eps)
+        in_channels, channels, stride, dilation, norm = shape
+        eps = config.norm_eps
+        self.conv1 = ConvNorm(in_channels, channels, 3, stride, norm, eps, dilation=dilation)
+        self.conv2 = ConvNorm(channels, channels, 3, 1, norm, eps, dilation=dilation)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != channels:
             self.shortcut = ConvNorm(in_channels, channels, 1, stride, norm, eps)
@@ -76,18 +95,23 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut, four times as wide outside as inside (resnet50 and deeper)."""
+    """1x1, 3x3 and 1x1 convolutions beside a shortcut, four times as wide outside as inside (resnet50 and deeper).
+
+    In a ResNeXt the 3x3 is grouped, and its width is channels x groups x width per group / 64.
+    """
 
     expansion = 4
 
-    def __init__(
-        self, in_channels: int, channels: int, stride: int, norm: str, eps: float, *, stride_in_1x1: bool
-    ) -> None:
+    def __init__(self, config: BackboneConfig, shape: BlockShape) -> None:
         super().__init__()
-        stride_1x1, stride_3x3 = (stride, 1) if stride_in_1x1 else (1, stride)
-        self.conv1 = ConvNorm(in_channels, channels, 1, stride_1x1, norm, eps)
-        self.conv2 = ConvNorm(channels, channels, 3, stride_3x3, norm, eps)
-        self.conv3 = ConvNorm(channels, channels * self.expansion, 1, 1, norm, eps)
+        in_channels, channels, stride, dilation, norm = shape
+        eps = config.norm_eps
+        groups, width_per_group = config.groups
+        width = channels * width_per_group // 64 * groups
+        stride_1x1, stride_3x3 = (stride, 1) if config.stride_in_1x1 else (1, stride)
+        self.conv1 = ConvNorm(in_channels, width, 1, stride_1x1, norm, eps)
+        self.conv2 = ConvNorm(width, width, 3, stride_3x3, norm, eps, groups=groups, dilation=dilation)
+        self.conv3 = ConvNorm(width, channels * self.expansion, 1, 1, norm, eps)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != channels * self.expansion:
             self.shortcut = ConvNorm(in_channels, channels * self.expansion, 1, stride, norm, eps)
@@ -105,60 +129,80 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stem and four stages; `freeze_stages` of them, from the stem, are constant.
+    """Stem and stages up to res5, or res4 where res5 is the box head; `freeze_stages` of them are constant.
 
-    A frozen stage takes frozen batch norm in place of batch norm, so that its statistics stay too. Where the norm is
-    trained, the last one of each block starts at zero (Goyal et al. 2017, section 5.1): every block is the identity
-    at first, which is what lets group norm train from nothing at a high learning rate.
+    A frozen stage takes frozen batch norm in place of batch norm, so that its statistics stay too.
     """
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        stage_norms = [self._stage_norm(config, stage) for stage in range(1, 6)]
-        self.stem = Stem(config.stem_channels, stage_norms[0], config.norm_eps)
-        block_class = Bottleneck if config.name in BOTTLENECKS else BasicBlock
-        in_channels = config.stem_channels
+        self.gradient_checkpointing = config.gradient_checkpointing
+        self.last_level = 4 if config.features == "c4" else 5
+        self.stem = Stem(config.stem_channels, _stage_norm(config, 1), config.norm_eps)
         self.out_channels: list[int] = []
-        for index, num_blocks in enumerate(NUM_BLOCKS[config.name]):
-            channels = config.res2_channels * 2**index
-            blocks = []
-            for number in range(num_blocks):
-                stride = 2 if number == 0 and index > 0 else 1
-                blocks.append(
-                    block_class(
-                        in_channels,
-                        channels,
-                        stride,
-                        stage_norms[index + 1],
-                        config.norm_eps,
-                        stride_in_1x1=config.stride_in_1x1,
-                    )
-                )
-                in_channels = channels * block_class.expansion
-            self.out_channels.append(in_channels)
-            self.add_module(f"res{index + 2}", nn.Sequential(*blocks))
-        self._zero_last_norms()
-        for stage in self.stages()[: config.freeze_stages]:
-            stage.requires_grad_(False)
+        for level in range(2, self.last_level + 1):
+            dilated = level == 5 and config.features == "dc5"
+            stage = build_stage(config, level, 1 if level == 2 or dilated else 2, 2 if dilated else 1)
+            self.add_module(f"res{level}", stage)
+            self.out_channels.append(stage_channels(config, level))
+        for module in self.stages()[: config.freeze_stages]:
+            module.requires_grad_(False)
 
     def stages(self) -> list[nn.Module]:
-        """Stem, res2, res3, res4, res5."""
-        return [self.stem, *(self.get_submodule(f"res{level}") for level in range(2, 6))]
+        """Stem, res2, res3, ..."""
+        return [self.stem, *(self.get_submodule(f"res{level}") for level in range(2, self.last_level + 1))]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Normalised images (N, 3, H, W) to maps (N, C, H / s, W / s) of stride s = 4, 8, 16, 32."""
+        """Normalised images (N, 3, H, W) to maps (N, C, H / s, W / s) of res2 and on, of stride s = 4, 8, 16, 32."""
         maps = []
         for stage in self.stages():
-            x = stage(x)
+            trained = any(parameter.requires_grad for parameter in stage.parameters())
+            if self.gradient_checkpointing and self.training and trained:
+                x = checkpoint(stage, x, use_reentrant=False)
+            else:
+                x = stage(x)
             maps.append(x)
         return maps[1:]
 
-    @staticmethod
-    def _stage_norm(config: BackboneConfig, stage: int) -> str:
-        is_batch_norm = config.norm in ("batch_norm", "sync_batch_norm")
-        return "frozen_batch_norm" if is_batch_norm and stage <= config.freeze_stages else config.norm
 
-    def _zero_last_norms(self) -> None:
-        for module in self.modules():
-            if isinstance(module, BasicBlock | Bottleneck) and isinstance(module.last.norm.weight, nn.Parameter):
-                nn.init.zeros_(module.last.norm.weight)
+def stage_channels(config: BackboneConfig, level: int) -> int:
+    """Channels of the map that res`level` puts out."""
+    return config.res2_channels * 2 ** (level - 2) * _block_class(config).expansion
+
+
+def build_stage(config: BackboneConfig, level: int, stride: int, dilation: int = 1) -> nn.Sequential:
+    """res`level`, 2 to 5: the stride is that of the first block, the dilation that of all.
+
+    Where the norm is trained, the last one of each block starts at zero (Goyal et al. 2017, section 5.1): every block
+    is the identity at first, which is what lets group norm train from nothing at a high learning rate.
+    """
+    block_class = _block_class(config)
+    in_channels = config.stem_channels if level == 2 else stage_channels(config, level - 1)
+    norm = _stage_norm(config, level)
+    channels = config.res2_channels * 2 ** (level - 2)
+    num_blocks = NUM_BLOCKS[_depth(config)][level - 2]
+    stage = nn.Sequential()
+    for number in range(num_blocks):
+        if config.non_local and level == 4 and number == num_blocks - 1:
+            stage.add_module("non_local", NonLocal(in_channels, norm, config.norm_eps))
+        shape = BlockShape(in_channels, channels, stride if number == 0 else 1, dilation, norm)
+        block = block_class(config, shape)
+        if isinstance(block.last.norm.weight, nn.Parameter):
+            nn.init.zeros_(block.last.norm.weight)
+        stage.add_module(str(number), block)
+        in_channels = channels * block_class.expansion
+    return stage
+
+
+def _depth(config: BackboneConfig) -> str:
+    return config.name.partition("_")[0].removeprefix("resnet").removeprefix("resnext")
+
+
+def _block_class(config: BackboneConfig) -> type[BasicBlock] | type[Bottleneck]:
+    return BasicBlock if _depth(config) in BASIC else Bottleneck
+
+
+def _stage_norm(config: BackboneConfig, stage: int) -> str:
+    """Norm of a stage, 1 being the stem."""
+    is_batch_norm = config.norm in ("batch_norm", "sync_batch_norm")
+    return "frozen_batch_norm" if is_batch_norm and stage <= config.freeze_stages else config.norm

@@ -1,4 +1,4 @@
-"""Box head: two fully connected layers, class scores and box offsets (paper, Figure 4 right), and its losses.
+"""Box head: class scores and box offsets from pooled features (paper, Figure 4), and its losses.
 
 Letters: K boxes of the batch, C classes without background, S side of the pooled grid.
 """
@@ -11,30 +11,47 @@ from torch import Tensor, nn
 
 from maskray.model.boxes.losses import box_regression_loss
 from maskray.model.config import BoxHeadConfig
+from maskray.model.heads.conv_stack import build_conv_stack, init_convs
 
 
 class BoxHead(nn.Module):
-    """Scores (K, C + 1), background last, and offsets (K, C, 4), or (K, 1, 4) when class agnostic."""
+    """Scores (K, C + 1), background last, and offsets (K, C, 4), or (K, 1, 4) when class agnostic.
+
+    `in_channels` are those of the pooled grid; of a res5 head, those of what res5 makes of it.
+    """
 
     def __init__(self, config: BoxHeadConfig, in_channels: int, num_classes: int) -> None:
         super().__init__()
         self.config = config
         self.num_classes = num_classes
-        self.fc1 = nn.Linear(in_channels * config.pool_size**2, config.hidden_channels)
-        self.fc2 = nn.Linear(config.hidden_channels, config.hidden_channels)
-        self.classifier = nn.Linear(config.hidden_channels, num_classes + 1)
-        self.deltas = nn.Linear(config.hidden_channels, 4 if config.class_agnostic else 4 * num_classes)
-        nn.init.kaiming_uniform_(self.fc1.weight, a=1)
-        nn.init.kaiming_uniform_(self.fc2.weight, a=1)
+        self.convs = nn.Sequential()
+        width, num_fcs = in_channels, 0  # a res5 head is averaged: there is nothing between it and the predictors
+        if config.name == "fc":
+            self.convs = build_conv_stack(in_channels, config.conv_channels, config.num_convs, config.norm)
+            width = (config.conv_channels if config.num_convs else in_channels) * config.pool_size**2
+            num_fcs = config.num_fcs
+        self.fcs = [f"fc{number}" for number in range(1, num_fcs + 1)]
+        for name in self.fcs:
+            self.add_module(name, nn.Linear(width, config.hidden_channels))
+            width = config.hidden_channels
+        self.classifier = nn.Linear(width, num_classes + 1)
+        self.deltas = nn.Linear(width, 4 if config.class_agnostic else 4 * num_classes)
+        init_convs(self.convs)
+        layers = [self.get_submodule(name) for name in self.fcs]
+        for layer in layers:
+            assert isinstance(layer, nn.Linear)
+            nn.init.kaiming_uniform_(layer.weight, a=1)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.normal_(self.deltas.weight, std=0.001)
-        for layer in (self.fc1, self.fc2, self.classifier, self.deltas):
+        for layer in (*layers, self.classifier, self.deltas):
+            assert isinstance(layer, nn.Linear)
             nn.init.zeros_(layer.bias)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled features (K, channels, S, S) to logits (K, C + 1) and offsets (K, C or 1, 4), float32."""
-        hidden = F.relu(self.fc1(pooled.flatten(1)), inplace=True)
-        hidden = F.relu(self.fc2(hidden), inplace=True)
+        hidden = pooled.mean(dim=(2, 3)) if self.config.name == "res5" else self.convs(pooled).flatten(1)
+        for name in self.fcs:
+            hidden = F.relu(self.get_submodule(name)(hidden), inplace=True)
         return self.classifier(hidden).float(), self.deltas(hidden).unflatten(1, (-1, 4)).float()
 
     def losses(

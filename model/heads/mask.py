@@ -1,7 +1,8 @@
-"""Mask head: convolutions, a deconvolution and one sigmoid mask per class (paper, Figure 4 right), and its loss.
+"""Mask heads, convolutional (paper, Figure 4) and fully connected (Table 2e), with their losses and probabilities.
 
-Letters: K boxes of the batch, C classes, S side of the pooled grid, m = 2 S side of the mask, G ground-truth objects of
-the batch, H W height and width of the network input.
+Letters: K boxes of the batch, C classes, S side of the pooled grid, m = 2 S side of the mask, O masks that the head
+puts out per box (C; 1 when class agnostic; C + 1 with the background last for softmax), G ground-truth objects of the
+batch, H W height and width of the network input.
 """
 
 from __future__ import annotations
@@ -10,38 +11,64 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskray.model.backbone.norm import build_norm
 from maskray.model.config import MaskHeadConfig
+from maskray.model.heads.conv_stack import build_conv_stack, init_convs
 from maskray.ops.roi_align import roi_align
 
 # Ground-truth masks are cut in float32; this many pixels (256 MiB) are converted at once, not all masks of the batch.
 MAX_FLOAT_PIXELS = 64 * 1024 * 1024
 
 
-class MaskHead(nn.Module):
-    """Logits (K, C, m, m) of the masks inside the boxes."""
+class FCNMaskHead(nn.Module):
+    """Convolutions and a deconvolution: logits (K, O, m, m) of the masks inside the boxes."""
 
-    def __init__(self, config: MaskHeadConfig, in_channels: int, num_classes: int) -> None:
+    def __init__(self, config: MaskHeadConfig, in_channels: int, num_outputs: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        channels = in_channels
-        for _ in range(config.num_convs):
-            conv = nn.Conv2d(channels, config.channels, 3, padding=1, bias=config.norm == "none")
-            layers += [conv, build_norm(config.norm, config.channels), nn.ReLU(inplace=True)]
-            channels = config.channels
-        self.convs = nn.Sequential(*(layer for layer in layers if not isinstance(layer, nn.Identity)))
-        self.deconv = nn.ConvTranspose2d(channels, config.channels, 2, stride=2)
-        self.predictor = nn.Conv2d(config.channels, num_classes, 1)
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+        self.convs = build_conv_stack(in_channels, config.channels, config.num_convs, config.norm)
+        last = config.channels if config.num_convs else in_channels
+        self.deconv = nn.ConvTranspose2d(last, config.channels, 2, stride=2)
+        self.predictor = nn.Conv2d(config.channels, num_outputs, 1)
+        init_convs(self)
         nn.init.normal_(self.predictor.weight, std=0.001)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """Pooled features (K, channels, S, S) to logits (K, C, m, m), float32."""
+        """Pooled features (K, channels, S, S) to logits (K, O, m, m), float32."""
         return self.predictor(F.relu(self.deconv(self.convs(pooled)), inplace=True)).float()
+
+
+class MLPMaskHead(nn.Module):
+    """Fully connected layers: the same logits, each pixel with weights of its own."""
+
+    def __init__(self, config: MaskHeadConfig, in_channels: int, num_outputs: int, pool_size: int) -> None:
+        super().__init__()
+        self.mask_shape = (num_outputs, 2 * pool_size, 2 * pool_size)
+        layers: list[nn.Module] = []
+        width = in_channels * pool_size**2
+        for channels in config.mlp_channels:
+            layers += [nn.Linear(width, channels), nn.ReLU(inplace=True)]
+            width = channels
+        self.fcs = nn.Sequential(*layers)
+        self.predictor = nn.Linear(width, num_outputs * (2 * pool_size) ** 2)
+        for layer in self.fcs:
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_uniform_(layer.weight, a=1)
+                nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.predictor.weight, std=0.001)
+        nn.init.zeros_(self.predictor.bias)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Pooled features (K, channels, S, S) to logits (K, O, m, m), float32."""
+        return self.predictor(self.fcs(pooled.flatten(1))).unflatten(1, self.mask_shape).float()
+
+
+def build_mask_head(
+    config: MaskHeadConfig, in_channels: int, pool_size: int, num_classes: int
+) -> FCNMaskHead | MLPMaskHead:
+    """The mask head of a configuration on a grid (in_channels, pool_size, pool_size)."""
+    num_outputs = {"per_class_sigmoid": num_classes, "class_agnostic": 1, "softmax": num_classes + 1}[config.output]
+    if config.name == "mlp":
+        return MLPMaskHead(config, in_channels, num_outputs, pool_size)
+    return FCNMaskHead(config, in_channels, num_outputs)
 
 
 def select_class(logits: Tensor, classes: Tensor) -> Tensor:
@@ -50,31 +77,54 @@ def select_class(logits: Tensor, classes: Tensor) -> Tensor:
     return logits.gather(1, index).squeeze(1)
 
 
-def mask_loss(logits: Tensor, classes: Tensor, target_masks: Tensor) -> Tensor:
-    """Mean binary cross entropy of the true class's mask; 0 with a gradient when there are no boxes.
+def mask_probabilities(logits: Tensor, classes: Tensor, output: str) -> Tensor:
+    """Probability (K, m, m) that a pixel belongs to the object, of logits (K, O, m, m) and predicted classes (K,)."""
+    if output == "softmax":
+        return select_class(logits.softmax(dim=1), classes)
+    return (logits.squeeze(1) if output == "class_agnostic" else select_class(logits, classes)).sigmoid()
 
-    logits (K, C, m, m), classes (K,), target_masks (K, m, m) bool.
+
+def mask_loss(logits: Tensor, classes: Tensor, target_masks: Tensor, output: str = "per_class_sigmoid") -> Tensor:
+    """Mean over pixels of the cross entropy; 0 with a gradient when there are no boxes.
+
+    logits (K, O, m, m), classes (K,), target_masks (K, m, m) in 0..1. Sigmoid outputs: binary, of the true class's mask
+    or the only one. softmax: of all classes and the background, which is what the target leaves (Table 2b).
     """
-    chosen = select_class(logits, classes)
-    total = F.binary_cross_entropy_with_logits(chosen, target_masks.float(), reduction="sum")
-    return total / max(1, chosen.numel())
+    target = target_masks.float()
+    if output == "softmax":
+        log_probability = logits.log_softmax(dim=1)
+        inside, outside = select_class(log_probability, classes), log_probability[:, -1]
+        total = -(target * inside + (1 - target) * outside).sum()
+    else:
+        chosen = logits.squeeze(1) if output == "class_agnostic" else select_class(logits, classes)
+        total = F.binary_cross_entropy_with_logits(chosen, target, reduction="sum")
+    return total / max(1, target.numel())
 
 
 @torch.no_grad()
 def crop_masks(
-    masks: Tensor, gt_index: Tensor, boxes: Tensor, size: int, max_float_pixels: int = MAX_FLOAT_PIXELS
+    masks: Tensor,
+    gt_index: Tensor,
+    boxes: Tensor,
+    size: int,
+    *,
+    targets: str = "binary",
+    max_float_pixels: int = MAX_FLOAT_PIXELS,
 ) -> Tensor:
-    """What each box sees of its ground-truth mask: aligned RoIAlign of the bitmask, at least one half, (K, size, size).
+    """What each box sees of its ground-truth mask, (K, size, size).
 
-    masks (G, H, W) uint8 0/1; gt_index (K,) in 0..G-1; boxes (K, 4) in pixels. Returns bool. At most
+    masks (G, H, W) uint8 0/1; gt_index (K,) in 0..G-1; boxes (K, 4) in pixels. `binary` targets: aligned RoIAlign of
+    the bitmask, at least one half, bool. `soft`: RoIAlign without the half-pixel shift, float32. At most
     `max_float_pixels` of the masks are held in float32 at once (one mask at least).
     """
+    binary = targets == "binary"
     used, position = torch.unique(gt_index, return_inverse=True)
     per_chunk = max(1, max_float_pixels // max(1, masks.shape[1] * masks.shape[2]))
-    crops = torch.zeros(len(boxes), size, size, dtype=torch.bool, device=boxes.device)
+    crops = torch.zeros(len(boxes), size, size, dtype=torch.bool if binary else torch.float32, device=boxes.device)
     for start in range(0, len(used), per_chunk):
         chunk = masks[used[start : start + per_chunk]].unsqueeze(1).float()
         inside = ((position >= start) & (position < start + per_chunk)).nonzero().squeeze(1)
         rois = torch.cat([(position[inside] - start)[:, None].to(boxes.dtype), boxes[inside]], dim=1)
-        crops[inside] = roi_align(chunk, rois, (size, size), 1.0, 0, True).squeeze(1) >= 0.5
+        crop = roi_align(chunk, rois, (size, size), 1.0, 0, binary).squeeze(1)
+        crops[inside] = crop >= 0.5 if binary else crop
     return crops

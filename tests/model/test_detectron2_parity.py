@@ -65,6 +65,7 @@ def rename(name: str) -> str:
         (r"^proposal_generator\.rpn_head\.", "rpn.head."),
         (r"objectness_logits", "objectness"),
         (r"anchor_deltas", "deltas"),
+        (r"rpn\.head\.conv\.", "rpn.head.convs.0."),
         (r"box_predictor\.cls_score", "box_head.classifier"),
         (r"box_predictor\.bbox_pred", "box_head.deltas"),
         (r"mask_fcn(\d)", lambda m: f"convs.{2 * (int(m[1]) - 1)}"),

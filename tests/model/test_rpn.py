@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from maskray.model.backbone.fpn import STRIDES
 from maskray.model.config import AnchorConfig, RPNConfig
 from maskray.model.rpn import RPN, RPNOutput
 from maskray.model.structures import Targets
@@ -15,7 +16,7 @@ SIZES = torch.tensor([[64, 64], [64, 64]])
 
 
 def build_rpn(**fields: float) -> RPN:
-    return RPN(RPNConfig(**fields), AnchorConfig(), channels=8)  # type: ignore[arg-type]
+    return RPN(RPNConfig(**fields), AnchorConfig(), channels=8, strides=STRIDES)  # type: ignore[arg-type]
 
 
 def constant_output(scores: list[list[float]], anchors: list[list[float]]) -> RPNOutput:
@@ -87,8 +88,8 @@ def test_smooth_l1_is_an_option() -> None:
 def test_head_puts_anchors_in_the_order_of_the_grid() -> None:
     rpn = build_rpn()
     with torch.no_grad():
-        rpn.head.conv.weight.zero_()
-        rpn.head.conv.weight[:, :, 1, 1] = torch.eye(8)
+        rpn.head.convs[0].weight.zero_()
+        rpn.head.convs[0].weight[:, :, 1, 1] = torch.eye(8)
         rpn.head.objectness.weight.zero_()
         rpn.head.objectness.weight[1, 0] = 1.0  # the second anchor of a cell sees channel 0
     feature = torch.zeros(1, 8, 2, 3)

@@ -40,13 +40,13 @@ def test_files_load_whole(tiny_model: MaskRCNN, other: MaskRCNN, tmp_path: Path,
 
 def test_missing_and_unexpected_names_are_reported(tiny_model: MaskRCNN, other: MaskRCNN, tmp_path: Path) -> None:
     state = other.state_dict()
-    kept = tiny_model.state_dict()["rpn.head.conv.weight"].clone()
-    del state["rpn.head.conv.weight"]
+    kept = tiny_model.state_dict()["rpn.head.convs.0.weight"].clone()
+    del state["rpn.head.convs.0.weight"]
     state["extra.weight"] = torch.zeros(1)
     save_file(state, tmp_path / "part.safetensors")
     report = load_weights(tiny_model, str(tmp_path / "part.safetensors"))
-    assert (report.missing, report.unexpected) == (["rpn.head.conv.weight"], ["extra.weight"])
-    assert torch.equal(tiny_model.state_dict()["rpn.head.conv.weight"], kept)
+    assert (report.missing, report.unexpected) == (["rpn.head.convs.0.weight"], ["extra.weight"])
+    assert torch.equal(tiny_model.state_dict()["rpn.head.convs.0.weight"], kept)
 
 
 def test_another_shape_names_the_key_and_changes_nothing(

@@ -5,7 +5,7 @@ import math
 import torch
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
-from maskray.model.boxes.anchors import cell_anchors, level_anchors, pyramid_anchors
+from maskray.model.boxes.anchors import cell_anchors, level_anchors, map_anchors
 from maskray.model.config import AnchorConfig
 
 
@@ -21,7 +21,7 @@ def test_cell_anchors_by_hand() -> None:
 
 def test_level_anchors_run_by_row_column_and_anchor_with_centres_at_half_a_cell() -> None:
     cell = torch.tensor([[-1.0, -1, 1, 1], [-2, -2, 2, 2]])
-    anchors = level_anchors(cell, height=2, width=3, stride=4, offset=0.5)
+    anchors = level_anchors(cell, height=2, width=3, stride=(4, 4), offset=0.5)
     assert anchors.shape == (12, 4)
     centres = (anchors[:, :2] + anchors[:, 2:]) / 2
     expected = [(x, y) for y in (2, 6) for x in (2, 6, 10) for _ in range(2)]
@@ -31,14 +31,14 @@ def test_level_anchors_run_by_row_column_and_anchor_with_centres_at_half_a_cell(
 
 
 def test_offset_zero_puts_the_first_centre_in_the_corner() -> None:
-    anchors = level_anchors(torch.tensor([[-1.0, -1, 1, 1]]), 1, 2, 8, 0.0)
+    anchors = level_anchors(torch.tensor([[-1.0, -1, 1, 1]]), 1, 2, (8, 8), 0.0)
     torch.testing.assert_close(anchors, torch.tensor([[-1.0, -1, 1, 1], [7, -1, 9, 1]]))
 
 
 def test_order_is_that_of_torchvision() -> None:
     config = AnchorConfig(sizes=(32.0, 64.0, 128.0, 256.0, 512.0), aspect_ratios=(0.25, 1.0, 4.0), offset=0.0)
     sizes = [(4, 6), (2, 3), (1, 2), (1, 1), (1, 1)]
-    ours = pyramid_anchors(config, sizes, (4, 8, 16, 32, 64), torch.device("cpu"))
+    ours = map_anchors(config, sizes, (4, 8, 16, 32, 64), torch.device("cpu"))
     generator = AnchorGenerator(tuple((int(s),) for s in config.sizes), (config.aspect_ratios,) * 5)
     theirs = generator.grid_anchors(  # sizes and ratios chosen so that its rounding changes nothing
         [list(size) for size in sizes], [[torch.tensor(s), torch.tensor(s)] for s in (4, 8, 16, 32, 64)]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from maskray.model.config import MaskHeadConfig
-from maskray.model.heads.mask import MaskHead, crop_masks, mask_loss
+from maskray.model.heads.mask import build_mask_head, crop_masks, mask_loss
 
 
 def test_a_box_sees_its_part_of_the_mask() -> None:
@@ -33,7 +33,7 @@ def test_chunks_do_not_matter(max_float_pixels: int) -> None:
     gt_index = torch.randint(0, 5, (11,))
     first = torch.zeros(1, dtype=torch.int64)
     one_by_one = [crop_masks(masks[gt][None], first, box[None], 14) for gt, box in zip(gt_index, boxes)]
-    assert torch.equal(crop_masks(masks, gt_index, boxes, 14, max_float_pixels), torch.cat(one_by_one))
+    assert torch.equal(crop_masks(masks, gt_index, boxes, 14, max_float_pixels=max_float_pixels), torch.cat(one_by_one))
 
 
 def test_no_boxes_and_no_masks() -> None:
@@ -53,7 +53,7 @@ def test_loss_counts_the_true_class_alone() -> None:
 
 @pytest.mark.parametrize("norm", ["none", "group_norm"])
 def test_without_boxes_the_loss_is_zero_with_a_gradient(norm: str) -> None:
-    head = MaskHead(MaskHeadConfig(channels=8, norm=norm), 8, num_classes=3)  # type: ignore[arg-type]
+    head = build_mask_head(MaskHeadConfig(channels=8, norm=norm), 8, 14, 3)  # type: ignore[arg-type]
     loss = mask_loss(head(torch.zeros(0, 8, 14, 14)), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 28, 28) > 0)
     loss.backward()
     assert loss.item() == 0
@@ -61,5 +61,5 @@ def test_without_boxes_the_loss_is_zero_with_a_gradient(norm: str) -> None:
 
 
 def test_output_is_twice_the_grid() -> None:
-    head = MaskHead(MaskHeadConfig(channels=8, num_convs=1), 4, num_classes=3)
+    head = build_mask_head(MaskHeadConfig(channels=8, num_convs=1), 4, 14, 3)
     assert head(torch.zeros(2, 4, 14, 14)).shape == (2, 3, 28, 28)

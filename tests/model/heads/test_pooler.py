@@ -7,7 +7,7 @@ import torch
 
 from maskray.model.backbone.fpn import STRIDES
 from maskray.model.config import RoIOpConfig
-from maskray.model.heads.pooler import MultiLevelPooler, assign_levels
+from maskray.model.heads.pooler import Pooler, assign_levels
 from maskray.ops.roi_align import roi_align
 
 
@@ -28,7 +28,7 @@ def test_each_box_is_pooled_from_its_own_level_and_image() -> None:
     features = pyramid()
     boxes = torch.tensor([[0.0, 0, 300, 300], [10, 10, 40, 50], [0, 0, 500, 500], [30, 60, 190, 200], [5, 5, 9, 9]])
     image = torch.tensor([1, 0, 0, 1, 1])
-    pooled = MultiLevelPooler(RoIOpConfig(), 7)(features, boxes, image)
+    pooled = Pooler(RoIOpConfig(), 7, STRIDES)(features, boxes, image)
     assert pooled.shape == (5, 3, 7, 7)
     for k, level in enumerate([2, 0, 3, 1, 0]):
         roi = torch.cat([image[k, None].float(), boxes[k]])[None]
@@ -38,7 +38,7 @@ def test_each_box_is_pooled_from_its_own_level_and_image() -> None:
 
 def test_no_boxes_give_no_features_with_a_gradient() -> None:
     features = [feature.requires_grad_() for feature in pyramid()]
-    pooled = MultiLevelPooler(RoIOpConfig(), 7)(features, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    pooled = Pooler(RoIOpConfig(), 7, STRIDES)(features, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     assert pooled.shape == (0, 3, 7, 7)
     pooled.sum().backward()
     assert all(feature.grad is not None and not feature.grad.any() for feature in features[:4])
@@ -49,7 +49,7 @@ def test_the_operation_is_chosen_by_name() -> None:
     image = torch.tensor([0])
     features = pyramid()
     results = {
-        (name, reduction): MultiLevelPooler(RoIOpConfig(name=name, reduction=reduction), 2)(features, boxes, image)
+        (name, reduction): Pooler(RoIOpConfig(name=name, reduction=reduction), 2, STRIDES)(features, boxes, image)
         for name, reduction in (
             *(("roi_align", reduction) for reduction in ("mean", "max")),
             *(("roi_warp", reduction) for reduction in ("mean", "max")),
