@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from pycocotools import mask as coco_mask
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from maskray.model.config import InferenceConfig
 from maskray.model.detections import select_detections, to_original
@@ -94,3 +95,40 @@ def test_an_image_that_is_not_there() -> None:
     empty = Detections(torch.zeros(0, 4), torch.zeros(0), NO_IMAGE, NO_IMAGE)
     with pytest.raises(ValueError, match="index 2 is not in the batch of 2 images"):
         to_original(empty, photograph_batch(), 2)
+
+
+def test_small_detections_are_dropped_where_asked() -> None:
+    scores = torch.tensor([[0.9], [0.8], [0.7]])
+    boxes = torch.tensor([[[0.0, 0, 5, 0.005]], [[20, 20, 20.01, 25]], [[40, 40, 41, 41]]])
+    config = InferenceConfig(min_size_pixels=0.0099)
+    assert select_detections(scores, boxes, torch.zeros(3, dtype=torch.int64), config).scores.tolist() == [
+        pytest.approx(0.8),
+        pytest.approx(0.7),
+    ]
+    assert len(select_detections(scores, boxes, torch.zeros(3, dtype=torch.int64), InferenceConfig()).scores) == 3
+
+
+def test_torchvision_pasting_is_that_of_torchvision() -> None:
+    torch.manual_seed(0)
+    masks = torch.nn.functional.interpolate(torch.randn(20, 1, 5, 5), size=(28, 28), mode="bicubic").sigmoid()[:, 0]
+    corner = torch.rand(20, 2) * 60
+    boxes = torch.cat([corner, corner + torch.rand(20, 2) * 50 + 0.2], dim=1).clamp(max=90)
+    size = torch.tensor([[90, 110]])
+    batch = Batch(torch.zeros(1, 3, 90, 110), size, torch.tensor([0]), size)
+    zeros = torch.zeros(20, dtype=torch.int64)
+    detections = Detections(boxes, torch.ones(20), zeros, zeros, masks)
+    found = to_original(detections, batch, 0, mask_paste="torchvision").masks
+    assert found is not None
+    theirs = paste_masks_in_image(masks[:, None], boxes, (90, 110))[:, 0]
+    for own, other in zip(found, theirs, strict=True):
+        differing = coco_mask.decode(own).astype(bool) != (other >= 0.5).numpy()
+        assert other.numpy()[differing] == pytest.approx(0.5, abs=1e-5), differing.sum()
+
+
+def test_keypoints_are_scaled_to_the_photograph() -> None:
+    batch = Batch(torch.zeros(1, 3, 50, 40), torch.tensor([[50, 40]]), torch.tensor([0]), torch.tensor([[100, 120]]))
+    zeros = torch.zeros(1, dtype=torch.int64)
+    keypoints = torch.tensor([[[10.0, 20.0, 0.7], [0.5, 0.5, 0.1]]])
+    detections = Detections(torch.tensor([[0.0, 0, 20, 20]]), torch.ones(1), zeros, zeros, None, keypoints)
+    found = to_original(detections, batch, 0).keypoints
+    torch.testing.assert_close(found, torch.tensor([[[30.0, 40.0, 0.7], [1.5, 1.0, 0.1]]]))

@@ -12,8 +12,11 @@ from maskray.model.backbone.resnet import BasicBlock, Bottleneck, ResNet
 from maskray.model.config import BackboneConfig
 from maskray.model.weights import rename_torchvision
 
+NAMES = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+RESNEXT = ["resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"]  # those that torchvision has
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
+
+@pytest.mark.parametrize("name", NAMES + RESNEXT)
 def test_names_and_shapes_are_those_of_torchvision(name: str) -> None:
     with torch.device("meta"):
         reference = getattr(torchvision.models, name)(weights=None)
@@ -23,7 +26,7 @@ def test_names_and_shapes_are_those_of_torchvision(name: str) -> None:
     assert {key: value.shape for key, value in renamed.items()} == shapes
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d"])
 def test_features_equal_torchvision(name: str) -> None:
     torch.manual_seed(0)
     reference = getattr(torchvision.models, name)(weights=None).eval()
@@ -82,3 +85,47 @@ def test_widths_follow_the_configuration() -> None:
         (1, 128, 4, 6),
         (1, 256, 2, 3),
     ]
+
+
+def random_pair(first: BackboneConfig, second: BackboneConfig) -> tuple[ResNet, ResNet]:
+    """Two networks with the same random weights, in training mode."""
+    torch.manual_seed(0)
+    one, two = ResNet(first), ResNet(second)
+    two.load_state_dict(one.state_dict())
+    return one, two
+
+
+def test_dilation_keeps_res5_as_fine_as_res4_with_the_same_values_in_between() -> None:
+    tiny = {"name": "resnet50", "stem_channels": 8, "res2_channels": 8, "stride_in_1x1": True, "freeze_stages": 0}
+    coarse, fine = random_pair(
+        BackboneConfig.model_validate(tiny | {"features": "c5"}),
+        BackboneConfig.model_validate(tiny | {"features": "dc5"}),
+    )
+    x = torch.randn(1, 3, 96, 128)
+    with torch.no_grad():
+        res5, dilated = coarse(x)[-1], fine(x)[-1]
+    assert dilated.shape[2:] == (6, 8)
+    # With the stride in the 1x1, the strided stage sees every second cell of what the dilated one sees.
+    torch.testing.assert_close(dilated[:, :, ::2, ::2], res5, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_checkpointing_changes_no_number(name: str) -> None:
+    tiny = {"name": name, "norm": "group_norm", "res2_channels": 8, "freeze_stages": 1}
+    plain, checkpointed = random_pair(
+        BackboneConfig.model_validate(tiny), BackboneConfig.model_validate(tiny | {"gradient_checkpointing": True})
+    )
+    x = torch.randn(2, 3, 64, 64)
+    for net in (plain, checkpointed):
+        torch.stack([feature.square().sum() for feature in net(x)]).sum().backward()
+    for (parameter_name, own), other in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
+        assert (own.grad is None) == (other.grad is None) == (not own.requires_grad), parameter_name
+        if own.grad is not None and other.grad is not None:
+            assert torch.equal(own.grad, other.grad), parameter_name
+
+
+def test_c4_ends_with_res4() -> None:
+    with torch.device("meta"):
+        net = ResNet(BackboneConfig(name="resnet50", features="c4"))
+    assert net.out_channels == [256, 512, 1024]
+    assert not [name for name in net.state_dict() if name.startswith("res5")]

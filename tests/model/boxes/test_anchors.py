@@ -4,6 +4,7 @@ import math
 
 import torch
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
 
 from maskray.model.boxes.anchors import cell_anchors, level_anchors, map_anchors
 from maskray.model.config import AnchorConfig
@@ -45,3 +46,21 @@ def test_order_is_that_of_torchvision() -> None:
     )
     for own, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(own, other)
+
+
+def test_rounded_anchors_on_map_strides_are_those_of_torchvision() -> None:
+    config = AnchorConfig(rounded=True, strides="from_map_size", offset=0.0)
+    sizes = [(200, 272), (100, 136), (50, 68), (25, 34), (13, 17)]  # P6 of 800 x 1088: 800 // 13 = 61
+    ours = map_anchors(config, sizes, (4, 8, 16, 32, 64), torch.device("cpu"))
+    generator = AnchorGenerator(tuple((int(s),) for s in config.sizes), (config.aspect_ratios,) * 5)
+    images = ImageList(torch.zeros(1, 3, 800, 1088), [(800, 1088)])
+    (theirs,) = generator(images, [torch.zeros(1, 1, *size) for size in sizes])
+    assert torch.equal(torch.cat(ours), theirs)
+
+
+def test_one_map_has_every_size_at_each_cell() -> None:
+    config = AnchorConfig(sizes=(16.0, 64.0), aspect_ratios=(1.0, 4.0), offset=0.0)
+    (anchors,) = map_anchors(config, [(2, 3)], (16,), torch.device("cpu"))
+    assert anchors.shape == (2 * 3 * 4, 4)
+    sides = (anchors[:4, 2:] - anchors[:4, :2]).tolist()
+    assert sides == [[16, 16], [8, 32], [64, 64], [32, 128]]

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
 from maskray.model.config import MaskHeadConfig
-from maskray.model.heads.mask import build_mask_head, crop_masks, mask_loss
+from maskray.model.heads.mask import build_mask_head, crop_masks, mask_loss, mask_probabilities
 
 
 def test_a_box_sees_its_part_of_the_mask() -> None:
@@ -63,3 +64,58 @@ def test_without_boxes_the_loss_is_zero_with_a_gradient(norm: str) -> None:
 def test_output_is_twice_the_grid() -> None:
     head = build_mask_head(MaskHeadConfig(channels=8, num_convs=1), 4, 14, 3)
     assert head(torch.zeros(2, 4, 14, 14)).shape == (2, 3, 28, 28)
+
+
+def test_softmax_loss_by_hand() -> None:
+    logits = torch.zeros(1, 3, 1, 2)  # two classes and the background, two pixels
+    logits[0, 1, 0, 0], logits[0, 2, 0, 1] = 2.0, 1.0
+    target = torch.tensor([[[True, False]]])
+    first = math.log(math.exp(2) + 2) - 2  # a pixel of the object: class 1
+    second = math.log(math.exp(1) + 2) - 1  # a pixel beside it: background
+    loss = mask_loss(logits, torch.tensor([1]), target, "softmax")
+    assert loss.item() == pytest.approx((first + second) / 2, rel=1e-6)
+    chances = mask_probabilities(logits, torch.tensor([1]), "softmax")
+    assert chances.flatten().tolist() == pytest.approx([math.exp(-first), 1 / (math.exp(1) + 2)], rel=1e-5)
+
+
+def test_class_agnostic_loss_has_one_mask_for_all_classes() -> None:
+    logits = torch.tensor([[[[3.0, -1.0]]], [[[0.5, 2.0]]]])
+    target = torch.tensor([[[True, False]], [[False, False]]])
+    loss = mask_loss(logits, torch.tensor([7, 2]), target, "class_agnostic")
+    expected = torch.nn.functional.binary_cross_entropy(logits.squeeze(1).sigmoid(), target.float())
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(
+        mask_probabilities(logits, torch.tensor([7, 2]), "class_agnostic"), logits.squeeze(1).sigmoid()
+    )
+
+
+@pytest.mark.parametrize("output", ["per_class_sigmoid", "class_agnostic", "softmax"])
+def test_no_boxes_is_no_loss_with_a_gradient(output: str) -> None:
+    logits = torch.zeros(0, 3 if output != "class_agnostic" else 1, 4, 4, requires_grad=True)
+    loss = mask_loss(logits, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4, 4, dtype=torch.bool), output)
+    assert loss.item() == 0
+    assert loss.requires_grad
+
+
+def test_mlp_gives_each_pixel_weights_of_its_own() -> None:
+    config = MaskHeadConfig(name="mlp", mlp_channels=(6, 5))
+    head = build_mask_head(config, 4, 7, 3)
+    assert head(torch.randn(2, 4, 7, 7)).shape == (2, 3, 14, 14)
+    assert [tuple(p.shape) for p in head.parameters() if p.ndim == 2] == [(6, 196), (5, 6), (3 * 14 * 14, 5)]
+
+
+def test_soft_targets_are_those_of_torchvision() -> None:
+    torch.manual_seed(0)
+    masks = (torch.rand(3, 40, 50) > 0.5).to(torch.uint8)
+    boxes = torch.tensor([[3.2, 4.1, 30.0, 20.0], [0.0, 0.0, 49.0, 39.0], [10.0, 10.0, 11.0, 12.5]])
+    gt_index = torch.tensor([2, 0, 1])
+    theirs = project_masks_on_boxes(masks, boxes, gt_index, 28)
+    torch.testing.assert_close(crop_masks(masks, gt_index, boxes, 28, targets="soft"), theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("norm", ["batch_norm", "sync_batch_norm"])
+def test_no_boxes_leave_the_statistics_of_batch_norm_alone(norm: str) -> None:
+    head = build_mask_head(MaskHeadConfig(channels=8, num_convs=1, norm=norm), 4, 14, 3)  # type: ignore[arg-type]
+    head(torch.zeros(0, 4, 14, 14)).sum().backward()
+    assert all(torch.isfinite(value).all() for value in head.state_dict().values())
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())

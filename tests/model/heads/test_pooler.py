@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torchvision.ops.poolers import initLevelMapper
 
 from maskray.model.backbone.fpn import STRIDES
 from maskray.model.config import RoIOpConfig
@@ -17,6 +18,14 @@ from maskray.ops.roi_align import roi_align
 )
 def test_level_of_a_square_box(side: float, level: int) -> None:
     assert assign_levels(torch.tensor([[5.0, 7.0, 5.0 + side, 7.0 + side]])).tolist() == [level - 2]
+
+
+def test_the_rule_of_torchvision_is_its_own() -> None:
+    torch.manual_seed(0)
+    sides = torch.cat([torch.exp(torch.rand(500) * 7), torch.tensor([112.0, 224.0, 448.0, 223.9999, 224.0001])])
+    boxes = torch.cat([torch.zeros(len(sides), 2), sides[:, None].expand(-1, 2)], dim=1)
+    mapper = initLevelMapper(2, 5)
+    assert torch.equal(assign_levels(boxes, "torchvision"), mapper([boxes]))
 
 
 def pyramid(channels: int = 3) -> list[torch.Tensor]:
@@ -64,3 +73,11 @@ def test_the_operation_is_chosen_by_name() -> None:
     assert (results["roi_warp", "max"] > results["roi_warp", "mean"]).all()
     assert (results["roi_warp", "max"].amax(dim=(2, 3))[0] <= whole).all()
     assert not torch.allclose(results["roi_warp", "mean"], results["roi_align", "mean"])
+
+
+def test_one_map_serves_boxes_of_every_size() -> None:
+    (feature,) = pyramid()[2:3]
+    boxes, image = torch.tensor([[0.0, 0, 300, 300], [10, 10, 40, 50]]), torch.tensor([1, 0])
+    pooled = Pooler(RoIOpConfig(), 7, (16,))([feature], boxes, image)
+    rois = torch.cat([image[:, None].float(), boxes], dim=1)
+    torch.testing.assert_close(pooled, roi_align(feature, rois, 7, 1 / 16))
