@@ -122,11 +122,3 @@ def to_output_size(output_size: int | Sequence[int]) -> tuple[int, int]:
     if len(size) != 2 or size[0] < 1 or size[1] < 1:
         raise ValueError(f"output_size: expected one or two positive numbers, got {output_size}")
     return int(size[0]), int(size[1])
-
-
-def refuse_nondeterminism(grad: Tensor, operator: str) -> None:
-    """RuntimeError where a CUDA gradient is asked for under torch.use_deterministic_algorithms: it uses atomics."""
-    if grad.is_cuda and torch.are_deterministic_algorithms_enabled():
-        raise RuntimeError(
-            f"the gradient of {operator} on CUDA adds up in no fixed order: train without use_deterministic_algorithms"
-        )

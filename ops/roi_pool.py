@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from maskray.ops.extension import load_extension
-from maskray.ops.roi_boxes import check_features, refuse_nondeterminism, to_indexed_boxes, to_output_size
+from maskray.ops.roi_boxes import check_features, to_indexed_boxes, to_output_size
 
 load_extension()
 
@@ -57,8 +57,25 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) 
 
 def _backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     boxes, argmax = ctx.saved_tensors
-    refuse_nondeterminism(grad, "roi_pool")
+    if grad.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return ordered_gradient(grad, argmax, boxes, *ctx.shape), None, None, None, None
     return torch.ops.maskray.roi_pool_backward(grad, argmax, boxes, *ctx.shape), None, None, None, None
+
+
+def ordered_gradient(grad: Tensor, argmax: Tensor, boxes: Tensor, images: int, height: int, width: int) -> Tensor:
+    """The same gradient (images, C, height, width), which the CUDA kernel adds up in no fixed order.
+
+    What torch.use_deterministic_algorithms asks for: index_put_ sorts under it. Costs memory of the size of `grad`.
+    """
+    channels = grad.shape[1]
+    accumulated = torch.promote_types(grad.dtype, torch.float32)
+    result = torch.zeros(images, channels, height * width, dtype=accumulated, device=grad.device)
+    inside = (boxes[:, 0] >= 0) & (boxes[:, 0] < images)  # False for NaN
+    used = (argmax >= 0) & inside[:, None, None, None]
+    box, channel = used.nonzero(as_tuple=True)[:2]
+    position = (boxes[box, 0].long(), channel, argmax[used].long())
+    result.index_put_(position, grad[used].to(accumulated), accumulate=True)
+    return result.to(grad.dtype).unflatten(2, (height, width))
 
 
 torch.library.register_autograd("maskray::roi_pool", _backward, setup_context=_remember)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskray.ops import reference
-from maskray.ops.roi_pool import roi_pool
+from maskray.ops.roi_pool import ordered_gradient, roi_pool
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
@@ -125,3 +125,38 @@ def test_a_wrong_argument_is_named():
         roi_pool(features, torch.zeros(1, 5), 2, -1.0)
     with pytest.raises(ValueError, match="output_size"):
         roi_pool(features, torch.zeros(1, 5), (2, 2, 2))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_ordered_gradient_is_the_gradient(device, dtype):
+    torch.manual_seed(0)
+    features = torch.randn(2, 3, 9, 11, dtype=dtype, device=device)
+    corners = torch.rand(40, 2, 2, device=device) * 12 - 1
+    boxes = torch.cat([corners.amin(1), corners.amax(1)], dim=1)
+    indexed = torch.cat([torch.arange(40, device=device)[:, None] % 2, boxes], dim=1).to(
+        dtype if dtype == torch.float64 else torch.float32
+    )
+    indexed[3, 2] = float("nan")
+    _, argmax = torch.ops.maskray.roi_pool(features, indexed, 4, 3, 1.0)
+    grad = torch.randn(40, 3, 4, 3, dtype=dtype, device=device)
+    expected = torch.ops.maskray.roi_pool_backward(grad, argmax, indexed, 2, 9, 11)
+    found = ordered_gradient(grad, argmax, indexed, 2, 9, 11)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, expected)
+    indexed[:, 0] = float("nan")  # as CUDA gives it: boxes of no image have no gradient
+    assert not ordered_gradient(grad, argmax, indexed, 2, 9, 11).any()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_gradient_is_there_under_deterministic_algorithms(device):
+    features = torch.randn(1, 2, 6, 6, device=device, requires_grad=True)
+    box = torch.tensor([[0.0, 0, 0, 5, 5]], device=device)
+    gradients = []
+    for deterministic in (False, True):
+        torch.use_deterministic_algorithms(deterministic)
+        try:
+            gradients += torch.autograd.grad(roi_pool(features, box, 2).sum(), features)
+        finally:
+            torch.use_deterministic_algorithms(False)
+    assert torch.equal(*gradients)
