@@ -1,12 +1,14 @@
-"""A small random R50-FPN model gives on photographs what detectron2 0.6 computed with the same weights."""
+"""Small random models of detectron2, imported, give on photographs what detectron2 0.6 computed with the same weights.
+
+The reference is float32. Run in float64, our own R50-FPN is up to 0.031 px and 3.9e-4 of score away from it and has one
+detection of 600 that it has not: so a few may miss 0.01 px and 1e-4, the others have to meet them.
+"""
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import pickle
-import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,95 +17,59 @@ import pytest
 import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
+from torch import Tensor
 
-from maskray.model.backbone.fpn import STRIDES
-from maskray.model.boxes.coding import box_iou
-from maskray.model.build import build_model
-from maskray.model.config import (
-    AnchorConfig,
-    BackboneConfig,
-    BoxHeadConfig,
-    InputConfig,
-    MaskHeadConfig,
-    ModelConfig,
-)
-from maskray.model.detections import to_original
-from maskray.model.mask_rcnn import MaskRCNN
+from maskray.model.array_pickle import load_arrays
+from maskray.model.detections import ImageDetections, to_original
+from maskray.model.detectron2_names import read_detectron2
+from maskray.model.imported import build_imported
+from maskray.model.rpn import Proposals
 from maskray.model.structures import Batch
 
 SHARED = Path(os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "data"
 FOLDER = SHARED / "detectron2-parity"
 PHOTOGRAPHS = SHARED / "coco-sample"
+NEAR_HALF = 2e-3  # a mask's pixel this near to one half may fall either way
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no reference models at {FOLDER}")
 
 
-# What a pickled array is made of; its bytes are text that _codecs.encode turns back (pickle protocol 2).
-ARRAY_PARTS = {
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-}
+@dataclass
+class Answer:
+    """What the imported model says of a photograph, and what it should."""
+
+    features: list[Tensor]
+    proposals: Proposals
+    found: ImageDetections
+    surely: ImageDetections  # masks cut a little above one half
+    perhaps: ImageDetections  # and a little below
+    expected: dict[str, Any]
+    match: Tensor  # for each expected detection the found one
 
 
-class ArraysOnly(pickle.Unpickler):
-    """Refuses to build anything but numpy arrays."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in ARRAY_PARTS:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name} is not an array")
-
-
-def rename(name: str) -> str:
-    """A name of detectron2's state dict in maskray's."""
-    for pattern, replacement in (
-        (r"^backbone\.fpn_(lateral|output)(\d)\.", lambda m: f"backbone.{m[1]}.{int(m[2]) - 2}.conv."),
-        (r"^backbone\.bottom_up\.(.*?)(conv\d|shortcut)\.weight$", r"backbone.resnet.\1\2.conv.weight"),
-        (r"^backbone\.bottom_up\.", "backbone.resnet."),
-        (r"^proposal_generator\.rpn_head\.", "rpn.head."),
-        (r"objectness_logits", "objectness"),
-        (r"anchor_deltas", "deltas"),
-        (r"rpn\.head\.conv\.", "rpn.head.convs.0."),
-        (r"box_predictor\.cls_score", "box_head.classifier"),
-        (r"box_predictor\.bbox_pred", "box_head.deltas"),
-        (r"mask_fcn(\d)", lambda m: f"convs.{2 * (int(m[1]) - 1)}"),
-    ):
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-@pytest.fixture(scope="module")
-def expected() -> dict[str, Any]:
-    return json.loads((FOLDER / "mask_r50_fpn.expected.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def model() -> MaskRCNN:
-    config = ModelConfig(
-        backbone=BackboneConfig(stem_channels=16, res2_channels=8, fpn_channels=32, stride_in_1x1=True),
-        anchors=AnchorConfig(offset=0.0),
-        box_head=BoxHeadConfig(hidden_channels=64),
-        mask_head=MaskHeadConfig(channels=32),
-    )
-    # The reference takes BGR pixels: the statistics and the first convolution are turned round instead.
-    input_config = InputConfig(
-        shorter_edge=320, longer_edge_max=533, pixel_mean=(123.675, 116.28, 103.53), pixel_std=(1.0, 1.0, 1.0)
-    )
-    model = build_model(config, input_config, num_classes=8)
-    arrays = ArraysOnly(io.BytesIO((FOLDER / "mask_r50_fpn.pkl").read_bytes())).load()["model"]
-    state = {rename(name): torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-    first = "backbone.resnet.stem.conv1.conv.weight"
-    state[first] = state[first].flip(1)
-    ignored = {name for name in state if name.startswith(("rpn.anchor", "pixel_"))}
-    model.load_state_dict({name: tensor for name, tensor in state.items() if name not in ignored})
-    return model.eval()
+@pytest.fixture(scope="module", params=["mask_r50_fpn", "mask_r50_c4", "keypoint_r50_fpn"])
+def answers(request: pytest.FixtureRequest) -> list[Answer]:
+    expected = json.loads((FOLDER / f"{request.param}.expected.json").read_text())
+    state = load_arrays((FOLDER / f"{request.param}.pkl").read_bytes())["model"]
+    imported = read_detectron2(state, shorter_edge=320, longer_edge_max=533)
+    assert imported.input.pixel_mean == tuple(reversed(expected["pixel_mean"]))
+    assert imported.input.pixel_std == tuple(reversed(expected["pixel_std"]))
+    assert imported.model.backbone.stride_in_1x1 == expected["stride_in_1x1"]
+    model = build_imported(imported)
+    found = []
+    for name, values in expected["photographs"].items():
+        batch = read_batch(name, values["resized_height_width"])
+        with torch.no_grad():
+            features = model.features(batch)
+            proposals = model.rpn.propose(model.rpn(features), batch.image_sizes)
+            detections = model.roi_heads.detect(features, proposals, batch.image_sizes)
+        plain, surely, perhaps = (to_original(detections, batch, 0, 0.5 + d) for d in (0, NEAR_HALF, -NEAR_HALF))
+        found.append(Answer(features, proposals, plain, surely, perhaps, values, match(values["detections"], plain)))
+    return found
 
 
 def read_batch(name: str, size: list[int]) -> Batch:
-    path = next(PHOTOGRAPHS.rglob(name))
-    image = Image.open(path).convert("RGB")
+    image = Image.open(next(PHOTOGRAPHS.rglob(name))).convert("RGB")
     resized = np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
     return Batch(
         images=torch.from_numpy(resized).permute(2, 0, 1)[None],
@@ -113,52 +79,94 @@ def read_batch(name: str, size: list[int]) -> Batch:
     )
 
 
-def each(expected: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    return list(expected["photographs"].items())
+def match(expected: list[dict[str, Any]], found: ImageDetections) -> Tensor:
+    """The found detection of the same class and nearest box: equal scores may stand in either order."""
+    boxes = torch.tensor([item["box"] for item in expected])
+    classes = torch.tensor([item["class"] for item in expected])
+    distance = (boxes[:, None] - found.boxes).abs().amax(dim=2)
+    distance = distance.masked_fill(classes[:, None] != found.classes, torch.inf)
+    return distance.argmin(dim=1)
 
 
-def test_features_agree(model: MaskRCNN, expected: dict[str, Any]) -> None:
-    for name, values in each(expected):
-        with torch.no_grad():
-            features = model.features(read_batch(name, values["resized_height_width"]))
-        assert len(features) == len(STRIDES)
-        for level, feature in enumerate(features, start=2):
-            reference = values["features"][f"p{level}"]
+def differences(answers: list[Answer], name: str) -> Tensor:
+    """Absolute differences of a field of all detections of all photographs."""
+    parts = []
+    for answer in answers:
+        key = {"boxes": "box", "scores": "score"}[name]
+        wanted = torch.tensor([item[key] for item in answer.expected["detections"]])
+        parts.append((getattr(answer.found, name)[answer.match] - wanted).abs())
+    return torch.cat(parts)
+
+
+def test_features_agree(answers: list[Answer]) -> None:
+    for answer in answers:
+        assert len(answer.features) == len(answer.expected["features"])
+        for feature, reference in zip(answer.features, answer.expected["features"].values()):
             assert list(feature.shape) == reference["shape"]
-            assert float(feature.mean()) == pytest.approx(reference["mean"], abs=1e-4)
-            assert float(feature.std()) == pytest.approx(reference["std"], rel=1e-4)
+            assert float(feature.double().mean()) == pytest.approx(reference["mean"], abs=1e-5)
+            assert float(feature.double().std()) == pytest.approx(reference["std"], rel=1e-5)
 
 
-def test_proposals_agree(model: MaskRCNN, expected: dict[str, Any]) -> None:
-    for name, values in each(expected):
-        batch = read_batch(name, values["resized_height_width"])
-        with torch.no_grad():
-            proposals = model.rpn.propose(model.rpn(model.features(batch)), batch.image_sizes)
-        reference = values["proposals"]
-        assert int(proposals.valid.sum()) == reference["count"]
+def test_proposals_agree(answers: list[Answer]) -> None:
+    for answer in answers:
+        reference = answer.expected["proposals"]
+        assert int(answer.proposals.valid.sum()) == reference["count"]
         first = torch.tensor(reference["first_ten_boxes_resized_pixels"])
-        torch.testing.assert_close(proposals.boxes[0, :10], first, atol=0.01, rtol=0)
+        torch.testing.assert_close(answer.proposals.boxes[0, :10], first, atol=0.01, rtol=0)
 
 
-def test_every_detection_agrees(model: MaskRCNN, expected: dict[str, Any]) -> None:
-    for name, values in each(expected):
-        batch = read_batch(name, values["resized_height_width"])
-        found = to_original(model.detect(batch), batch, 0)
-        reference = values["detections"]
-        assert len(found.scores) == len(reference)
-        scores = torch.tensor([item["score"] for item in reference])
-        torch.testing.assert_close(found.scores, scores, atol=5e-4, rtol=0)
-        # Equal scores may stand in either order: each reference is looked for by class and box.
-        boxes = torch.tensor([item["box"] for item in reference])
-        classes = torch.tensor([item["class"] for item in reference])
-        overlap = box_iou(boxes, found.boxes) * (classes[:, None] == found.classes)
-        best, index = overlap.max(dim=1)
-        assert sorted(index.tolist()) == list(range(len(reference)))
-        assert float(best.min()) > 0.998
-        assert found.masks is not None
-        masks = np.stack([coco_mask.decode(found.masks[i]) for i in index.tolist()]).astype(bool)
-        wanted = np.stack([coco_mask.decode(item["mask"]) for item in reference]).astype(bool)
-        # The random network leaves many pixels at almost exactly one half, which may fall either way.
-        differing, area = (masks != wanted).sum(axis=(1, 2)), wanted.sum(axis=(1, 2))
-        assert (differing <= np.maximum(4, 0.03 * area)).all()
-        assert differing.sum() <= 0.002 * area.sum()
+def test_every_detection_agrees(answers: list[Answer]) -> None:
+    for answer in answers:
+        count = len(answer.expected["detections"])
+        assert len(answer.found.scores) == count
+        assert sorted(answer.match.tolist()) == list(range(count))  # each answers for one; classes are equal
+    boxes, scores = differences(answers, "boxes").amax(dim=1), differences(answers, "scores")
+    assert float(boxes.max()) <= 0.03
+    assert float((boxes <= 0.01).float().mean()) >= 0.95
+    assert float(scores.max()) <= 5e-4
+    assert float((scores <= 1e-4).float().mean()) >= 0.9
+
+
+def test_every_mask_agrees(answers: list[Answer]) -> None:
+    if answers[0].found.masks is None:
+        assert "mask" not in answers[0].expected["detections"][0]
+        return
+    overlaps = []
+    for answer in answers:
+        wanted = decode([item["mask"] for item in answer.expected["detections"]], range(len(answer.match)))
+        found, surely, perhaps = (
+            decode(detections.masks, answer.match.tolist())
+            for detections in (answer.found, answer.surely, answer.perhaps)
+        )
+        assert not (surely & ~wanted).any()
+        assert not (wanted & ~perhaps).any()
+        union = (found | wanted).sum(axis=(1, 2))
+        overlaps.append(np.where(union > 0, (found & wanted).sum(axis=(1, 2)) / np.maximum(union, 1), 1.0))
+        # Of a mask of 21 pixels one is 5 %.
+        assert ((overlaps[-1] >= 0.99) | ((found != wanted).sum(axis=(1, 2)) <= 4)).all()
+        assert (found != wanted).sum() <= 0.002 * wanted.sum()
+    assert np.concatenate(overlaps).mean() >= 0.998
+
+
+def decode(masks: list[dict[str, Any]] | None, order: Any) -> Any:
+    assert masks is not None
+    return np.stack([coco_mask.decode(masks[index]) for index in order]).astype(bool)
+
+
+def test_every_keypoint_agrees(answers: list[Answer]) -> None:
+    if answers[0].found.keypoints is None:
+        assert "keypoints" not in answers[0].expected["detections"][0]
+        return
+    distances, scores = [], []
+    for answer in answers:
+        assert answer.found.keypoints is not None
+        wanted = torch.tensor([item["keypoints"] for item in answer.expected["detections"]])
+        difference = (answer.found.keypoints[answer.match] - wanted).abs()
+        distances.append(difference[..., :2].amax(dim=2).flatten())
+        scores.append(difference[..., 2].flatten())
+    distance, score = torch.cat(distances), torch.cat(scores)
+    assert float(score.max()) <= 1e-3
+    # Of 5100 keypoints three have two peaks that are equal in float32: then either is right, and the scores agree.
+    elsewhere = distance > 0.05
+    assert int(elsewhere.sum()) <= 5
+    assert float(score[elsewhere].max()) <= 1e-4
