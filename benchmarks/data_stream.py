@@ -42,7 +42,10 @@ class PlannedBatches(torch.utils.data.Dataset[Batch]):
             self._plan = BatchPlan(self._manifest, self._job, 0, 1)
             self._builder = build_samples(self._manifest, self._job)
         epoch, rows = self._plan.rows(step)
-        return collate([self._builder.build(self._reader.read(int(row)), epoch) for row in rows])
+        return collate(
+            [self._builder.build(self._reader.read(int(row)), epoch) for row in rows],
+            self._builder.model.backbone.size_divisor,
+        )
 
 
 def make_job(manifest: Manifest, shorter_edge: int, decode: str, steps: int) -> JobConfig:

@@ -44,7 +44,7 @@ class BackboneConfig(Config):
     norm: Literal["frozen_batch_norm", "batch_norm", "sync_batch_norm", "group_norm"] = Field(
         "frozen_batch_norm", description="Normalisation of the backbone; group_norm is what trains from nothing."
     )
-    norm_eps: float = Field(1e-5, gt=0, description="Epsilon of the normalisation, stored with the weights.")
+    norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the normalisation, stored with the weights.")
     stem_channels: Positive = Field(64, description="Channels of the stem.")
     res2_channels: Positive = Field(
         64, description="Width of res2, doubled by each later stage; a bottleneck puts out four times as many."
@@ -229,6 +229,16 @@ class InputConfig(Config):
 class Category(Config):
     id: int = Field(description="Id in the annotation file; COCO's have gaps.")
     name: str
+    keypoints: tuple[str, ...] = Field((), description="Names; those of a mirrored pair begin with left and right.")
+    skeleton: tuple[tuple[int, int], ...] = Field((), description="Pairs of keypoints, from 1, that lines join.")
+
+    @model_validator(mode="after")
+    def _joined(self) -> Self:
+        if len(set(self.keypoints)) != len(self.keypoints):
+            raise ValueError(f"category {self.id}: a keypoint stands twice in {', '.join(self.keypoints)}")
+        if not all(1 <= end <= len(self.keypoints) for pair in self.skeleton for end in pair):
+            raise ValueError(f"category {self.id}: its skeleton joins keypoints other than 1..{len(self.keypoints)}")
+        return self
 
 
 class LabelMap(Config):

@@ -69,11 +69,12 @@ def synthesize(
     width: Annotated[int, typer.Option(min=64, help="Pixels.")] = 256,
     max_objects: Annotated[int, typer.Option(min=1, help="Most instances in a picture.")] = 8,
     split: Annotated[str, typer.Option(help="Name of the split: FOLDER/SPLIT/*.jpg.")] = "train",
+    persons: Annotated[bool, typer.Option("--persons", help="Let every other object be a person.")] = False,
 ) -> None:
     """Draw pictures with exact masks, boxes and keypoints, in COCO format."""
     from maskray.platform.data.synthetic import synthesize as draw
 
-    paths = draw(folder, num_images, seed, height, width, max_objects, split)
+    paths = draw(folder, num_images, seed, height, width, max_objects, split, persons)
     print(f"{num_images} images in {paths.images}, annotations in {paths.annotations}")
 
 

@@ -22,6 +22,9 @@ class SyntheticSource(Config):
     height: int = Field(192, ge=64, description="Pixels.")
     width: int = Field(256, ge=64, description="Pixels.")
     max_objects: Positive = Field(8, description="Most instances in a picture.")
+    keypoints: bool = Field(
+        False, description="Persons alone are annotated, with keypoints; every other object is one."
+    )
 
 
 class CocoSource(Config):

@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from maskray.model.config import ModelSpec
 from maskray.platform.config import JobConfig
+from maskray.platform.data.keypoints import check_keypoints
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.source import check_source, prepare
 from maskray.platform.data.storage import open_folder, write_file
@@ -145,6 +146,7 @@ def _prepare_data(run: _Run) -> dict[str, Manifest]:
     }
     if manifests["train"].labels != manifests["val"].labels:
         raise ValueError("data.val: its categories are not those of data.train")
+    check_keypoints(run.job.model, manifests["train"].labels, flip=run.job.data.flip > 0)
     for split, manifest in manifests.items():
         run.console.print(
             f"  {split}: {manifest.num_images} images, {manifest.num_annotations} annotations, "

@@ -1,6 +1,6 @@
 """Resized pictures and their annotations to one padded batch: boxes scaled, masks rasterised at network resolution.
 
-Letters: N images, H W padded height and width, M most objects of one image, G objects of the batch.
+Letters: N images, H W padded height and width, M most objects of one image, G objects of the batch, K keypoints.
 """
 
 from __future__ import annotations
@@ -14,29 +14,33 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
+from torch import Tensor
 
-from maskray.model.config import InputConfig
+from maskray.model.config import InputConfig, KeypointHeadConfig, LabelMap, ModelConfig
 from maskray.model.structures import Batch, Targets
 from maskray.platform.config import DataConfig
-from maskray.platform.data.transforms import Pixels, decode_row, draw_augmentation, flip_boxes, resize_image
-
-PAD_MULTIPLE = 32  # the coarsest stride of the backbone, so that every level halves exactly
+from maskray.platform.data.keypoints import flip_keypoints, mirrored_order, read_keypoints
+from maskray.platform.data.transforms import Resized, decode_row, draw_augmentation, flip_boxes, resize_image
 
 
 @dataclass
 class ImageTargets:
-    """Ground truth of one picture at network size: boxes (M, 4) float32, classes (M,) int64, masks (M, h, w) uint8."""
+    """Ground truth of one picture at network size, in its pixels.
+
+    boxes (M, 4) float32, classes (M,) int64, masks (M, h, w) uint8, keypoints (M, K, 3) float32 x y visibility.
+    """
 
     boxes: NDArray[np.float32]
     classes: NDArray[np.int64]
     masks: NDArray[np.uint8] | None = None
+    keypoints: NDArray[np.float32] | None = None
 
 
 @dataclass
 class Sample:
-    """One picture ready for a batch: image (h, w, 3) uint8 at network size, original_size (height, width) before."""
+    """One picture ready for a batch: image (h, w, 3) at network size, original_size (height, width) before."""
 
-    image: Pixels
+    image: Resized
     image_id: int
     original_size: tuple[int, int]
     targets: ImageTargets | None = None
@@ -46,13 +50,13 @@ class Sample:
 class SampleBuilder:
     """Turns dataset rows into training samples: decode, draw, resize, flip, rasterise; a pure function of its fields.
 
-    class_indices maps category id to class index; masks says whether masks are wanted.
+    model says whether masks and keypoints are wanted; labels which class a category is, and which keypoints are pairs.
     """
 
     data: DataConfig
     input: InputConfig
-    class_indices: dict[int, int]
-    masks: bool
+    model: ModelConfig
+    labels: LabelMap
     seed: int
 
     def build(self, row: Mapping[str, Any], epoch: int) -> Sample:
@@ -60,7 +64,7 @@ class SampleBuilder:
         edges = self.data.shorter_edge_train or (self.input.shorter_edge,)
         draw = draw_augmentation(self.seed, epoch, int(row["image_id"]), edges, self.data.flip)
         decoded = decode_row(row)
-        image = resize_image(decoded, draw.shorter_edge, self.input.longer_edge_max)
+        image = resize_image(decoded, draw.shorter_edge, self.input.longer_edge_max, self.input.resize)
         original_size = (decoded.shape[0], decoded.shape[1])
         try:
             targets = self._targets(row, original_size, (image.shape[0], image.shape[1]))
@@ -70,11 +74,27 @@ class SampleBuilder:
             image = image[:, ::-1]
             targets.boxes = flip_boxes(targets.boxes, image.shape[1])
             targets.masks = None if targets.masks is None else targets.masks[:, :, ::-1]
+            if targets.keypoints is not None:
+                orders = [self._mirrored_order(int(index)) for index in targets.classes]
+                targets.keypoints = flip_keypoints(targets.keypoints, image.shape[1], orders)
         return Sample(image, int(row["image_id"]), original_size, targets)
 
     def _targets(self, row: Mapping[str, Any], original_size: tuple[int, int], size: tuple[int, int]) -> ImageTargets:
         annotations = json.loads(row["annotations"])
-        return build_targets(annotations, original_size, size, self.class_indices, self.data.min_box_pixels, self.masks)
+        return build_targets(
+            annotations,
+            original_size,
+            size,
+            self.labels.class_indices,
+            self.data.min_box_pixels,
+            self.model.masks,
+            self.model.keypoint_head if self.model.keypoints else None,
+        )
+
+    def _mirrored_order(self, class_index: int) -> NDArray[np.int64]:
+        """Of a category without keypoints none is labelled: any order will do."""
+        names = self.labels.categories[class_index].keypoints
+        return mirrored_order(names or ("",) * self.model.keypoint_head.num_keypoints)
 
 
 def build_targets(
@@ -84,12 +104,13 @@ def build_targets(
     class_indices: Mapping[int, int],
     min_box_pixels: float = 0.0,
     masks: bool = True,
+    keypoints: KeypointHeadConfig | None = None,
 ) -> ImageTargets:
     """COCO annotations of one picture as targets at network size; sizes are (height, width) in pixels.
 
     Boxes come from the annotated bbox, scaled and clipped; an object whose box has a side that is zero or below
-    min_box_pixels is dropped, and so are crowd regions. ValueError naming the annotation where masks are wanted and
-    one has no segmentation.
+    min_box_pixels is dropped, and so are crowd regions. keypoints is the head that wants them. ValueError naming the
+    annotation where masks are wanted and one has no segmentation, or that has another number of keypoints.
     """
     height, width = size
     scale_y, scale_x = height / original_size[0], width / original_size[1]
@@ -107,6 +128,8 @@ def build_targets(
         targets.masks = np.zeros((len(kept), height, width), dtype=np.uint8)
         for mask, annotation in zip(targets.masks, kept):
             mask[:] = rasterize(annotation, original_size, size)
+    if keypoints is not None:
+        targets.keypoints = read_keypoints(kept, keypoints, (scale_x, scale_y))
     return targets
 
 
@@ -142,38 +165,39 @@ def decode_rle(segmentation: Mapping[str, Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(coco_mask.decode(segmentation))
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """One batch of samples, with targets where all samples have them."""
+def collate(samples: Sequence[Sample], multiple: int) -> Batch:
+    """One batch of samples, with targets where all samples have them; multiple as in collate_images."""
     targets = [sample.targets for sample in samples if sample.targets is not None]
     return collate_images(
         [sample.image for sample in samples],
         [sample.image_id for sample in samples],
         [sample.original_size for sample in samples],
+        multiple,
         targets if len(targets) == len(samples) else None,
     )
 
 
 def collate_images(
-    images: Sequence[Pixels],
+    images: Sequence[Resized],
     image_ids: Sequence[int],
     original_sizes: Sequence[tuple[int, int]],
+    multiple: int,
     targets: Sequence[ImageTargets] | None = None,
-    multiple: int = PAD_MULTIPLE,
 ) -> Batch:
-    """Resized (h, w, 3) uint8 pictures as one batch, padded at right and bottom to a common multiple in pixels.
+    """Resized (h, w, 3) pictures of one dtype as one batch, padded at right and bottom to a multiple in pixels.
 
-    original_sizes are (height, width) before resizing. Masks are in the batch only where every picture has them.
+    multiple is the size_divisor of the model's backbone. original_sizes are (height, width) before resizing. Masks and
+    keypoints are in the batch only where every picture has them.
     """
     if not images:
         raise ValueError("a batch needs at least one image")
     sizes = [(image.shape[0], image.shape[1]) for image in images]
     height, width = (-(-max(size[axis] for size in sizes) // multiple) * multiple for axis in (0, 1))
-    pixels = torch.zeros((len(images), 3, height, width), dtype=torch.uint8)
-    view = pixels.numpy()
+    view = np.zeros((len(images), 3, height, width), dtype=images[0].dtype)
     for index, (image, (image_height, image_width)) in enumerate(zip(images, sizes)):
         view[index, :, :image_height, :image_width] = image.transpose(2, 0, 1)
     return Batch(
-        images=pixels,
+        images=torch.from_numpy(view),
         image_sizes=torch.tensor(sizes, dtype=torch.int64),
         image_ids=torch.tensor(list(image_ids), dtype=torch.int64),
         original_sizes=torch.tensor(list(original_sizes), dtype=torch.int64),
@@ -185,9 +209,13 @@ def _collate_targets(targets: Sequence[ImageTargets], height: int, width: int) -
     counts = [len(target.classes) for target in targets]
     boxes = torch.zeros((len(targets), max(counts), 4), dtype=torch.float32)
     classes = torch.full((len(targets), max(counts)), -1, dtype=torch.int64)
-    masks = None
+    masks: Tensor | None = None
     if all(target.masks is not None for target in targets):
         masks = torch.zeros((sum(counts), height, width), dtype=torch.uint8)
+    rows = [torch.from_numpy(target.keypoints) for target in targets if target.keypoints is not None]
+    keypoints: Tensor | None = None
+    if len(rows) == len(targets):
+        keypoints = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     start = 0
     for index, (target, count) in enumerate(zip(targets, counts)):
         boxes[index, :count] = torch.from_numpy(target.boxes)
@@ -196,4 +224,4 @@ def _collate_targets(targets: Sequence[ImageTargets], height: int, width: int) -
             _, mask_height, mask_width = target.masks.shape
             masks.numpy()[start : start + count, :mask_height, :mask_width] = target.masks
         start += count
-    return Targets(boxes, classes, masks)
+    return Targets(boxes, classes, masks, keypoints)

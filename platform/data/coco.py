@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from maskray.model.config import Category, LabelMap
 
 Segmentation = list[list[float]] | dict[str, Any]
@@ -19,7 +21,7 @@ class Annotation:
     """One object: bbox is x y width height in pixels of the photograph, area in square pixels.
 
     segmentation is a list of polygons [x0, y0, x1, y1, ...], or an RLE {"size": [h, w], "counts": list or text}, or
-    None; keypoints are 17 x (x, y, visibility) or None.
+    None; keypoints are x, y, visibility of each in turn, or None; num_keypoints of them are labelled.
     """
 
     id: int
@@ -112,7 +114,17 @@ def read_labels(path: Path, tree: dict[str, Any]) -> LabelMap:
     for before, after in itertools.pairwise(categories):
         if before["id"] == after["id"]:
             raise ValueError(f"{path}: category id {after['id']} stands twice")
-    return LabelMap(categories=tuple(Category(id=entry["id"], name=entry["name"]) for entry in categories))
+    return LabelMap(categories=tuple(_read_category(path, entry) for entry in categories))
+
+
+def _read_category(path: Path, entry: dict[str, Any]) -> Category:
+    keypoints, skeleton = entry.get("keypoints") or (), entry.get("skeleton") or ()
+    try:
+        return Category(id=entry["id"], name=entry["name"], keypoints=keypoints, skeleton=skeleton)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in ("category", entry["id"], *first["loc"]))
+        raise ValueError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def digest_source(raw: bytes, images: list[ImageRecord], folder: Path) -> str:
@@ -185,6 +197,7 @@ def _read_annotation(where: str, entry: dict[str, Any], record: ImageRecord) -> 
     keypoints: Any = entry.get("keypoints")
     if keypoints is not None and (not is_numbers(keypoints) or len(keypoints) % 3):
         raise ValueError(f"{where}: keypoints are not triples x y visibility")
+    labelled = sum(visibility > 0 for visibility in keypoints[2::3]) if keypoints else 0
     return Annotation(
         id=entry["id"],
         category_id=entry["category_id"],
@@ -193,7 +206,7 @@ def _read_annotation(where: str, entry: dict[str, Any], record: ImageRecord) -> 
         iscrowd=int(entry.get("iscrowd", 0)),
         segmentation=segmentation or None,
         keypoints=keypoints,
-        num_keypoints=int(entry.get("num_keypoints", 0)),
+        num_keypoints=int(entry.get("num_keypoints", labelled)),
     )
 
 

@@ -16,6 +16,7 @@ from maskray.model.detections import ImageDetections, to_original
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch, Detections
 from maskray.platform.data.batch import collate_images
+from maskray.platform.data.keypoints import HALF_PIXEL
 from maskray.platform.data.transforms import resize_image
 
 
@@ -39,10 +40,11 @@ class Predictor:
         """Detections of each image as COCO results, best first.
 
         images are (H, W, 3) uint8 RGB, upright, of any size. A result has image_id, category_id, bbox [x, y, width,
-        height] and score, and with a mask branch a segmentation {size: [height, width], counts: text}, in pixels of
-        the photograph. Results below score_threshold are left out; None keeps all that the model gives. Only images
-        that are padded to the same network size share a batch, so no image changes what is found in another. Raises
-        ValueError for an array that is not a picture.
+        height] and score, with a mask branch a segmentation {size: [height, width], counts: text}, and with a keypoint
+        branch keypoints [x, y, score, ...], in pixels of the photograph, keypoints as COCO annotates them. Results
+        below score_threshold are left out; None keeps all that the model gives. Only images that are padded to the
+        same network size share a batch, so no image changes what is found in another. Raises ValueError for an array
+        that is not a picture.
         """
         if len(images) != len(image_ids):
             raise ValueError(f"{len(images)} images, but {len(image_ids)} image ids")
@@ -51,8 +53,10 @@ class Predictor:
                 raise ValueError(f"image {image_id}: {image.dtype} {image.shape}, not uint8 (height, width, 3)")
         groups: dict[tuple[int, ...], list[tuple[int, Batch]]] = defaultdict(list)
         for index, (image, image_id) in enumerate(zip(images, image_ids)):
-            resized = resize_image(image, self.spec.input.shorter_edge, self.spec.input.longer_edge_max)
-            batch = collate_images([resized], [image_id], [image.shape[:2]])
+            config = self.spec.input
+            resized = resize_image(image, config.shorter_edge, config.longer_edge_max, config.resize)
+            multiple = self.spec.model.backbone.size_divisor
+            batch = collate_images([resized], [image_id], [image.shape[:2]], multiple)
             groups[tuple(batch.images.shape)].append((index, batch))
         results: list[list[dict[str, Any]]] = [[] for _ in images]
         for members in groups.values():
@@ -79,7 +83,8 @@ class Predictor:
         """COCO results of one image of a batch."""
         if score_threshold is not None:
             detections = _select(detections, detections.scores >= score_threshold)
-        found = to_original(detections, batch, index, self.spec.model.inference.mask_threshold)
+        config = self.spec.model.inference
+        found = to_original(detections, batch, index, config.mask_threshold, config.mask_paste)
         return self._to_coco(found, int(batch.image_ids[index]))
 
     def _to_coco(self, found: ImageDetections, image_id: int) -> list[dict[str, Any]]:
@@ -98,6 +103,11 @@ class Predictor:
         if found.masks is not None:
             for result, rle in zip(results, found.masks):
                 result["segmentation"] = rle | {"counts": rle["counts"].decode("ascii")}
+        if found.keypoints is not None:
+            keypoints = found.keypoints.clone()
+            keypoints[..., :2] -= HALF_PIXEL if self.spec.model.keypoint_head.half_pixel else 0.0
+            for result, values in zip(results, keypoints.flatten(1).tolist()):
+                result["keypoints"] = values
         return results
 
 
@@ -108,4 +118,5 @@ def _select(detections: Detections, chosen: Tensor) -> Detections:
         classes=detections.classes[chosen],
         image_index=detections.image_index[chosen],
         masks=None if detections.masks is None else detections.masks[chosen],
+        keypoints=None if detections.keypoints is None else detections.keypoints[chosen],
     )

@@ -43,8 +43,10 @@ def prepare(source: Source, split: str, job: JobConfig, folder: str | Path) -> M
                 source.width,
                 source.max_objects,
                 split,
+                source.keypoints,
             )
-            annotations, images = str(paths.annotations), str(paths.images)
+            annotations = str(paths.keypoints if source.keypoints else paths.annotations)
+            images = str(paths.images)
         else:
             annotations, images = source.annotations, source.images
         return write_shards(

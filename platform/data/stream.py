@@ -25,6 +25,7 @@ from safetensors.torch import save as save_tensors
 from maskray.model.structures import Batch, Targets
 from maskray.platform.config import JobConfig
 from maskray.platform.data.batch import SampleBuilder, collate
+from maskray.platform.data.keypoints import check_keypoints
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.order import EpochOrder
 from maskray.platform.data.shards import RowReader
@@ -121,8 +122,9 @@ def eval_rows(manifest: Manifest, rank: int, num_ranks: int) -> list[int]:
 
 
 def build_samples(manifest: Manifest, job: JobConfig) -> SampleBuilder:
-    """The function from row to training sample that a job asks for."""
-    return SampleBuilder(job.data, job.input, manifest.labels.class_indices, job.model.masks, job.seed)
+    """The function from row to training sample that a job asks for; ValueError where the labels lack its keypoints."""
+    check_keypoints(job.model, manifest.labels, flip=job.data.flip > 0)
+    return SampleBuilder(job.data, job.input, job.model, manifest.labels, job.seed)
 
 
 def _read(reader: RowReader, index: int) -> dict[str, Any]:
@@ -136,7 +138,8 @@ def _assemble(builder: SampleBuilder, rows: Sequence[Mapping[str, Any]], epoch: 
             samples.append(builder.build(row, epoch))
         except ValueError as error:
             bad.append((int(row["image_id"]), f"shard {row['shard']}: {error}"))
-    return Loaded(collate(samples) if samples else None, bad)
+    multiple = builder.model.backbone.size_divisor
+    return Loaded(collate(samples, multiple) if samples else None, bad)
 
 
 def _admit(loaded: Iterable[Loaded], max_bad_images: int) -> Iterator[Batch]:
@@ -259,6 +262,8 @@ def _pack(batch: Batch | None) -> bytes:
         return b""
     tensors = {name: getattr(batch, name) for name in ("images", "image_sizes", "image_ids", "original_sizes")}
     tensors |= {"boxes": batch.targets.boxes, "classes": batch.targets.classes}
+    if batch.targets.keypoints is not None:
+        tensors["keypoints"] = batch.targets.keypoints
     if batch.targets.masks is not None:
         tensors["mask_bits"] = torch.from_numpy(np.packbits(batch.targets.masks.numpy(), axis=-1))
     return save_tensors(tensors)
@@ -269,7 +274,8 @@ def _unpack(data: bytes) -> Batch | None:
         return None
     tensors = load_tensors(data)
     masks = None
-    if "mask_bits" in tensors:  # the width is a multiple of 32, so no bit is padding
-        masks = torch.from_numpy(np.unpackbits(tensors.pop("mask_bits").numpy(), axis=-1))
-    targets = Targets(tensors.pop("boxes"), tensors.pop("classes"), masks)
+    if "mask_bits" in tensors:
+        width = tensors["images"].shape[-1]
+        masks = torch.from_numpy(np.unpackbits(tensors.pop("mask_bits").numpy(), axis=-1, count=width))
+    targets = Targets(tensors.pop("boxes"), tensors.pop("classes"), masks, tensors.pop("keypoints", None))
     return Batch(**tensors, targets=targets)

@@ -16,7 +16,7 @@ from maskray.platform.data.outline import encode_rle, encode_segmentation
 from maskray.platform.data.progress import track
 from maskray.platform.data.storage import open_folder, write_file
 from maskray.platform.data.synthetic_person import KEYPOINTS, SKELETON
-from maskray.platform.data.synthetic_scene import Instance, draw_scene
+from maskray.platform.data.synthetic_scene import CLASSES, MANY_PERSONS, Instance, draw_scene
 
 # Category ids with gaps, as COCO's have.
 CATEGORY_IDS = {
@@ -50,11 +50,13 @@ def synthesize(
     width: int = 256,
     max_objects: int = 8,
     split: str = "train",
+    persons: bool = False,
 ) -> SyntheticPaths:
     """Draw a split: <folder>/<split>/*.jpg, annotations/instances_<split>.json and person_keypoints_<split>.json.
 
     Eight classes, told apart by shape and mostly by colour, some without annotations, some with crowd regions as RLE;
-    segmentations cover what is visible. The same arguments give the same bytes, another split gives other pictures.
+    segmentations cover what is visible. With persons every other object is one, without they are as many as any shape.
+    The same arguments give the same bytes, another split gives other pictures.
     The annotations are written last: where they are complete and were drawn with the same arguments, nothing is done;
     with other ones it is a ValueError. height, width in pixels, at least 64.
     """
@@ -69,6 +71,7 @@ def synthesize(
         root / split, annotations / f"instances_{split}.json", annotations / f"person_keypoints_{split}.json"
     )
     settings = {"num_images": num_images, "seed": seed, "height": height, "width": width, "max_objects": max_objects}
+    settings |= {"persons": True} if persons else {}
     info = {"description": f"maskray synthetic, {split}", "version": VERSION, "settings": settings}
     if _is_complete(paths, info):
         return paths
@@ -78,7 +81,7 @@ def synthesize(
     objects: list[dict[str, Any]] = []
     for index in track(range(num_images), num_images, f"drawing {split}"):
         generator = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
-        picture, instances = draw_scene(height, width, max_objects, generator)
+        picture, instances = draw_scene(height, width, max_objects, generator, MANY_PERSONS if persons else CLASSES)
         name = f"{index:06d}.jpg"
         (paths.images / name).write_bytes(_encode_jpeg(picture))
         images.append({"id": index + 1, "file_name": name, "width": width, "height": height})

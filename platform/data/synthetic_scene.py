@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from maskray.platform.data.synthetic_person import draw_person
 from maskray.platform.data.synthetic_shapes import SHAPES, Floats, Sprite, draw_shape
 
 CLASSES = ("person", *SHAPES)
+MANY_PERSONS = ("person",) * len(SHAPES) + tuple(SHAPES)
 _MIN_VISIBLE_PIXELS = 40
 _MIN_VISIBLE_FRACTION = 0.35  # of what was drawn inside the picture; less could not be recognised
 _PLACEMENT_TRIES = 12
@@ -45,9 +47,12 @@ class _Placed:
 
 
 def draw_scene(
-    height: int, width: int, max_objects: int, generator: np.random.Generator
+    height: int, width: int, max_objects: int, generator: np.random.Generator, names: Sequence[str] = CLASSES
 ) -> tuple[NDArray[np.uint8], list[Instance]]:
-    """A (height, width, 3) uint8 picture and its 0..max_objects instances, in drawing order (later ones in front)."""
+    """A (height, width, 3) uint8 picture and its 0..max_objects instances, in drawing order (later ones in front).
+
+    Each is one of names, drawn uniformly.
+    """
     canvas = draw_background(height, width, generator)
     labels = np.zeros((height, width), dtype=np.int16)
     placed: list[_Placed] = []
@@ -55,7 +60,7 @@ def draw_scene(
     for number in range(wanted):
         crowd = number == 0 and generator.random() < _CROWD_PROBABILITY
         for _ in range(_PLACEMENT_TRIES):
-            sprites, name = _draw_object(height, width, crowd, generator)
+            sprites, name = _draw_object(height, width, crowd, generator, names)
             if _place(canvas, labels, placed, sprites, name, crowd):
                 break
     picture = (canvas * 255 + 0.5).clip(0, 255).astype(np.uint8)
@@ -86,10 +91,10 @@ def _enlarge(grid: Floats, height: int, width: int) -> Floats:
 
 
 def _draw_object(
-    height: int, width: int, crowd: bool, generator: np.random.Generator
+    height: int, width: int, crowd: bool, generator: np.random.Generator, names: Sequence[str]
 ) -> tuple[list[tuple[Sprite, int, int]], str]:
     """The sprites of one object with the x, y of their upper left corner: one, or a cluster for a crowd."""
-    name = CLASSES[int(generator.integers(len(CLASSES)))]
+    name = names[int(generator.integers(len(names)))]
     short = min(height, width)
     if crowd:
         spread = 0.16 * short

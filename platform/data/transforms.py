@@ -1,7 +1,8 @@
 """From encoded photographs to resized uint8 arrays, and the random draws of training; used alike by every caller.
 
 Training, evaluation and the server call the same functions, so a model sees the same pixels everywhere. Arrays are
-(H, W, 3) uint8 RGB. Randomness is a pure function of (seed, epoch, image id): no generator travels with a run.
+(H, W, 3) RGB, uint8 until they are resized. Randomness is a pure function of (seed, epoch, image id): no generator
+travels with a run.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
+Resized = NDArray[np.uint8] | NDArray[np.float32]
+Resize = Literal["antialias", "bilinear"]  # InputConfig.resize
 
 # What a photograph may be encoded as. Pillow knows dozens more, each a parser that a hostile upload could reach.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -132,24 +135,46 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def resized_size(height: int, width: int, shorter_edge: int, longer_edge_max: int) -> tuple[int, int]:
-    """(height, width) of a picture after resize_image, the aspect ratio kept up to rounding; at least 1 each."""
+def resized_size(
+    height: int, width: int, shorter_edge: int, longer_edge_max: int, resize: Resize = "antialias"
+) -> tuple[int, int]:
+    """(height, width) of a picture after resize_image, the aspect ratio kept up to rounding; at least 1 each.
+
+    antialias rounds to the nearest; bilinear rounds down, as torchvision's detection models do.
+    """
     scale = min(shorter_edge / min(height, width), longer_edge_max / max(height, width))
-    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+    half = 0.5 if resize == "antialias" else 0.0
+    return max(1, int(height * scale + half)), max(1, int(width * scale + half))
 
 
-def resize_image(image: Pixels, shorter_edge: int, longer_edge_max: int) -> Pixels:
+def resize_image(image: Pixels, shorter_edge: int, longer_edge_max: int, resize: Resize = "antialias") -> Resized:
     """Scale a (H, W, 3) uint8 picture to a shorter edge, or to the cap of the longer edge where that is smaller.
 
-    Bilinear with antialiasing on uint8 by torch, within 1 of Pillow's and about twice as fast.
+    antialias: bilinear with antialiasing on uint8 by torch, within 1 of Pillow's and about twice as fast. bilinear:
+    without antialiasing, float32 in 0..255, the pixels of torchvision's GeneralizedRCNNTransform on one thread.
     """
     height, width = image.shape[:2]
-    size = resized_size(height, width, shorter_edge, longer_edge_max)
+    size = resized_size(height, width, shorter_edge, longer_edge_max, resize)
     if size == (height, width):
-        return image
+        return image if resize == "antialias" else image.astype(np.float32)
+    if resize == "bilinear":
+        return _resize_plain(image, size)
     pixels = torch.from_numpy(np.require(image, requirements="W")).permute(2, 0, 1)[None]
     resized = torch.nn.functional.interpolate(pixels, size=size, mode="bilinear", antialias=True, align_corners=False)
     return resized[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def _resize_plain(image: Pixels, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Bilinear without antialiasing, the same bits on any number of threads.
+
+    With three channels torch rounds positions in another way on one thread than on several, which moves a value of
+    0..255 by up to 0.008; with four, channels last, it has one kernel.
+    """
+    four = np.zeros((*image.shape[:2], 4), dtype=np.float32)
+    four[..., :3] = image
+    pixels = torch.from_numpy(four).permute(2, 0, 1)[None]
+    resized = torch.nn.functional.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
+    return resized[0, :3].permute(1, 2, 0).contiguous().numpy()
 
 
 @dataclass(frozen=True)

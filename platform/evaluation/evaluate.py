@@ -56,7 +56,7 @@ def evaluate_rows(
     from maskray.platform.evaluation.predict import RowEvaluator, plan_batches
 
     evaluator = RowEvaluator(predictor, manifest, iou_types)
-    batches = plan_batches(manifest, indices, predictor.spec.input, images_per_batch)
+    batches = plan_batches(manifest, indices, predictor.spec, images_per_batch)
     return [part for batch in batches for evaluation in evaluator.evaluate(batch) for part in evaluation.parts]
 
 

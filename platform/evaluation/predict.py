@@ -14,9 +14,8 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from maskray.model.config import InputConfig
+from maskray.model.config import ModelSpec
 from maskray.platform.config import JobConfig, ResourceConfig
-from maskray.platform.data.batch import PAD_MULTIPLE
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.predictor import Predictor
 from maskray.platform.data.progress import track
@@ -84,22 +83,20 @@ def predict_rows(model_folder: str, manifest: Manifest, job: JobConfig) -> list[
     if spec.labels != manifest.labels:
         raise ValueError(f"{model_folder}: its categories are not those of the data at {manifest.location}")
     check_iou_types(job.evaluation.iou_types, spec.model.masks)
-    batches = plan_batches(manifest, range(manifest.num_images), spec.input, job.evaluation.images_per_batch)
+    batches = plan_batches(manifest, range(manifest.num_images), spec, job.evaluation.images_per_batch)
     stream = _run_actors(model_folder, manifest, job, batches)
     evaluations = list(track(stream, manifest.num_images, "evaluation"))
     return sorted(evaluations, key=lambda evaluation: evaluation.image_id)
 
 
-def plan_batches(
-    manifest: Manifest, indices: Iterable[int], input_config: InputConfig, images_per_batch: int
-) -> list[list[int]]:
+def plan_batches(manifest: Manifest, indices: Iterable[int], spec: ModelSpec, images_per_batch: int) -> list[list[int]]:
     """Rows in groups of one padded network size, large ones first so that no actor ends with the slowest batch."""
 
     def padded_size(index: int) -> tuple[int, int]:
-        height, width = resized_size(
-            manifest.heights[index], manifest.widths[index], input_config.shorter_edge, input_config.longer_edge_max
-        )
-        return -(-height // PAD_MULTIPLE), -(-width // PAD_MULTIPLE)
+        config, multiple = spec.input, spec.model.backbone.size_divisor
+        size = manifest.heights[index], manifest.widths[index]
+        height, width = resized_size(*size, config.shorter_edge, config.longer_edge_max, config.resize)
+        return -(-height // multiple), -(-width // multiple)
 
     groups: dict[tuple[int, int], list[int]] = {}
     for index in indices:

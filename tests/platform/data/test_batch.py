@@ -11,9 +11,10 @@ import pytest
 import torch
 from pycocotools.coco import COCO
 
-from maskray.model.config import InputConfig
+from maskray.model.config import BackboneConfig, InputConfig, ModelConfig
 from maskray.platform.config import DataConfig
 from maskray.platform.data.batch import ImageTargets, SampleBuilder, build_targets, collate, collate_images, rasterize
+from maskray.platform.data.coco import read_labels
 from maskray.platform.data.outline import encode_rle
 from maskray.platform.data.synthetic import SyntheticPaths
 
@@ -73,7 +74,7 @@ def test_collate_by_hand() -> None:
     images = [np.full((40, 33, 3), 7, np.uint8), np.arange(2 * 70 * 3, dtype=np.uint8).reshape(2, 70, 3)]
     none = ImageTargets(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros((0, 40, 33), np.uint8))
     two = ImageTargets(np.ones((2, 4), np.float32), np.array([3, 1]), np.ones((2, 2, 70), np.uint8))
-    batch = collate_images(images, [11, 12], [(80, 66), (4, 140)], [none, two])
+    batch = collate_images(images, [11, 12], [(80, 66), (4, 140)], 32, [none, two])
     assert batch.images.shape == (2, 3, 64, 96)
     assert batch.images.dtype == torch.uint8
     assert int(batch.images[0].sum()) == 40 * 33 * 3 * 7
@@ -87,12 +88,21 @@ def test_collate_by_hand() -> None:
     assert batch.targets.masks is not None
     assert batch.targets.masks.shape == (2, 64, 96)
     assert int(batch.targets.masks.sum()) == 2 * 2 * 70
-    assert collate_images(images, [1, 2], [(1, 1), (1, 1)]).targets is None
-    no_objects = collate_images(images[:1], [1], [(1, 1)], [none]).targets
+    assert collate_images(images, [1, 2], [(1, 1), (1, 1)], 32).targets is None
+    no_objects = collate_images(images[:1], [1], [(1, 1)], 32, [none]).targets
     assert no_objects is not None
     assert no_objects.boxes.shape == (1, 0, 4)
     with pytest.raises(ValueError, match="at least one image"):
-        collate_images([], [], [])
+        collate_images([], [], [], 32)
+
+
+def test_a_batch_is_padded_to_what_the_backbone_needs() -> None:
+    images = [np.full((40, 33, 3), 0.5, np.float32), np.full((2, 70, 3), 0.25, np.float32)]
+    for features, size in (("fpn", (64, 96)), ("c4", (40, 70))):
+        batch = collate_images(images, [1, 2], [(1, 1)] * 2, BackboneConfig(features=features).size_divisor)
+        assert batch.images.shape[2:] == size
+        assert batch.images.dtype == torch.float32
+        assert batch.images.sum() == 40 * 33 * 3 * 0.5 + 2 * 70 * 3 * 0.25
 
 
 def test_a_flip_mirrors_image_boxes_and_masks(drawn: SyntheticPaths) -> None:
@@ -104,12 +114,12 @@ def test_a_flip_mirrors_image_boxes_and_masks(drawn: SyntheticPaths) -> None:
         "image": (drawn.images / entry["file_name"]).read_bytes(),
         "annotations": json.dumps(objects),
     }
-    indices = {category["id"]: index for index, category in enumerate(tree["categories"])}
+    labels = read_labels(drawn.annotations, tree)
     source = {"kind": "synthetic", "num_images": 1}
     samples = []
     for flip in (0.0, 1.0):
         data = DataConfig.model_validate({"train": source, "val": source, "flip": flip})
-        builder = SampleBuilder(data, InputConfig(shorter_edge=64, longer_edge_max=200), indices, True, 0)
+        builder = SampleBuilder(data, InputConfig(shorter_edge=64, longer_edge_max=200), ModelConfig(), labels, 0)
         samples.append(builder.build(row, 0))
     plain, mirrored = samples
     assert plain.targets is not None
@@ -124,7 +134,7 @@ def test_a_flip_mirrors_image_boxes_and_masks(drawn: SyntheticPaths) -> None:
             rows, columns = np.nonzero(mask)
             around = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
             np.testing.assert_allclose(box, around, atol=1.01)
-    assert collate(samples).images.shape == (2, 3, 64, 96)
+    assert collate(samples, 32).images.shape == (2, 3, 64, 96)
 
 
 def test_official_masks_equal_pycocotools(coco_sample: Path) -> None:

@@ -13,6 +13,7 @@ from maskray.model.config import (
     BoxHeadConfig,
     Category,
     InputConfig,
+    KeypointHeadConfig,
     LabelMap,
     MaskHeadConfig,
     ModelConfig,
@@ -20,12 +21,13 @@ from maskray.model.config import (
     RPNConfig,
 )
 from maskray.model.detections import ImageDetections
+from maskray.platform.data.keypoints import read_keypoints
 from maskray.platform.data.predictor import Predictor
 
 LABELS = LabelMap(categories=(Category(id=3, name="a"), Category(id=7, name="b"), Category(id=90, name="c")))
 
 
-def make_predictor(masks: bool = True) -> Predictor:
+def make_predictor(masks: bool = True, keypoints: bool = False, half_pixel: bool = True) -> Predictor:
     """A small random model whose scores differ enough that rounding does not reorder them."""
     config = ModelConfig(
         backbone=BackboneConfig(name="resnet18", norm="group_norm", freeze_stages=0, fpn_channels=16),
@@ -33,6 +35,8 @@ def make_predictor(masks: bool = True) -> Predictor:
         box_head=BoxHeadConfig(hidden_channels=32),
         masks=masks,
         mask_head=MaskHeadConfig(channels=16, num_convs=1),
+        keypoints=keypoints,
+        keypoint_head=KeypointHeadConfig(num_keypoints=3, channels=16, num_convs=1, half_pixel=half_pixel),
     )
     spec = ModelSpec(model=config, input=InputConfig(shorter_edge=96, longer_edge_max=160), labels=LABELS)
     torch.manual_seed(3)
@@ -150,6 +154,33 @@ def test_a_model_without_masks_gives_boxes_only():
     (results,) = make_predictor(masks=False).predict(pictures()[:1], [1])
     assert results
     assert all(set(r) == {"image_id", "category_id", "bbox", "score"} for r in results)
+
+
+def test_keypoints_are_coco_keypoints_in_pixels_of_the_photograph():
+    image = pictures()[0]
+    shifted, plain = (
+        make_predictor(keypoints=True, half_pixel=half).predict([image], [1])[0] for half in (True, False)
+    )
+    assert len(shifted) == len(plain) > 3
+    for a, b in zip(shifted, plain):
+        assert a["bbox"] == b["bbox"]
+        points, others = np.reshape(a["keypoints"], (3, 3)), np.reshape(b["keypoints"], (3, 3))
+        np.testing.assert_allclose(points[:, :2] + 0.5, others[:, :2], atol=1e-4)
+        assert ((points[:, 2] > 0) & (points[:, 2] <= 1)).all()
+        x, y, width, height = a["bbox"]
+        # A box narrower than a pixel is decoded as one of a pixel.
+        assert (others[:, :2] >= (x - 1e-3, y - 1e-3)).all()
+        assert (others[:, :2] <= (x + max(width, 1.7) + 1e-3, y + max(height, 1.7) + 1e-3)).all()
+        assert all(type(value) is float for value in a["keypoints"])
+
+
+def test_keypoints_annotated_come_back_where_they_were():
+    predictor = make_predictor(keypoints=True)
+    annotation = {"id": 1, "keypoints": [10, 20, 2, 0, 0, 1, 31, 7, 2]}
+    read = read_keypoints([annotation], predictor.spec.model.keypoint_head, (1.0, 1.0))
+    one = torch.zeros(1)
+    found = ImageDetections(torch.zeros(1, 4), one, one.long(), None, torch.from_numpy(read))
+    assert predictor._to_coco(found, 1)[0]["keypoints"] == annotation["keypoints"]
 
 
 def test_nothing_gives_nothing_and_what_is_no_picture_is_an_error(predictor):

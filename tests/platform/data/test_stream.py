@@ -25,6 +25,7 @@ from maskray.platform.data.shards import write_shards
 from maskray.platform.data.source import check_source, prepare
 from maskray.platform.data.stream import eval_rows, local_batches, train_batches
 from maskray.platform.data.synthetic import SyntheticPaths
+from maskray.platform.data.synthetic_person import KEYPOINTS, SKELETON
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -69,6 +70,34 @@ def test_equal_to_plain_reading(
         assert_equal(left, right)
         assert len(left.images) == 4 // num_ranks // parts
     streamed.close()  # type: ignore[attr-defined]
+
+
+def test_keypoints_travel_through_shards_and_tasks(drawn: SyntheticPaths, tmp_path: Path) -> None:
+    dataset = read_dataset(drawn.keypoints, drawn.images)
+    manifest = write_shards(dataset, drawn.images, tmp_path, rows_per_shard=12)
+    assert manifest.labels.categories[0].keypoints == KEYPOINTS
+    assert manifest.labels.categories[0].skeleton == SKELETON
+    job = make_job(manifest, 4, decode="map")
+    model = {"backbone": {"features": "c4"}, "keypoints": True}  # padded to a width that fills no bytes of mask bits
+    inputs = {"shorter_edge": 64, "longer_edge_max": 99, "resize": "bilinear"}
+    job = JobConfig.model_validate(job.model_dump() | {"model": model, "input": inputs})
+    streamed = train_batches(manifest, job, 0, 1, 0)
+    labelled = 0
+    for left, right in itertools.islice(zip(streamed, local_batches(manifest, job, 0, 1, 0)), 5):
+        assert_equal(left, right)
+        assert left.images.dtype == torch.float32
+        assert left.images.shape[3] in (85, 99)
+        assert left.targets is not None
+        assert right.targets is not None
+        assert left.targets.keypoints is not None
+        assert right.targets.keypoints is not None
+        assert torch.equal(left.targets.keypoints, right.targets.keypoints)
+        labelled += int((left.targets.keypoints[..., 2] > 0).sum())
+    assert labelled > 20
+    streamed.close()  # type: ignore[attr-defined]
+    instances = read_dataset(drawn.annotations, drawn.images).labels
+    with pytest.raises(ValueError, match="no category names keypoints"):
+        next(local_batches(manifest.model_copy(update={"labels": instances}), job, 0, 1, 0))
 
 
 def test_a_step_does_not_depend_on_what_was_before(manifest: Manifest) -> None:
@@ -154,12 +183,15 @@ def test_sources_are_prepared_once(drawn: SyntheticPaths, manifest: Manifest, tm
         "train": {"kind": "coco", "annotations": str(drawn.annotations), "images": str(drawn.images)},
         "val": {"kind": "synthetic", "num_images": 4, "seed": 2, "height": 64, "width": 64},
     }
+    persons = {"kind": "synthetic", "num_images": 3, "height": 64, "width": 64, "keypoints": True}
     job = JobConfig.model_validate(job.model_dump() | {"data": tree})
     for _ in range(2):
         train = prepare(job.data.train, "train", job, tmp_path)
         val = prepare(job.data.val, "val", job, tmp_path)
         assert (train.num_images, val.num_images, train.labels) == (23, 4, val.labels)
         assert train.location == str(tmp_path / "shards/train")
+    drawn_persons = JobConfig.model_validate(job.model_dump() | {"data": tree | {"val": persons}}).data.val
+    assert prepare(drawn_persons, "val", job, tmp_path / "persons").labels.names == ("person",)
     check_source(job.data.train, "data.train")
     assert json.loads(drawn.annotations.read_text())["info"]["settings"]["seed"] == 5
     for source in ({"kind": "coco", "annotations": "absent.json", "images": "."}, {"kind": "shards", "path": "absent"}):

@@ -44,6 +44,16 @@ def test_complete_data_are_kept_and_others_not_overwritten(tmp_path: Path) -> No
         synthesize(tmp_path / "x", 0, seed=1)
 
 
+def test_every_other_object_may_be_a_person(tmp_path: Path) -> None:
+    paths = synthesize(tmp_path, 40, seed=1, height=96, width=128, persons=True)
+    dataset = read_dataset(paths.annotations, paths.images)
+    names = [annotation.category_id == 1 for image in dataset.images for annotation in image.annotations]
+    assert 0.35 < np.mean(names) < 0.65
+    assert read_dataset(paths.keypoints, paths.images).num_annotations == sum(names)
+    with pytest.raises(ValueError, match="holds other data"):
+        synthesize(tmp_path, 40, seed=1, height=96, width=128)
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("many")

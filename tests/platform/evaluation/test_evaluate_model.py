@@ -173,9 +173,8 @@ def test_figures_of_too_few_or_too_many_images_are_an_error(folder, manifest):
         merge_parts([*parts, parts[0]], manifest, IOU_TYPES)
 
 
-def test_batches_hold_every_row_once_and_one_network_size_each(manifest):
-    config = InputConfig(shorter_edge=64, longer_edge_max=96)
-    batches = plan_batches(manifest, range(NUM_IMAGES), config, 2)
+def test_batches_hold_every_row_once_and_one_network_size_each(folder, manifest):
+    batches = plan_batches(manifest, range(NUM_IMAGES), read_model_spec(folder / "model"), 2)
     assert sorted(row for batch in batches for row in batch) == list(range(NUM_IMAGES))
     assert max(len(batch) for batch in batches) == 2
     for batch in batches:
