@@ -1,4 +1,7 @@
-"""The model folder: model.safetensors (weights) and model.json (ModelSpec), written whole or not at all, no pickle."""
+"""The model folder: model.safetensors (weights) and model.json (ModelSpec), written whole or not at all, no pickle.
+
+The weights carry the ModelSpec in their metadata too, so that the one file is a whole model wherever it is taken.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -50,17 +56,24 @@ def write_model_files(folder: str | Path, model: nn.Module, spec: ModelSpec) -> 
     in DistributedDataParallel; its state dict is stored on the CPU with the dtypes it has.
     """
     folder = Path(folder)
-    text = spec_text(spec)
-    tensors = _stored_tensors(model)
-    metadata = {"format": WEIGHTS_FORMAT, "spec_sha256": hashlib.sha256(text.encode()).hexdigest()}
-    save_file(tensors, folder / WEIGHTS_FILE, metadata=metadata)
-    (folder / SPEC_FILE).write_text(text, encoding="utf-8")
+    write_model_file(folder / WEIGHTS_FILE, model, spec)
+    (folder / SPEC_FILE).write_text(spec_text(spec), encoding="utf-8")
     for path in (folder / WEIGHTS_FILE, folder / SPEC_FILE, folder):
         flush(path)
 
 
+def write_model_file(path: str | Path, model: nn.Module, spec: ModelSpec) -> None:
+    """Write tensors and description as one .safetensors file, in place: see new_file for one that is whole or absent.
+
+    `model` is as for write_model_files.
+    """
+    text = spec_text(spec)
+    metadata = {"format": WEIGHTS_FORMAT, "spec": text, "spec_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    save_file(_stored_tensors(model), path, metadata=metadata)
+
+
 def read_model_folder(folder: str | Path, device: str | torch.device = "cpu") -> tuple[MaskRCNN, ModelSpec]:
-    """Rebuild the model of a folder with its weights, in eval mode, on a device.
+    """Rebuild the model of a folder, or of a .safetensors file that holds a whole one, in eval mode, on a device.
 
     Every stored tensor must have its place with the same shape and dtype, and every place its tensor. Raises ValueError
     of one line for a missing, cut short, foreign or mismatching file.
@@ -68,49 +81,74 @@ def read_model_folder(folder: str | Path, device: str | torch.device = "cpu") ->
     spec = read_model_spec(folder)
     tensors = read_weights(folder)
     model = build_model(spec.model, spec.input, spec.labels.num_classes)
-    _check_tensors(Path(folder) / WEIGHTS_FILE, tensors, model.state_dict())
+    _check_tensors(_weights_path(Path(folder)), tensors, model.state_dict())
     model.load_state_dict(tensors, strict=True)
     return model.eval().to(device), spec
 
 
 def read_model_spec(folder: str | Path) -> ModelSpec:
-    """What a model folder's model.json says; checks that both files are there, not the weights themselves.
+    """What a folder's model.json says, or a file's metadata; checks that all is there, not the weights themselves.
 
-    Raises ValueError of one line where the folder or a file is missing or model.json is not a ModelSpec.
+    Raises ValueError of one line where the folder or a file is missing, foreign or holds no ModelSpec.
     """
     folder = Path(folder)
+    if folder.is_file():
+        with _open_weights(folder) as (_, metadata):
+            return _parse_spec(folder, _own_spec(folder, metadata))
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such model folder")
     for name in (SPEC_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise ValueError(f"{folder}: not a model folder, {name} is missing")
-    path = folder / SPEC_FILE
-    try:
-        return ModelSpec.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{path}: not a model description: {where + ': ' if where else ''}{first['msg']}") from None
+    return _parse_spec(folder / SPEC_FILE, (folder / SPEC_FILE).read_bytes())
 
 
 def read_weights(folder: str | Path) -> dict[str, Tensor]:
-    """The stored tensors of a model folder, on the CPU; checks that they were written with the model.json beside them.
+    """The stored tensors of a model folder or file, on the CPU; checks that they were written with its description.
 
-    Raises ValueError of one line where the file is cut short, is not ours or belongs to another model.json.
+    Raises ValueError of one line where the file is cut short, is not ours or belongs to another description.
     """
     folder = Path(folder)
-    path = folder / WEIGHTS_FILE
+    path, whole = _weights_path(folder), folder.is_file()
+    with _open_weights(path) as (file, metadata):
+        text = _own_spec(path, metadata) if whole else (folder / SPEC_FILE).read_bytes()
+        if metadata.get("spec_sha256") != hashlib.sha256(text).hexdigest():
+            other = "description than the one in it" if whole else f"{SPEC_FILE} than the one beside it"
+            raise ValueError(f"{path}: was written with another {other}")
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+def _weights_path(source: Path) -> Path:
+    return source if source.is_file() else source / WEIGHTS_FILE
+
+
+@contextmanager
+def _open_weights(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    """A file of ours, opened, and its metadata; ValueError where it is damaged or foreign."""
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != WEIGHTS_FORMAT:
                 raise ValueError(f"{path}: format {metadata.get('format')!r}, this version reads {WEIGHTS_FORMAT!r}")
-            text = (folder / SPEC_FILE).read_bytes()
-            if metadata.get("spec_sha256") != hashlib.sha256(text).hexdigest():
-                raise ValueError(f"{path}: was written with another {SPEC_FILE} than the one beside it")
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            yield file, metadata
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: damaged or cut short ({' '.join(str(error).split())})") from None
+
+
+def _own_spec(path: Path, metadata: dict[str, str]) -> bytes:
+    """The description that weights carry themselves."""
+    if "spec" not in metadata:
+        raise ValueError(f"{path}: holds weights and no description of their model; give the folder it belongs to")
+    return metadata["spec"].encode()
+
+
+def _parse_spec(path: Path, text: bytes) -> ModelSpec:
+    try:
+        return ModelSpec.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{path}: not a model description: {where + ': ' if where else ''}{first['msg']}") from None
 
 
 def spec_text(spec: ModelSpec) -> str:

@@ -54,6 +54,8 @@ def register_model(
     Raises ValueError for a bad folder, name or alias, or where the server refuses.
     """
     check_names(name, alias)
+    if Path(folder).is_file():
+        raise ValueError(f"{folder}: a model folder is registered, not a file")
     spec = read_model_spec(folder)
     read_weights(folder)
     tags = _tags(Path(folder), spec, metrics)
@@ -79,7 +81,7 @@ def check_names(name: str, alias: str | None = None) -> None:
 
 
 def resolve_model(uri_or_folder: str, tracking: Tracking | None = None, cache_folder: str | Path | None = None) -> str:
-    """Absolute path of a model folder on this machine, for a folder, "models:/NAME@alias" or "models:/NAME/3".
+    """Absolute path of a model on this machine, for its folder or file, "models:/NAME@alias" or "models:/NAME/3".
 
     A registered model is downloaded once into the cache (`cache_folder`, else maskray/models in the user's cache
     folder) and its SHA-256 is compared each time. Raises ValueError where it does not exist, is not whole, or a URI is

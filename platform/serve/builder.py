@@ -28,5 +28,7 @@ def build(arguments: Arguments) -> Application:
     tracking = Tracking(TrackingConfig(uri=arguments.tracking_uri)) if arguments.tracking_uri else None
     folder = Path(resolve_model(arguments.model, tracking))
     config = ServeConfig.model_validate(arguments.model_dump(include=set(ServeConfig.model_fields)))
-    name = arguments.model.removeprefix("models:/").split("@")[0].split("/")[0] if tracking else folder.name
+    name = folder.name.removesuffix(".safetensors")
+    if tracking:
+        name = arguments.model.removeprefix("models:/").split("@")[0].split("/")[0]
     return build_application(folder, config, name, "")

@@ -58,7 +58,7 @@ def deploy(model_folder: str, config: ServeConfig, name: str | None = None, vers
     http = HTTPOptions(host=config.host, port=port, request_timeout_s=REQUEST_SECONDS)
     try:
         serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=http, logging_config=quiet)
-        application = build_application(folder, config, name or folder.name, version)
+        application = build_application(folder, config, name or folder.name.removesuffix(".safetensors"), version)
         serve.run(application, name=APPLICATION, route_prefix="/", logging_config=quiet)
     except RuntimeError as error:
         reason = _failure() or str(error)

@@ -1,0 +1,65 @@
+"""`maskray models export` from the outside: files that are taken again, and one line for what cannot be written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from maskray.model.build import build_model
+from maskray.model.config import ModelSpec
+from maskray.platform.registry.folder import read_model_folder, write_model_folder
+
+SPEC = ModelSpec.model_validate(
+    {
+        "model": {
+            "backbone": {"name": "resnet18", "norm": "group_norm", "fpn_channels": 16, "freeze_stages": 0},
+            "box_head": {"hidden_channels": 16},
+            "mask_head": {"channels": 16, "num_convs": 1},
+        },
+        "input": {"shorter_edge": 64, "longer_edge_max": 96},
+        "labels": {"categories": [{"id": 1, "name": "circle"}, {"id": 5, "name": "square"}]},
+    }
+)
+
+
+def export(*arguments: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "maskray.platform.cli", "models", "export", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    model = build_model(SPEC.model, SPEC.input, SPEC.labels.num_classes)
+    return write_model_folder(tmp_path_factory.mktemp("model") / "tiny", model, SPEC)
+
+
+def test_a_file_of_ones_own(model_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tiny.safetensors"
+    done = export(model_folder, "--to", "safetensors", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "resnet18, 2 classes" in done.stdout
+    before, after = read_model_folder(model_folder)[0].state_dict(), read_model_folder(out)[0].state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    again = export(out, "--to", "safetensors", "--out", out)
+    assert (again.returncode, again.stderr) == (1, f"error: {out}: exists already and is not overwritten\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--to", "safetensors", "--out", "tiny.pth"), "tiny.pth: --to safetensors writes .safetensors files"),
+    ],
+)
+def test_what_cannot_be_written(model_folder: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    *options, name = arguments
+    done = export(model_folder, *options, tmp_path / name)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert message in line
+    assert list(tmp_path.iterdir()) == []
