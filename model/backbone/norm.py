@@ -32,6 +32,11 @@ class FrozenBatchNorm2d(nn.Module):
         """(N, C, H, W) to the same shape."""
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """The same as a factor and a summand per channel, (C,) each."""
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return scale, self.bias - self.running_mean * scale
+
     def extra_repr(self) -> str:
         """What print(model) shows between the brackets."""
         return f"{self.weight.numel()}, eps={self.eps}"

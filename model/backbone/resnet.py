@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from maskray.model.backbone.non_local import NonLocal
-from maskray.model.backbone.norm import build_norm
+from maskray.model.backbone.norm import FrozenBatchNorm2d, build_norm
 from maskray.model.config import BackboneConfig
 
 # Blocks of res2, res3, res4, res5; the deeper three are built of bottlenecks. A ResNeXt has as many as its ResNet.
@@ -31,7 +31,7 @@ class BlockShape(NamedTuple):
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, then normalisation."""
+    """Convolution without bias, then normalisation; a constant one goes into the weights and costs no pass of its own."""
 
     def __init__(
         self,
@@ -53,7 +53,13 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H / stride, W / stride), rounded up."""
-        return self.norm(self.conv(x))
+        conv = self.conv
+        if not isinstance(self.norm, FrozenBatchNorm2d):
+            return self.norm(conv(x))
+        scale, shift = self.norm.scale_and_shift()
+        # The gradient of the weights needs x alone: the map between convolution and norm is neither made nor kept.
+        weight = conv.weight * scale[:, None, None, None]
+        return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 class Stem(nn.Module):
@@ -91,7 +97,7 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H / stride, W / stride)."""
         out = self.conv2(F.relu(self.conv1(x), inplace=True))
-        return F.relu(out + self.shortcut(x), inplace=True)
+        return F.relu(out.add_(self.shortcut(x)), inplace=True)
 
 
 class Bottleneck(nn.Module):
@@ -125,7 +131,7 @@ class Bottleneck(nn.Module):
         """(N, C, H, W) to (N, C', H / stride, W / stride)."""
         out = F.relu(self.conv1(x), inplace=True)
         out = self.conv3(F.relu(self.conv2(out), inplace=True))
-        return F.relu(out + self.shortcut(x), inplace=True)
+        return F.relu(out.add_(self.shortcut(x)), inplace=True)
 
 
 class ResNet(nn.Module):

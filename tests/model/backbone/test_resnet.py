@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from maskray.model.backbone.norm import FrozenBatchNorm2d
-from maskray.model.backbone.resnet import BasicBlock, Bottleneck, ResNet
+from maskray.model.backbone.resnet import BasicBlock, Bottleneck, ConvNorm, ResNet
 from maskray.model.config import BackboneConfig
 from maskray.model.weights import rename_torchvision
 
@@ -129,3 +129,17 @@ def test_c4_ends_with_res4() -> None:
         net = ResNet(BackboneConfig(name="resnet50", features="c4"))
     assert net.out_channels == [256, 512, 1024]
     assert not [name for name in net.state_dict() if name.startswith("res5")]
+
+
+def test_a_constant_norm_in_the_weights_changes_neither_value_nor_gradient() -> None:
+    torch.manual_seed(0)
+    layer = ConvNorm(6, 8, 3, 2, "frozen_batch_norm", 1e-5, groups=2).double()
+    for name in ("weight", "bias", "running_mean"):
+        getattr(layer.norm, name).normal_()
+    layer.norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr, operator]
+    x = torch.randn(2, 6, 9, 7, dtype=torch.float64, requires_grad=True)
+    outputs = layer(x), layer.norm(layer.conv(x))
+    torch.testing.assert_close(*outputs)
+    direction = torch.randn_like(outputs[0])
+    gradients = [torch.autograd.grad(out, (x, layer.conv.weight), direction) for out in outputs]
+    torch.testing.assert_close(*gradients)
