@@ -18,20 +18,23 @@ ModelSource = typer.Option(
 
 
 class IouType(StrEnum):
-    """What is compared: boxes or masks."""
+    """What is compared: boxes, masks or keypoints."""
 
     bbox = "bbox"
     segm = "segm"
+    keypoints = "keypoints"
 
 
 def evaluate(
     gt: Annotated[Path, typer.Option(help="Ground truth: annotation file in COCO format.", show_default=False)],
     dt: Annotated[Path, typer.Option(help="Detections: COCO results file.", show_default=False)],
-    iou_type: Annotated[IouType, typer.Option(help="Compare boxes or masks.")] = IouType.bbox,
+    iou_type: Annotated[IouType, typer.Option(help="Compare boxes, masks or keypoints.")] = IouType.bbox,
     partitions: Annotated[int, typer.Option(min=1, help="Parts evaluated in parallel; the figures are the same.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help='Print {"stats": [12 figures]} and nothing else.')] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help='Print {"stats": [figures in order]} and nothing else.')
+    ] = False,
 ) -> None:
-    """Compute the 12 COCO figures of a results file."""
+    """Compute the COCO figures of a results file: 12 of boxes and of masks, 10 of keypoints."""
     from maskray.platform.evaluation.evaluate import evaluate_files
 
     figures = evaluate_files(str(gt), str(dt), iou_type.value, partitions)

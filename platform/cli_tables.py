@@ -10,33 +10,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from maskray.platform.evaluation.rules import RULES, IouType
+
 if TYPE_CHECKING:
     from maskray.platform.prediction import FilePrediction
     from maskray.platform.registry.models import ModelVersion
 
-# What each of the 12 COCO figures is: name, IoU, size of the objects, most detections of an image.
-FIGURES = (
-    ("AP", "0.50:0.95", "all", 100),
-    ("AP50", "0.50", "all", 100),
-    ("AP75", "0.75", "all", 100),
-    ("APs", "0.50:0.95", "small", 100),
-    ("APm", "0.50:0.95", "medium", 100),
-    ("APl", "0.50:0.95", "large", 100),
-    ("AR1", "0.50:0.95", "all", 1),
-    ("AR10", "0.50:0.95", "all", 10),
-    ("AR100", "0.50:0.95", "all", 100),
-    ("ARs", "0.50:0.95", "small", 100),
-    ("ARm", "0.50:0.95", "medium", 100),
-    ("ARl", "0.50:0.95", "large", 100),
-)
 
-
-def print_figures(stats: list[float], iou_type: str) -> None:
-    """Print the 12 COCO figures; -1 (nothing to find) is shown as a dash."""
-    table = Table("figure", "IoU", "objects", "detections", "value", title=f"COCO figures, {iou_type}")
+def print_figures(stats: list[float], iou_type: IouType) -> None:
+    """Print the COCO figures of an IoU type; -1 (nothing to find) is shown as a dash."""
+    overlap = "OKS" if iou_type == "keypoints" else "IoU"
+    table = Table("figure", overlap, "objects", "detections", "value", title=f"COCO figures, {iou_type}")
     table.columns[-1].justify = "right"
-    for (name, iou, size, most), value in zip(FIGURES, stats, strict=True):
-        table.add_row(name, iou, size, str(most), "-" if value < 0 else f"{value:.4f}")
+    for figure, value in zip(RULES[iou_type].figures, stats, strict=True):
+        at = "0.50:0.95" if figure.overlap is None else f"{figure.overlap:.2f}"
+        table.add_row(figure.name, at, figure.area, str(figure.limit), "-" if value < 0 else f"{value:.4f}")
     Console().print(table)
 
 
@@ -59,7 +47,11 @@ def print_versions(versions: Sequence[ModelVersion]) -> None:
     if not versions:
         print("no registered models")
         return
-    figures = [name for name in ("bbox/AP", "segm/AP") if any(name in version["metrics"] for version in versions)]
+    figures = [
+        name
+        for name in ("bbox/AP", "segm/AP", "keypoints/AP")
+        if any(name in version["metrics"] for version in versions)
+    ]
     table = Table("name", "version", "aliases", "created", "run", *figures)
     for version in versions:
         values = [version["metrics"].get(name) for name in figures]

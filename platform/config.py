@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from maskray.model.config import Config, Fraction, InputConfig, ModelConfig, Positive
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}")
+COCO_KEYPOINTS = 17  # of a person: of these alone is it known how exactly people place them, which evaluation needs
 LearningRate = Annotated[float, Field(gt=0)]
 
 
@@ -123,7 +124,7 @@ class ResourceConfig(Config):
 class EvaluationConfig(Config):
     """COCO figures on data.val."""
 
-    iou_types: tuple[Literal["bbox", "segm"], ...] = ("bbox", "segm")
+    iou_types: tuple[Literal["bbox", "segm", "keypoints"], ...] = ("bbox", "segm")
     images_per_batch: Positive = 4
     report_images: int = Field(12, ge=0, description="Pictures in the HTML report.")
     paper_row: str | None = Field(None, description="Published row to print beside, as table/row of the paper.")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from maskray.platform.config import CocoSource, JobConfig, ShardSource, Source, SyntheticSource
+from maskray.platform.config import COCO_KEYPOINTS, CocoSource, JobConfig, ShardSource, Source, SyntheticSource
 
 # Ray Data reads and decodes with logical CPUs of its own; with less than one left it waits in silence (no error).
 DATA_CPUS = 1.0
@@ -90,6 +90,13 @@ def _find_problems(job: JobConfig) -> list[str]:
         )
     if "segm" in job.evaluation.iou_types and not job.model.masks:
         problems.append("evaluation.iou_types has segm, but model.masks is false: set evaluation.iou_types to [bbox]")
+    if "keypoints" in job.evaluation.iou_types and not job.model.keypoints:
+        problems.append("evaluation.iou_types has keypoints, but model.keypoints is false: leave them out")
+    elif "keypoints" in job.evaluation.iou_types and job.model.keypoint_head.num_keypoints != COCO_KEYPOINTS:
+        problems.append(
+            f"evaluation.iou_types has keypoints, but how exact they can be is known of COCO's {COCO_KEYPOINTS} alone, "
+            f"and model.keypoint_head.num_keypoints is {job.model.keypoint_head.num_keypoints}: leave them out"
+        )
     kind = job.train.best_metric.split("/")[0]
     if job.train.evaluate_every and kind not in job.evaluation.iou_types:
         problems.append(f"train.best_metric {job.train.best_metric} is not among evaluation.iou_types")
@@ -116,6 +123,8 @@ def _find_warnings(job: JobConfig) -> list[str]:
         warnings.append(
             f"model.backbone.freeze_stages {job.model.backbone.freeze_stages} freezes random weights: use 0"
         )
+    if job.model.keypoints and "keypoints" not in job.evaluation.iou_types:
+        warnings.append("model.keypoints is true, but evaluation.iou_types has no keypoints: they are not evaluated")
     if train.warmup_steps >= train.steps:
         warnings.append(f"train.warmup_steps {train.warmup_steps} is not before the last step {train.steps}")
     if job.resources.address is None and Path(job.output, job.name).exists():

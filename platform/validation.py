@@ -12,7 +12,7 @@ from maskray.platform.data.manifest import read_manifest
 from maskray.platform.data.predictor import Predictor
 from maskray.platform.data.stream import eval_rows
 from maskray.platform.evaluation.evaluate import evaluate_rows, merge_parts
-from maskray.platform.evaluation.matching import IouType
+from maskray.platform.evaluation.rules import IouType
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ INK = "#808890"  # of axes and text: legible on white and on black
 COLORS = ("#2f81f7", "#e8590c", "#2f9e44", "#ae3ec9", "#e03131", "#0c8599")
 # Text stays text (the page's own font), and ids do not change from one drawing to the next.
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "maskray", "font.size": 10}
-TITLES = {"bbox": "Boxes", "segm": "Masks"}
+TITLES = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
 
 
 def precision_recall_chart(figures: Sequence[CocoFigures]) -> str:
-    """Precision over recall, mean of the categories with ground truth, at IoU 0.5, 0.75 and over 0.5:0.95."""
+    """Precision over recall, mean of the categories with ground truth, at overlap 0.5, 0.75 and over 0.5:0.95."""
     canvas = Figure(figsize=(4.6 * len(figures), 3.6), layout="constrained")
     for axes, one in zip(np.atleast_1d(canvas.subplots(1, len(figures), squeeze=False)[0]), figures):
         precision = one.precision[:, :, :, 0, -1]  # (T, R, K)
@@ -32,9 +32,10 @@ def precision_recall_chart(figures: Sequence[CocoFigures]) -> str:
         if defined.shape[2] == 0:
             axes.text(0.5, 0.5, "no ground truth", color=INK, ha="center")
             continue
-        curves = {"IoU 0.50": defined[0], "IoU 0.75": defined[5], "IoU 0.50:0.95": defined.mean(axis=0)}
+        overlap = "OKS" if one.iou_type == "keypoints" else "IoU"
+        curves = {"0.50": defined[0], "0.75": defined[5], "0.50:0.95": defined.mean(axis=0)}
         for color, (label, curve) in zip(COLORS, curves.items()):
-            axes.plot(RECALL_LEVELS, curve.mean(axis=1), color=color, label=label, linewidth=2)
+            axes.plot(RECALL_LEVELS, curve.mean(axis=1), color=color, label=f"{overlap} {label}", linewidth=2)
         axes.legend(frameon=False, labelcolor=INK, loc="upper right")
     return _to_svg(canvas)
 

@@ -15,17 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskray.platform.evaluation.matching import (
-    AREA_RANGES,
-    IOU_THRESHOLDS,
-    MAX_DETECTIONS,
-    ImageMatches,
-    IouType,
-    match_image,
-)
+from maskray.platform.evaluation.matching import IOU_THRESHOLDS, ImageMatches, match_image
+from maskray.platform.evaluation.rules import RULES, Figure, IouType, Rules, figure_names
 
 RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
-FIGURE_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
 @dataclass(frozen=True)
@@ -46,31 +39,32 @@ class CocoFigures:
 
     @property
     def stats(self) -> list[float]:
-        """The 12 COCO figures in pycocotools' order (FIGURE_NAMES), as fractions, -1 where undefined."""
-        last = len(MAX_DETECTIONS) - 1
-        averages = [_mean(self.precision[..., 0:1, last])]
-        averages += [_mean(self.precision[t : t + 1, :, :, 0:1, last]) for t in (0, 5)]
-        averages += [_mean(self.precision[..., area : area + 1, last]) for area in (1, 2, 3)]
-        averages += [_mean(self.recall[..., 0:1, limit]) for limit in range(len(MAX_DETECTIONS))]
-        averages += [_mean(self.recall[..., area : area + 1, last]) for area in (1, 2, 3)]
-        return averages
+        """The COCO figures in pycocotools' order (figure_names), as fractions, -1 where undefined."""
+        return [self._value(figure, slice(None)) for figure in RULES[self.iou_type].figures]
 
     @property
     def metrics(self) -> dict[str, float]:
         """The same by name: bbox/AP, bbox/AP50, ..."""
-        return {f"{self.iou_type}/{name}": value for name, value in zip(FIGURE_NAMES, self.stats)}
+        return {f"{self.iou_type}/{name}": value for name, value in zip(figure_names(self.iou_type), self.stats)}
 
     def per_category(self) -> dict[int, dict[str, float]]:
-        """AP, AP50, AP75 and AR100 of every category id over all areas, nan where it has no ground truth."""
-        last = len(MAX_DETECTIONS) - 1
+        """The figures Rules.by_category of every category id, nan where it has no ground truth."""
+        rules = RULES[self.iou_type]
+        chosen = [figure for figure in rules.figures if figure.name in rules.by_category]
         rows = {}
         for k, category in enumerate(self.category_ids):
-            precision = self.precision[:, :, k, 0, last]
-            values = [_mean(precision), _mean(precision[0]), _mean(precision[5]), _mean(self.recall[:, k, 0, last])]
-            rows[category] = {
-                name: value if value > -1 else math.nan for name, value in zip(("AP", "AP50", "AP75", "AR100"), values)
-            }
+            values = [self._value(figure, slice(k, k + 1)) for figure in chosen]
+            rows[category] = {figure.name: value if value > -1 else math.nan for figure, value in zip(chosen, values)}
         return rows
+
+    def _value(self, figure: Figure, categories: slice) -> float:
+        """A figure, mean of a range of categories; -1 where it is undefined."""
+        rules = RULES[self.iou_type]
+        area, limit = list(rules.areas).index(figure.area), rules.limits.index(figure.limit)
+        values = self.precision if figure.of == "precision" else self.recall
+        if figure.overlap is not None:
+            values = values[np.isclose(IOU_THRESHOLDS, figure.overlap)]
+        return _mean(values[..., categories, area, limit])
 
 
 def evaluate_images(
@@ -96,16 +90,17 @@ def merge(parts: Iterable[ImageMatches], category_ids: Sequence[int], iou_type: 
         if image.iou_type != iou_type:
             raise ValueError(f"image {image.image_id} was evaluated for {image.iou_type}, not for {iou_type}")
     ids = tuple(sorted(set(category_ids)))
-    num_t, num_r, num_k, num_m = len(IOU_THRESHOLDS), len(RECALL_LEVELS), len(ids), len(MAX_DETECTIONS)
-    precision = -np.ones((num_t, num_r, num_k, len(AREA_RANGES), num_m))
-    recall = -np.ones((num_t, num_k, len(AREA_RANGES), num_m))
+    rules = RULES[iou_type]
+    num_t, num_r, num_k, num_m = len(IOU_THRESHOLDS), len(RECALL_LEVELS), len(ids), len(rules.limits)
+    precision = -np.ones((num_t, num_r, num_k, len(rules.areas), num_m))
+    recall = -np.ones((num_t, num_k, len(rules.areas), num_m))
     scores = -np.ones_like(precision)
-    gt_counts = _count_ground_truth(images, ids)
-    pooled = _pool(images)
+    gt_counts = _count_ground_truth(images, ids, rules)
+    pooled = _pool(images, rules)
     for k, category in enumerate(ids):
         detections = pooled.of_category(category)
         for a in np.flatnonzero(gt_counts[k]):
-            for m, limit in enumerate(MAX_DETECTIONS):
+            for m, limit in enumerate(rules.limits):
                 curve = _precision_recall(detections, int(a), limit, int(gt_counts[k, a]))
                 precision[:, :, k, a, m], recall[:, k, a, m], scores[:, :, k, a, m] = curve
     return CocoFigures(iou_type, ids, len(images), precision, recall, scores, gt_counts)
@@ -130,8 +125,8 @@ class _Pooled:
         )
 
 
-def _pool(images: list[ImageMatches]) -> _Pooled:
-    shape = (0, len(AREA_RANGES), len(IOU_THRESHOLDS))
+def _pool(images: list[ImageMatches], rules: Rules) -> _Pooled:
+    shape = (0, len(rules.areas), len(IOU_THRESHOLDS))
     empty = np.zeros(0, dtype=np.int64)
     return _Pooled(
         np.concatenate([empty, *(image.categories for image in images)]),
@@ -148,9 +143,9 @@ def _ranks(categories: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.arange(len(categories)) - np.repeat(starts, counts)
 
 
-def _count_ground_truth(images: list[ImageMatches], category_ids: tuple[int, ...]) -> NDArray[np.int64]:
+def _count_ground_truth(images: list[ImageMatches], category_ids: tuple[int, ...], rules: Rules) -> NDArray[np.int64]:
     """Objects of every category that are not ignored, (K, A)."""
-    counts = np.zeros((len(category_ids), len(AREA_RANGES)), dtype=np.int64)
+    counts = np.zeros((len(category_ids), len(rules.areas)), dtype=np.int64)
     row = {category: k for k, category in enumerate(category_ids)}
     for image in images:
         counts[[row[int(category)] for category in image.gt_categories]] += image.gt_counts

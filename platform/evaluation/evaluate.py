@@ -11,8 +11,9 @@ from maskray.platform.config import JobConfig
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.storage import open_folder, write_file
 from maskray.platform.evaluation.coco_ap import CocoFigures, evaluate_images, merge
-from maskray.platform.evaluation.matching import ImageMatches, IouType
+from maskray.platform.evaluation.matching import ImageMatches
 from maskray.platform.evaluation.results import GroundTruth, read_ground_truth, read_results
+from maskray.platform.evaluation.rules import IOU_TYPES, IouType
 
 if TYPE_CHECKING:  # torch takes seconds to import, and files are evaluated without it
     from maskray.platform.data.predictor import Predictor
@@ -27,8 +28,8 @@ def evaluate_files(gt_path: str | Path, dt_path: str | Path, iou_type: IouType, 
     figures are the same to the last bit. ValueError naming the file and the entry where one is malformed, or where a
     detection is of an image that the ground truth lacks.
     """
-    if iou_type not in ("bbox", "segm"):
-        raise ValueError(f"IoU type {iou_type!r}: bbox or segm")
+    if iou_type not in IOU_TYPES:
+        raise ValueError(f"IoU type {iou_type!r}: there are {', '.join(IOU_TYPES)}")
     if partitions < 1:
         raise ValueError(f"{partitions} partitions: at least 1")
     ground_truth = read_ground_truth(gt_path, iou_type)
@@ -51,7 +52,7 @@ def evaluate_rows(
     """Predict the rows of global indices in this process and match them: one part per image and IoU type.
 
     The model must be in eval mode. Parts are small and picklable; merge_parts makes figures of those of all rows.
-    ValueError where a photograph cannot be read or segm is asked of a model without masks.
+    ValueError where a photograph cannot be read, or segm or keypoints is asked of a model without such a head.
     """
     from maskray.platform.evaluation.predict import RowEvaluator, plan_batches
 
@@ -61,7 +62,7 @@ def evaluate_rows(
 
 
 def merge_parts(parts: Iterable[ImageMatches], manifest: Manifest, iou_types: Sequence[IouType]) -> dict[str, float]:
-    """The 12 figures of every IoU type by name (bbox/AP, segm/AP50, ...) as fractions, -1 where undefined.
+    """The COCO figures of every IoU type by name (bbox/AP, segm/AP50, ...) as fractions, -1 where undefined.
 
     ValueError unless the parts are those of every image of the data set, each once.
     """

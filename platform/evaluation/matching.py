@@ -9,21 +9,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle_masks
 
-IouType = Literal["bbox", "segm"]
+from maskray.platform.evaluation.oks import detection_area, keypoints_problem, num_labelled, similarities
+from maskray.platform.evaluation.rules import RULES, IouType, Rules
+
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-AREA_RANGES: dict[str, tuple[float, float]] = {  # square pixels, both ends included
-    "all": (0.0, 1e5**2),
-    "small": (0.0, 32.0**2),
-    "medium": (32.0**2, 96.0**2),
-    "large": (96.0**2, 1e5**2),
-}
-MAX_DETECTIONS = (1, 10, 100)  # per image and category
 
 
 @dataclass(frozen=True)
@@ -31,8 +26,8 @@ class ImageMatches:
     """What the figures need of one image: a few numbers per detection, none per pixel or per pair.
 
     categories (D,) int64 category ids; scores (D,) float64, within a category descending (ties in the order given) and
-    at most 100; matched and ignored (D, A, T) bool; gt_categories (C,) int64 with gt_counts (C, A) int64, the objects
-    that are not ignored. Plain arrays: it pickles, and parts merge in any order.
+    at most the last of Rules.limits; matched and ignored (D, A, T) bool; gt_categories (C,) int64 with gt_counts (C, A)
+    int64, the objects that are not ignored. Plain arrays: it pickles, and parts merge in any order.
     """
 
     image_id: int
@@ -56,11 +51,13 @@ def match_image(
     """Match the detections of one image greedily, best score first, per category, area range and IoU threshold.
 
     image_size is height and width in pixels. Ground truth has category_id, bbox [x, y, w, h], area, iscrowd and for
-    segm a segmentation (polygons or RLE); detections are COCO results (category_id, score, bbox, and for segm an RLE).
-    The area of a detection is that of its box for bbox and of its mask for segm. Categories outside category_ids are
-    left out, as pycocotools does. Raises ValueError when a score is not a finite number, or a mask is missing for segm.
+    segm a segmentation (polygons or RLE), for keypoints perhaps keypoints and num_keypoints; detections are COCO
+    results (category_id, score, bbox, and for segm an RLE, for keypoints keypoints). The area of a detection is that of
+    its box, of its mask for segm. Categories outside category_ids are left out, as pycocotools does. Raises ValueError
+    when a score is not a finite number, or a mask is missing for segm, or 17 keypoints for keypoints.
     """
-    _check_segmentations(image_id, ground_truth, detections, iou_type)
+    _check_regions(image_id, ground_truth, detections, iou_type)
+    rules = RULES[iou_type]
     known = set(category_ids)
     gt_of: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
     dt_of: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
@@ -74,20 +71,19 @@ def match_image(
     gt_counts = []
     for category in sorted(gt_of.keys() | dt_of.keys()):
         gts, dts = gt_of[category], dt_of[category]
-        gt_ignored = _ignored_ground_truth(gts)
+        gt_ignored = _ignored_ground_truth(gts, iou_type)
         if gts:
             gt_counts.append((category, np.count_nonzero(~gt_ignored, axis=1)))
         if dts:
-            kept, kept_scores = _best_first(dts, image_id)
-            regions, areas = _regions(kept, image_size, iou_type)
-            overlaps = _overlaps(regions, gts, image_size, iou_type)
+            kept, kept_scores = _best_first(dts, image_id, rules.limits[-1])
+            areas, overlaps = _compare(kept, gts, image_size, iou_type)
             crowd = np.array([bool(g.get("iscrowd", 0)) for g in gts], dtype=bool)
-            is_matched, is_ignored = match_greedily(overlaps, gt_ignored, crowd, areas)
+            is_matched, is_ignored = match_greedily(overlaps, gt_ignored, crowd, areas, rules)
             categories.append(np.full(len(kept), category, dtype=np.int64))
             scores.append(kept_scores)
             matched.append(is_matched)
             ignored.append(is_ignored)
-    shape = (0, len(AREA_RANGES), len(IOU_THRESHOLDS))
+    shape = (0, len(rules.areas), len(IOU_THRESHOLDS))
     return ImageMatches(
         image_id=int(image_id),
         iou_type=iou_type,
@@ -96,12 +92,16 @@ def match_image(
         matched=np.concatenate([np.zeros(shape, dtype=bool), *matched]),
         ignored=np.concatenate([np.zeros(shape, dtype=bool), *ignored]),
         gt_categories=np.array([category for category, _ in gt_counts], dtype=np.int64),
-        gt_counts=np.array([counts for _, counts in gt_counts], dtype=np.int64).reshape(-1, len(AREA_RANGES)),
+        gt_counts=np.array([counts for _, counts in gt_counts], dtype=np.int64).reshape(-1, len(rules.areas)),
     )
 
 
 def match_greedily(
-    overlaps: NDArray[np.float64], gt_ignored: NDArray[np.bool_], crowd: NDArray[np.bool_], areas: NDArray[np.float64]
+    overlaps: NDArray[np.float64],
+    gt_ignored: NDArray[np.bool_],
+    crowd: NDArray[np.bool_],
+    areas: NDArray[np.float64],
+    rules: Rules = RULES["bbox"],
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Give every detection, best score first, the free object that it overlaps most: matched, ignored (D, A, T) bool.
 
@@ -109,8 +109,8 @@ def match_greedily(
     that counts goes before an ignored one; of equal overlaps the later object is taken; a crowd is never used up.
     """
     num_detections, num_objects = overlaps.shape
-    low, high = np.array(list(AREA_RANGES.values())).T
-    shape = (num_detections, len(AREA_RANGES), len(IOU_THRESHOLDS))
+    low, high = np.array(list(rules.areas.values())).T
+    shape = (num_detections, len(rules.areas), len(IOU_THRESHOLDS))
     matched = np.zeros(shape, dtype=bool)
     ignored = np.zeros(shape, dtype=bool)
     free = np.ones((*shape[1:], num_objects), dtype=bool)
@@ -142,7 +142,7 @@ def annotation_rle(segmentation: Any, image_size: tuple[int, int]) -> dict[str, 
     return dict(segmentation)
 
 
-def _check_segmentations(
+def _check_regions(
     image_id: int,
     ground_truth: Sequence[Mapping[str, Any]],
     detections: Sequence[Mapping[str, Any]],
@@ -151,49 +151,54 @@ def _check_segmentations(
     if iou_type == "bbox":
         return
     for kind, entries in (("an annotation", ground_truth), ("a detection", detections)):
-        if not all(entry.get("segmentation") for entry in entries):
+        if iou_type == "segm" and not all(entry.get("segmentation") for entry in entries):
             raise ValueError(f"image {image_id}: {kind} has no segmentation, which segm needs")
+        problems = [keypoints_problem(entry, kind) for entry in entries] if iou_type == "keypoints" else []
+        for problem in filter(None, problems):
+            raise ValueError(f"image {image_id}: {problem}")
 
 
 def _best_first(
-    detections: list[Mapping[str, Any]], image_id: int
+    detections: list[Mapping[str, Any]], image_id: int, limit: int
 ) -> tuple[list[Mapping[str, Any]], NDArray[np.float64]]:
-    """At most 100 detections of a category by descending score, equal scores in the order given."""
+    """At most `limit` detections of a category by descending score, equal scores in the order given."""
     scores = np.array([d["score"] for d in detections], dtype=np.float64)
     if not np.isfinite(scores).all():
         raise ValueError(f"image {image_id}: a detection has a score that is not a finite number")
-    order = np.argsort(-scores, kind="stable")[: MAX_DETECTIONS[-1]]
+    order = np.argsort(-scores, kind="stable")[:limit]
     return [detections[i] for i in order], scores[order]
 
 
-def _ignored_ground_truth(ground_truth: list[Mapping[str, Any]]) -> NDArray[np.bool_]:
-    """Objects that neither count nor harm, (A, G) bool: crowds, and those outside the area range."""
+def _ignored_ground_truth(ground_truth: list[Mapping[str, Any]], iou_type: IouType) -> NDArray[np.bool_]:
+    """Objects that neither count nor harm, (A, G) bool: crowds, those outside the area range, without keypoints."""
     areas = np.array([g["area"] for g in ground_truth], dtype=np.float64)
     crowd = np.array([bool(g.get("iscrowd", 0)) for g in ground_truth], dtype=bool)
-    low, high = np.array(list(AREA_RANGES.values())).T[:, :, None]
+    if iou_type == "keypoints":
+        crowd |= np.array([num_labelled(g) == 0 for g in ground_truth], dtype=bool)
+    low, high = np.array(list(RULES[iou_type].areas.values())).T[:, :, None]
     ignored: NDArray[np.bool_] = crowd | (areas < low) | (areas > high)
     return ignored
 
 
-def _regions(
-    detections: list[Mapping[str, Any]], image_size: tuple[int, int], iou_type: IouType
-) -> tuple[Any, NDArray[np.float64]]:
-    """What overlaps are computed of, boxes (D, 4) xywh or RLEs, and its area (D,) in square pixels."""
+def _compare(
+    detections: list[Mapping[str, Any]],
+    ground_truth: list[Mapping[str, Any]],
+    image_size: tuple[int, int],
+    iou_type: IouType,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Areas (D,) of detections in square pixels and their overlaps (D, G) with objects.
+
+    The overlap is IoU, with a crowd the share of the detection inside the crowd, or the similarity of keypoints.
+    """
+    crowd = [int(bool(g.get("iscrowd", 0))) for g in ground_truth]
+    if iou_type == "keypoints":
+        return np.array([detection_area(d) for d in detections]), similarities(detections, ground_truth)
     if iou_type == "bbox":
         boxes = np.array([d["bbox"] for d in detections], dtype=np.float64).reshape(-1, 4)
-        return boxes, boxes[:, 2] * boxes[:, 3]
+        gt_boxes = np.array([g["bbox"] for g in ground_truth], dtype=np.float64).reshape(-1, 4)
+        areas = boxes[:, 2] * boxes[:, 3]
+        return areas, rle_masks.iou(boxes, gt_boxes, crowd) if ground_truth else np.zeros((len(boxes), 0))
     rles = [annotation_rle(d["segmentation"], image_size) for d in detections]
-    return rles, rle_masks.area(rles).astype(np.float64)
-
-
-def _overlaps(
-    regions: Any, ground_truth: list[Mapping[str, Any]], image_size: tuple[int, int], iou_type: IouType
-) -> NDArray[np.float64]:
-    """IoU (D, G); with a crowd it is the share of the detection inside the crowd."""
-    if not ground_truth:
-        return np.zeros((len(regions), 0))
-    crowd = [int(bool(g.get("iscrowd", 0))) for g in ground_truth]
-    if iou_type == "bbox":
-        boxes = np.array([g["bbox"] for g in ground_truth], dtype=np.float64).reshape(-1, 4)
-        return rle_masks.iou(regions, boxes, crowd)
-    return rle_masks.iou(regions, [annotation_rle(g["segmentation"], image_size) for g in ground_truth], crowd)
+    gt_rles = [annotation_rle(g["segmentation"], image_size) for g in ground_truth]
+    areas = rle_masks.area(rles).astype(np.float64)
+    return areas, rle_masks.iou(rles, gt_rles, crowd) if ground_truth else np.zeros((len(rles), 0))

@@ -14,14 +14,15 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from maskray.model.config import ModelSpec
+from maskray.model.config import ModelConfig, ModelSpec
 from maskray.platform.config import JobConfig, ResourceConfig
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.predictor import Predictor
 from maskray.platform.data.progress import track
 from maskray.platform.data.shards import RowReader
 from maskray.platform.data.transforms import decode_row, resized_size
-from maskray.platform.evaluation.matching import ImageMatches, IouType, match_image
+from maskray.platform.evaluation.matching import ImageMatches, match_image
+from maskray.platform.evaluation.rules import IouType
 from maskray.platform.registry.folder import read_model_folder, read_model_spec, read_weights
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class RowEvaluator:
     """Predicts rows of a data set and matches them with their annotations, on the device of the predictor."""
 
     def __init__(self, predictor: Predictor, manifest: Manifest, iou_types: Sequence[IouType]) -> None:
-        check_iou_types(iou_types, predictor.spec.model.masks)
+        check_iou_types(iou_types, predictor.spec.model)
         self._predictor = predictor
         self._category_ids = manifest.labels.category_ids
         self._iou_types = iou_types
@@ -65,10 +66,14 @@ class RowEvaluator:
         return evaluations
 
 
-def check_iou_types(iou_types: Sequence[str], has_masks: bool) -> None:
-    """ValueError where masks are to be evaluated of a model that makes none."""
-    if "segm" in iou_types and not has_masks:
-        raise ValueError("evaluation.iou_types: segm needs a model with masks (model.masks is false); leave [bbox]")
+def check_iou_types(iou_types: Sequence[str], model: ModelConfig) -> None:
+    """ValueError where masks or keypoints are to be evaluated of a model that makes none."""
+    if "segm" in iou_types and not model.masks:
+        raise ValueError("evaluation.iou_types: segm needs a model with masks (model.masks is false); leave it out")
+    if "keypoints" in iou_types and not model.keypoints:
+        raise ValueError(
+            "evaluation.iou_types: keypoints needs a model with keypoints (model.keypoints is false); leave it out"
+        )
 
 
 def predict_rows(model_folder: str, manifest: Manifest, job: JobConfig) -> list[RowEvaluation]:
@@ -82,7 +87,7 @@ def predict_rows(model_folder: str, manifest: Manifest, job: JobConfig) -> list[
     read_weights(model_folder)  # damage is told here, not by every actor
     if spec.labels != manifest.labels:
         raise ValueError(f"{model_folder}: its categories are not those of the data at {manifest.location}")
-    check_iou_types(job.evaluation.iou_types, spec.model.masks)
+    check_iou_types(job.evaluation.iou_types, spec.model)
     batches = plan_batches(manifest, range(manifest.num_images), spec, job.evaluation.images_per_batch)
     stream = _run_actors(model_folder, manifest, job, batches)
     evaluations = list(track(stream, manifest.num_images, "evaluation"))

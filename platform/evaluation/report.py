@@ -25,10 +25,11 @@ from maskray.platform.data.storage import open_folder, write_file
 from maskray.platform.data.transforms import decode_row
 from maskray.platform.drawing import draw_detections
 from maskray.platform.evaluation.charts import TITLES, history_chart, precision_recall_chart
-from maskray.platform.evaluation.coco_ap import FIGURE_NAMES, CocoFigures
+from maskray.platform.evaluation.coco_ap import CocoFigures
 from maskray.platform.evaluation.matching import ImageMatches
 from maskray.platform.evaluation.paper import PaperRow, read_paper_row
 from maskray.platform.evaluation.predict import RowEvaluation
+from maskray.platform.evaluation.rules import RULES, figure_names
 from maskray.platform.evaluation.tables import per_class_rows
 
 SHOWN_SCORE = 0.5
@@ -43,6 +44,9 @@ MEANING = {  # IoU, size of the objects, most detections per image
     "AR1": "recall, 1 detection per image",
     "AR10": "recall, 10 detections",
     "AR100": "recall, 100 detections",
+    "AR": "recall, 20 detections",
+    "AR50": "recall at IoU 0.50, 20 detections",
+    "AR75": "recall at IoU 0.75, 20 detections",
     "ARs": "recall, small objects",
     "ARm": "recall, medium objects",
     "ARl": "recall, large objects",
@@ -84,7 +88,14 @@ def write_report(
         manifest=manifest,
         num_detections=sum(len(evaluation.results) for evaluation in evaluations),
         shown_score=SHOWN_SCORE,
-        types=[{"iou_type": one.iou_type, "title": TITLES[one.iou_type]} for one in figures],
+        types=[
+            {
+                "iou_type": one.iou_type,
+                "title": TITLES[one.iou_type],
+                "by_category": RULES[one.iou_type].by_category,
+            }
+            for one in figures
+        ],
         figure_rows=_figure_rows(figures, paper),
         paper=paper,
         per_class=per_class_rows(figures, manifest.labels),
@@ -127,12 +138,12 @@ def choose_pictures(qualities: Mapping[int, float], num_pictures: int) -> list[t
 
 
 def _figure_rows(figures: Sequence[CocoFigures], paper: PaperRow | None) -> list[dict[str, Any]]:
-    """The 12 figures, one a row: name, meaning, and measured and published value of every IoU type."""
+    """The figures, one a row: name, meaning, and measured and published value of every IoU type, None without."""
     rows = []
-    for name in FIGURE_NAMES:
+    for name in dict.fromkeys(name for one in figures for name in figure_names(one.iou_type)):
         keys = [f"{one.iou_type}/{name}" for one in figures]
         cells = [
-            (one.metrics[key], None if paper is None else paper.figures.get(key)) for one, key in zip(figures, keys)
+            (one.metrics.get(key), None if paper is None else paper.figures.get(key)) for one, key in zip(figures, keys)
         ]
         rows.append({"name": name, "meaning": MEANING[name], "cells": cells})
     return rows
@@ -140,7 +151,7 @@ def _figure_rows(figures: Sequence[CocoFigures], paper: PaperRow | None) -> list
 
 def _pictures(manifest: Manifest, evaluations: Sequence[RowEvaluation], num_pictures: int) -> list[Picture]:
     by_id = {evaluation.image_id: evaluation for evaluation in evaluations}
-    # Masks decide where there are masks: they are the last type.
+    # The last type decides: masks or keypoints where there are any.
     qualities = {i: image_quality(evaluation.parts[-1]) for i, evaluation in by_id.items() if evaluation.parts}
     index_of = {image_id: index for index, image_id in enumerate(manifest.image_ids)}
     pictures = []

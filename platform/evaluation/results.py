@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle_masks
 
-from maskray.platform.data.coco import parse_json, read_bytes, segmentation_problem
-from maskray.platform.evaluation.matching import IouType
+from maskray.platform.data.coco import is_numbers, parse_json, read_bytes, segmentation_problem
+from maskray.platform.evaluation.oks import keypoints_problem
+from maskray.platform.evaluation.rules import IouType
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ def read_ground_truth(path: str | Path, iou_type: IouType) -> GroundTruth:
             raise ValueError(f"{where}: image id {annotation['image_id']!r} is not among the images")
         if annotation["category_id"] not in category_ids:
             raise ValueError(f"{where}: category id {annotation['category_id']!r} is not among the categories")
+        if iou_type == "keypoints" and "keypoints" not in annotation:
+            raise ValueError(f"{where}: no keypoints, which keypoints needs")
         _check_region(annotation, sizes[annotation["image_id"]], iou_type, where)
         annotations[annotation["image_id"]].append(annotation)
     return GroundTruth(path, sizes, annotations, category_ids)
@@ -139,11 +142,14 @@ def _require(entry: dict[str, Any], keys: tuple[str, ...], where: str) -> None:
 
 
 def _check_region(entry: dict[str, Any], image_size: tuple[int, int], iou_type: IouType, where: str) -> None:
-    """What overlaps are computed of: four numbers for bbox, polygons or a sound RLE for segm."""
-    if iou_type == "bbox":
+    """What overlaps are computed of: four numbers for bbox, polygons or a sound RLE for segm, keypoints."""
+    if iou_type == "bbox" or (iou_type == "keypoints" and "bbox" in entry):
         bbox = entry.get("bbox")
         if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(value) for value in bbox):
             raise ValueError(f"{where}: bbox is {bbox!r}, not four numbers x y width height")
+    if iou_type == "keypoints":
+        _check_keypoints(entry, where)
+    if iou_type != "segm":
         return
     segmentation = entry.get("segmentation")
     if not segmentation:
@@ -151,6 +157,14 @@ def _check_region(entry: dict[str, Any], image_size: tuple[int, int], iou_type: 
     problem = segmentation_problem(segmentation, *image_size)
     if problem is None and isinstance(segmentation, dict) and isinstance(segmentation["counts"], str):
         problem = rle_problem(segmentation, image_size)
+    if problem is not None:
+        raise ValueError(f"{where}: {problem}")
+
+
+def _check_keypoints(entry: dict[str, Any], where: str) -> None:
+    if not is_numbers(entry.get("keypoints", [])):
+        raise ValueError(f"{where}: keypoints are not a list of numbers")
+    problem = keypoints_problem(entry, "it")
     if problem is not None:
         raise ValueError(f"{where}: {problem}")
 

@@ -22,7 +22,7 @@ def per_class_rows(figures: Sequence[CocoFigures], labels: LabelMap) -> list[dic
     for category in labels.categories:
         row: dict[str, Any] = {"category_id": category.id, "name": category.name, "objects": 0}
         for one in figures:
-            row["objects"] = int(one.gt_counts[one.category_ids.index(category.id), 0])
+            row["objects"] = max(row["objects"], int(one.gt_counts[one.category_ids.index(category.id), 0]))
             row |= {f"{one.iou_type}/{name}": value for name, value in by_type[one.iou_type][category.id].items()}
         rows.append(row)
     return rows

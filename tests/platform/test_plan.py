@@ -44,6 +44,16 @@ def test_arithmetic_by_hand(tmp_path):
         (["resources.local_cpus=3"], "resources.local_cpus 3 is too few"),
         (["resources.cpus_per_worker=1.1"], "4.3 = 3 workers x 1.1 CPU + 1 for Ray Data"),
         (["model.masks=false"], "evaluation.iou_types has segm, but model.masks is false"),
+        (["evaluation.iou_types=[keypoints]"], "evaluation.iou_types has keypoints, but model.keypoints is false"),
+        (
+            [
+                "evaluation.iou_types=[keypoints]",
+                "model.keypoints=true",
+                "model.keypoint_head={num_keypoints: 5}",
+                "train.best_metric=keypoints/AP",
+            ],
+            "COCO's 17 alone, and model.keypoint_head.num_keypoints is 5",
+        ),
         (["train.evaluate_every=300", "evaluation.iou_types=[bbox]"], "train.best_metric segm/AP is not among"),
         (["evaluation.expect={keypoints/AP: 0.5}"], "evaluation.expect names keypoints/AP"),
         (["train.initial_weights=torchvision:resnet101"], "resnet101, but model.backbone.name is resnet50"),

@@ -19,8 +19,9 @@ from pycocotools import mask as rle_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from maskray.platform.evaluation.coco_ap import FIGURE_NAMES, evaluate_images, merge
+from maskray.platform.evaluation.coco_ap import evaluate_images, merge
 from maskray.platform.evaluation.matching import annotation_rle, match_greedily
+from maskray.platform.evaluation.rules import figure_names
 
 SHARED = Path(os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[3].parent / "shared")) / "data"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason=f"no real data at {SHARED}")
@@ -170,7 +171,9 @@ def test_hand_computed_figures():
     expected = dict.fromkeys(("AP", "AP50", "AP75", "APs"), 51 / 101)
     expected |= dict.fromkeys(("APm", "APl", "ARm", "ARl"), -1.0)
     expected |= dict.fromkeys(("AR1", "AR10", "AR100", "ARs"), 0.5)
-    assert figures.metrics == {f"bbox/{name}": pytest.approx(expected[name], abs=1e-12) for name in FIGURE_NAMES}
+    assert figures.metrics == {
+        f"bbox/{name}": pytest.approx(expected[name], abs=1e-12) for name in figure_names("bbox")
+    }
     assert figures.per_category()[3]["AP"] == pytest.approx(51 / 101)
 
 

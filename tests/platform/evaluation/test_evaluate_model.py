@@ -205,6 +205,8 @@ def test_segm_of_a_model_without_masks_is_an_error_and_bbox_works(folder, manife
     predictor = Predictor(build_model(plain.model, plain.input, 2).eval(), plain)
     with pytest.raises(ValueError, match="segm needs a model with masks"):
         evaluate_rows(predictor, manifest, [0], IOU_TYPES)
+    with pytest.raises(ValueError, match="keypoints needs a model with keypoints"):
+        evaluate_rows(predictor, manifest, [0], ["keypoints"])
     metrics = merge_parts(evaluate_rows(predictor, manifest, range(NUM_IMAGES), ["bbox"]), manifest, ["bbox"])
     assert all(name.startswith("bbox/") and not math.isnan(value) for name, value in metrics.items())
 

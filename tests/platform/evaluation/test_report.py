@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maskray.model.config import Category, LabelMap
+from maskray.platform.evaluation import rules
 from maskray.platform.evaluation.charts import history_chart, precision_recall_chart
 from maskray.platform.evaluation.coco_ap import merge
 from maskray.platform.evaluation.matching import match_image
 from maskray.platform.evaluation.paper import read_paper_row
-from maskray.platform.evaluation.report import choose_pictures, image_quality
+from maskray.platform.evaluation.report import MEANING, _figure_rows, choose_pictures, image_quality
+from maskray.platform.evaluation.rules import IOU_TYPES, figure_names
+from maskray.platform.evaluation.tables import per_class_rows
 
 
 def part(gt_boxes, detections):
@@ -65,6 +71,22 @@ def test_charts_are_svg_that_does_not_change():
     assert "no ground truth" in precision_recall_chart([merge([], [1], "segm")])
 
 
+def test_keypoints_have_rows_and_a_chart_of_their_own():
+    found = {"category_id": 1, "score": 0.9, "keypoints": [5.0, 6.0, 1.0] * 17, "bbox": [0.0, 0.0, 50.0, 50.0]}
+    person = {"category_id": 1, "keypoints": [5, 6, 2] * 17, "bbox": [0, 0, 50, 50], "area": 2500.0}
+    parts = {t: [match_image(1, (90, 90), [person], [found], [1], t)] for t in ("bbox", "keypoints")}
+    figures = [merge(part, [1], iou_type) for iou_type, part in parts.items()]
+    rows = {row["name"]: [measured for measured, _ in row["cells"]] for row in _figure_rows(figures, None)}
+    assert rows["AP"] == pytest.approx([1.0, 1.0])
+    assert rows["AR"] == [None, 1.0]
+    assert rows["AR100"] == [1.0, None]
+    assert set(rows) <= set(MEANING)
+    assert "OKS 0.75" in precision_recall_chart(figures)
+    (by_category,) = per_class_rows(figures, LabelMap(categories=(Category(id=1, name="person"),)))
+    assert by_category["objects"] == 1
+    assert by_category["keypoints/AR"] == by_category["bbox/AR100"] == 1.0
+
+
 def test_history_without_numbers_has_no_chart():
     assert history_chart([]) == ""
     assert history_chart([{"step": 1, "loss": None, "lr": 0.1}]) == ""
@@ -73,11 +95,24 @@ def test_history_without_numbers_has_no_chart():
     assert "val/segm/AP" in chart
 
 
-def test_published_rows_are_fractions_and_unknown_ones_list_the_valid():
+def test_published_rows_are_fractions():
     row = read_paper_row("2d/RoIAlign")
     assert row.figures["segm/AP"] == pytest.approx(0.309)
     assert row.figures["bbox/AP75"] == pytest.approx(0.364)
     assert set(read_paper_row("1/FCIS+++").figures) == {"segm/AP", "segm/AP50"}
+    together = read_paper_row("5/Mask R-CNN keypoint and mask").figures
+    assert together == pytest.approx({"bbox/AP": 0.52, "segm/AP": 0.451, "keypoints/AP": 0.647})
+
+
+def test_every_published_figure_is_one_that_is_measured():
+    measured = {f"{iou_type}/{name}" for iou_type in IOU_TYPES for name in figure_names(iou_type)}
+    path = Path(rules.__file__).with_name("paper.yaml")
+    for name, table in yaml.safe_load(path.read_text()).items():
+        assert set(table["columns"]) <= measured
+        assert {len(row) for row in table["rows"].values()} == {len(table["columns"])}, name
+
+
+def test_unknown_rows_list_the_valid():
     with pytest.raises(ValueError, match="the rows of table 2a are R50-C4, "):
         read_paper_row("2a/R18")
     with pytest.raises(ValueError, match="the tables are 1, 2a, "):
