@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torchvision.models.detection.transform import _resize_image_and_masks
 
 from maskray.model.build import build_model
 from maskray.model.config import (
@@ -82,3 +89,28 @@ def make_batch() -> Callable[..., Batch]:
 @pytest.fixture
 def two_images() -> Batch:
     return draw_batch([[(0, 10, 12, 50, 60), (1, 70, 30, 118, 84)], [(1, 20, 20, 60, 76)]])
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[Tensor]:
+    """Two photographs of the COCO sample, (3, height, width) float32 in 0..255."""
+    shared = os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[2].parent / "shared")
+    folder = Path(shared) / "data" / "coco-sample" / "val2017"
+    if not folder.is_dir():
+        pytest.skip(f"no photographs at {folder}")
+    images = [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.jpg"))[:2]]
+    return [torch.from_numpy(np.array(image)).permute(2, 0, 1).float() for image in images]
+
+
+@pytest.fixture(scope="session")
+def batch_as_torchvision() -> Callable[..., Batch]:
+    """Photographs to a batch of given shorter edge and longest edge, resized by torchvision's own function."""
+
+    def make(images: list[Tensor], shorter_edge: int, longer_edge_max: int) -> Batch:
+        resized = [_resize_image_and_masks(image, shorter_edge, longer_edge_max)[0] for image in images]
+        height, width = (max(image.shape[axis] for image in resized) for axis in (1, 2))
+        padded = [F.pad(image, (0, width - image.shape[2], 0, height - image.shape[1])) for image in resized]
+        sizes, originals = ([image.shape[1:] for image in pictures] for pictures in (resized, images))
+        return Batch(torch.stack(padded), torch.tensor(sizes), torch.arange(len(images)), torch.tensor(originals))
+
+    return make

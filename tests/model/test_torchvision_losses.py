@@ -1,0 +1,157 @@
+"""Models of torchvision, imported, have the losses and gradients that torchvision has on the same samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models import detection
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.ops import FrozenBatchNorm2d
+
+from maskray.model.imported import build_imported
+from maskray.model.structures import Batch, Targets
+from maskray.model.torchvision_names import read_torchvision
+
+EDGES = {"shorter_edge": 128, "longer_edge_max": 208}
+
+
+@dataclasses.dataclass
+class Step:
+    wanted: dict[str, Tensor]
+    found: dict[str, Tensor]
+    wanted_gradients: dict[str, Tensor]  # under the names of maskray
+    found_gradients: dict[str, Tensor]
+
+
+def frozen(name: str, make_heads: Callable[[], dict[str, nn.Module]], **settings: Any) -> Any:
+    """A model as torchvision fine-tunes it: batch norm constant, stem and first stage too."""
+    torch.manual_seed(0)
+    backbone = resnet_fpn_backbone(backbone_name=name, weights=None, trainable_layers=3)
+    with torch.no_grad():
+        for layer in backbone.modules():
+            if isinstance(layer, FrozenBatchNorm2d):
+                layer.weight.uniform_(0.3, 0.6)
+    kind = detection.KeypointRCNN if "num_keypoints" in settings else detection.MaskRCNN
+    model = kind(backbone, 4, min_size=EDGES["shorter_edge"], max_size=EDGES["longer_edge_max"], **settings)
+    for part, head in make_heads().items():
+        setattr(model.roi_heads, part, head)
+    return model
+
+
+def objects(image: Tensor, classes: list[int]) -> dict[str, Tensor]:
+    """Three objects on a photograph: boxes, ellipses in them as masks, and two keypoints each, one of them outside."""
+    height, width = image.shape[1:]
+    boxes = torch.tensor([[0.1, 0.1, 0.5, 0.7], [0.4, 0.3, 0.95, 0.9], [0.6, 0.05, 0.8, 0.4]])
+    boxes = boxes * torch.tensor([width, height, width, height])
+    y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    centre, half = (boxes[:, 2:] + boxes[:, :2]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    across = (x - centre[:, 0, None, None]) / half[:, 0, None, None]
+    down = (y - centre[:, 1, None, None]) / half[:, 1, None, None]
+    keypoints = torch.stack([centre + half * 0.3, boxes[:, 2:] + 9, centre - half * 0.6], dim=1)
+    visible = torch.tensor([[2.0, 1, 1], [1, 0, 2], [0, 2, 2]])
+    return {
+        "boxes": boxes,
+        "labels": torch.tensor(classes),
+        "masks": (across**2 + down**2 < 1).to(torch.uint8),
+        "keypoints": torch.cat([keypoints, visible[..., None]], dim=2),
+    }
+
+
+CASES: dict[str, Callable[[], Any]] = {
+    "mask": lambda: frozen(
+        "resnet50",
+        lambda: {"mask_head": MaskRCNNHeads(256, (32,) * 4, 1), "mask_predictor": MaskRCNNPredictor(32, 32, 4)},
+    ),
+    "keypoint": lambda: frozen(
+        "resnet18",
+        lambda: {
+            "keypoint_head": KeypointRCNNHeads(256, (32,) * 8),
+            "keypoint_predictor": KeypointRCNNPredictor(32, 3),
+        },
+        num_keypoints=3,
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def step(request: pytest.FixtureRequest, photographs: list[Tensor], batch_as_torchvision: Callable[..., Batch]) -> Step:
+    """One step on one photograph whose samples are all there are, so that nothing is drawn."""
+    model = CASES[request.param]()
+    image = photographs[0]
+    model.train()
+    pixels, targets = model.transform([image / 255], [objects(image, [1, 3, 2])])
+    assert targets is not None
+    features = model.backbone(pixels.tensors)
+    anchors = model.rpn.anchor_generator(pixels, list(features.values()))
+    labels = model.rpn.assign_targets_to_anchors(anchors, targets)[0][0]
+    num_anchors, num_proposals = int((labels >= 0).sum()), 40
+    model.rpn.fg_bg_sampler = BalancedPositiveNegativeSampler(num_anchors, 1.0)
+    model.roi_heads.fg_bg_sampler = BalancedPositiveNegativeSampler(1000, 1.0)
+    model.rpn._post_nms_top_n["training"] = num_proposals
+    proposals, losses = model.rpn(pixels, features, targets)
+    losses |= model.roi_heads(features, proposals, pixels.image_sizes, targets)[1]
+    sum(losses.values()).backward()
+
+    imported = read_torchvision(model.state_dict(), **EDGES)
+    config = imported.model
+    rpn = {"samples_per_image": num_anchors, "positive_fraction": 1.0, "post_nms_top_n_train": num_proposals}
+    box_head = {"samples_per_image": 1000, "positive_fraction": 1.0}
+    config = config.model_copy(
+        update={
+            "rpn": config.rpn.model_copy(update=rpn),
+            "box_head": config.box_head.model_copy(update=box_head),
+        }
+    )
+    ours = build_imported(dataclasses.replace(imported, model=config)).train()
+    target = targets[0]
+    batch = batch_as_torchvision([image], *EDGES.values())
+    batch.targets = Targets(
+        target["boxes"][None], target["labels"][None] - 1, target["masks"], target["keypoints"][None]
+    )
+    found = ours(batch)
+    sum(found.values()).backward()
+    gradients = {
+        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        for name, parameter in model.named_parameters()
+    }
+    renamed = read_torchvision(model.state_dict() | gradients).tensors
+    trained = {name: parameter for name, parameter in ours.named_parameters() if parameter.requires_grad}
+    return Step(
+        wanted={name: value.detach() for name, value in losses.items()},
+        found={name: value.detach() for name, value in found.items()},
+        wanted_gradients={name: renamed[name] for name in trained},
+        found_gradients={name: parameter.grad for name, parameter in trained.items() if parameter.grad is not None},
+    )
+
+
+def test_losses_agree(step: Step) -> None:
+    names = {
+        "loss_objectness": "loss_rpn_objectness",
+        "loss_rpn_box_reg": "loss_rpn_box",
+        "loss_classifier": "loss_classifier",
+        "loss_box_reg": "loss_box",
+        "loss_mask": "loss_mask",
+        "loss_keypoint": "loss_keypoint",
+    }
+    assert {names[name] for name in step.wanted} == step.found.keys()
+    for name, value in step.wanted.items():
+        assert float(value) > 1e-4, name
+        torch.testing.assert_close(step.found[names[name]], value, rtol=1e-4, atol=0, msg=name)
+
+
+def test_gradients_agree(step: Step) -> None:
+    assert step.found_gradients.keys() == step.wanted_gradients.keys()
+    for name, wanted in step.wanted_gradients.items():
+        # Of the bias before a softmax over positions the gradient is 0 but for rounding.
+        difference = float((step.found_gradients[name] - wanted).norm())
+        assert difference <= 1e-4 * float(wanted.norm()) + 1e-7, name
+    norms = torch.tensor([float(wanted.norm()) for wanted in step.wanted_gradients.values()])
+    assert float((norms > 1e-5).float().mean()) > 0.95
