@@ -1,4 +1,4 @@
-"""Detections and ground truth drawn on a photograph: tinted masks, outlines, boxes and labels."""
+"""Detections and ground truth drawn on a photograph: tinted masks, outlines, boxes, skeletons and labels."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as rle_masks
 
 from maskray.model.config import LabelMap
+from maskray.platform.skeletons import Skeleton, draw_skeleton, read_skeleton
 
 Pixels = NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -25,10 +26,11 @@ CROWD_COLOR: Color = (150, 150, 150)
 
 @dataclass(frozen=True)
 class _Shape:
-    """One object ready to draw: box in pixels of the canvas, COCO segmentation in those of the photograph, or None."""
+    """One object ready to draw: box in pixels of the canvas; segmentation and skeleton in those of the photograph."""
 
     box: tuple[float, float, float, float]
     segmentation: Any
+    skeleton: Skeleton | None
     color: Color
     label: str
 
@@ -43,8 +45,8 @@ def draw_detections(
     """A copy of a photograph with COCO results drawn on it, (H * scale, W * scale, 3) uint8 RGB.
 
     image is (H, W, 3) uint8; results are COCO results or annotations of it: category_id, bbox [x, y, width, height],
-    perhaps a segmentation (RLE or polygons) and a score. Those with a score below score_threshold are left out;
-    annotations have none and are all drawn, crowds in grey. The colour is that of the class, varied by instance.
+    perhaps a segmentation (RLE or polygons), keypoints and a score. Those with a score below score_threshold are left
+    out; annotations have none and are all drawn, crowds in grey. The colour is that of the class, varied by instance.
     A whole `scale` above 1 enlarges a small picture first, so that its labels can be read. Raises ValueError for a
     category that labels lack.
     """
@@ -64,6 +66,9 @@ def draw_detections(
             _tint(canvas, _decode(shape.segmentation, (height, width), scale), shape.color, stroke)
     picture = Image.fromarray(canvas)
     _draw_boxes(picture, shapes, stroke)
+    for shape in shapes:
+        if shape.skeleton is not None:
+            draw_skeleton(ImageDraw.Draw(picture), shape.skeleton, scale, 2 * stroke)
     _draw_labels(picture, shapes)
     return np.array(picture)
 
@@ -86,7 +91,8 @@ def _shape(result: Mapping[str, Any], labels: LabelMap, instance: int, scale: in
         label += f" {100 * result['score']:.0f}%"
     x, y, width, height = (scale * value for value in result["bbox"])
     color = CROWD_COLOR if crowd else class_color(class_index, instance)
-    return _Shape((x, y, x + width, y + height), result.get("segmentation"), color, label)
+    skeleton = read_skeleton(result, labels.categories[class_index])
+    return _Shape((x, y, x + width, y + height), result.get("segmentation"), skeleton, color, label)
 
 
 def _decode(segmentation: Any, image_size: tuple[int, int], scale: int) -> NDArray[np.bool_]:

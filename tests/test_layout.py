@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("ops",),
     ("model",),
-    ("platform/config.py", "platform/ray_cluster.py"),
+    ("platform/config.py", "platform/ray_cluster.py", "platform/skeletons.py"),
     ("platform/data", "platform/registry", "platform/drawing.py"),
     ("platform/train", "platform/evaluation", "platform/serve", "platform/load.py", "platform/plan.py",
      "platform/schema.py"),

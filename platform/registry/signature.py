@@ -48,4 +48,6 @@ def _outputs(spec: ModelSpec) -> object:
     if spec.model.masks:
         rle = Object([Property("size", Array(DataType.long)), Property("counts", DataType.string)])
         columns.append(ColSpec(rle, "segmentation"))
+    if spec.model.keypoints:
+        columns.append(ColSpec(Array(DataType.double), "keypoints"))
     return Schema(columns)

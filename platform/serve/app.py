@@ -25,7 +25,7 @@ from maskray.platform.drawing import draw_detections
 from maskray.platform.serve.requests import RequestError, check_pixels, check_query, read_picture
 
 WEB = Path(__file__).parent / "web"
-PAGE_FILES = {"/": "index.html", "/app.js": "app.js", "/masks.js": "masks.js", "/style.css": "style.css"}
+PAGE_FILES = {"/": "index.html"} | {f"/{name}": name for name in ("app.js", "masks.js", "skeletons.js", "style.css")}
 DRAWN_SCORE = 0.5  # least score of what is drawn into a picture when the request names none
 QUEUED_BATCHES = 8
 # The page loads nothing from elsewhere, and nobody may frame it.
@@ -151,8 +151,9 @@ def _describe_model(served: ServedModel, config: ServeConfig) -> dict[str, Any]:
     return {
         "name": served.name,
         "version": served.version,
-        "labels": [category.model_dump() for category in spec.labels.categories],
+        "labels": [category.model_dump(exclude_defaults=True) for category in spec.labels.categories],
         "masks": spec.model.masks,
+        "keypoints": spec.model.keypoints,
         "limits": {"max_request_bytes": config.max_request_bytes, "max_image_pixels": config.max_image_pixels},
         "spec": spec.model_dump(mode="json"),
     }

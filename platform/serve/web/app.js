@@ -1,5 +1,6 @@
 // The page: sends a photograph to the server and shows what it found; scores and classes are filtered here.
 import { blendMask, classColor, cropMask, inkOn } from "./masks.js";
+import { drawSkeleton, readSkeleton } from "./skeletons.js";
 
 // Canvas pixels of the longer edge, and how far a small photograph is enlarged so that its labels can be read.
 const LONGEST_EDGE = 1600;
@@ -13,14 +14,16 @@ async function start() {
   get("another").addEventListener("click", () => get("file").click());
   get("save").addEventListener("click", save);
   get("threshold").addEventListener("input", show);
-  for (const name of ["masks", "boxes", "labels"]) get(`show-${name}`).addEventListener("change", show);
+  for (const name of ["masks", "keypoints", "boxes", "labels"]) get(`show-${name}`).addEventListener("change", show);
   listenForDrops();
   try {
     state.model = await (await fetch("v1/model")).json();
   } catch (error) {
     return fail(`The server does not answer: ${error.message}`);
   }
-  const { name, version, labels, limits } = state.model;
+  const { name, version, labels, limits, masks, keypoints } = state.model;
+  get("show-masks").parentElement.hidden = !masks;
+  get("show-keypoints").parentElement.hidden = !keypoints;
   get("model").textContent = `${name}${version ? `, version ${version}` : ""}: ${labels.length} classes`;
   const megabytes = Math.floor(limits.max_request_bytes / 1e6);
   get("limits").textContent = `up to ${megabytes} MB and ${Math.floor(limits.max_image_pixels / 1e6)} megapixels`;
@@ -100,10 +103,12 @@ function prepare() {
     const instance = seen.get(found.category_id) ?? 0;
     seen.set(found.category_id, instance + 1);
     const classIndex = classes.get(found.category_id) ?? found.category_id;
+    const label = state.model?.labels[classes.get(found.category_id)];
     return {
       ...found,
       box: found.bbox.map((value) => value * scale),
       mask: found.segmentation ? cropMask(found.segmentation, found.bbox, scale) : null,
+      skeleton: found.keypoints ? readSkeleton(found.keypoints, label, scale) : null,
       classIndex,
       color: classColor(classIndex, instance),
     };
@@ -147,6 +152,9 @@ function draw(shown) {
     context.strokeStyle = `rgb(${shape.color})`;
     context.lineWidth = shape === state.pointed ? 2 * stroke : stroke;
     context.strokeRect(...shape.box);
+  }
+  if (get("show-keypoints").checked) {
+    for (const shape of largestFirst) if (shape.skeleton) drawSkeleton(context, shape.skeleton, 2 * stroke);
   }
   if (get("show-labels").checked) {
     const taken = []; // small objects have the least room and choose first

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle_masks
 
+from maskray.model.config import Category
 from maskray.platform.drawing import class_color
 from maskray.platform.serve.app import PAGE_FILES, WEB
+from maskray.platform.skeletons import read_skeleton
 
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed")
@@ -21,6 +23,7 @@ def run_script(script, data):
     """Run a module with the page's functions imported; `input` is the data, what it returns comes back."""
     program = (
         f"import * as masks from {json.dumps((WEB / 'masks.js').as_uri())};"
+        f"import * as skeletons from {json.dumps((WEB / 'skeletons.js').as_uri())};"
         "import { readFileSync } from 'node:fs';"
         "const input = JSON.parse(readFileSync(0, 'utf8'));"
         f"const output = (() => {{ {script} }})();"
@@ -114,7 +117,26 @@ def test_colors_are_those_of_pictures_drawn_by_the_server():
 
 
 @needs_node
-@pytest.mark.parametrize("name", ["app.js", "masks.js"])
+def test_skeletons_are_those_of_pictures_drawn_by_the_server():
+    names = ("nose", "left_eye", "right_eye", "left_ear")
+    label = Category(id=1, name="person", keypoints=names, skeleton=((1, 2), (2, 3), (2, 4), (3, 4)))
+    for keypoints in (
+        [10, 20, 0.9, 30, 21.5, 0.06, 40, 20, 0.04, 50, 20, 0.5],
+        [1, 2, 0.3, 4, 5, 0.6, 7, 8, 0.9, 0, 0, 0],
+    ):
+        wanted = read_skeleton({"keypoints": keypoints, "score": 1.0}, label)
+        data = {"keypoints": keypoints, "label": label.model_dump(mode="json")}
+        found = run_script("return skeletons.readSkeleton(input.keypoints, input.label, 2);", data)
+        assert [(*line["from"], *line["to"], *line["color"]) for line in found["lines"]] == [
+            (*(2 * v for v in start), *(2 * v for v in end), *color) for start, end, color in wanted.lines
+        ]
+        assert [(*point["at"], *point["color"]) for point in found["points"]] == [
+            (*(2 * v for v in at), *color) for at, color, _ in wanted.points
+        ]
+
+
+@needs_node
+@pytest.mark.parametrize("name", ["app.js", "masks.js", "skeletons.js"])
 def test_scripts_parse(name):
     subprocess.run([NODE, "--check", "--input-type=module", "-"], input=(WEB / name).read_bytes(), check=True)
 
