@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
+from click.testing import Result
+from typer.testing import CliRunner
 
 from maskray.model.build import build_model
 from maskray.model.config import ModelSpec
+from maskray.platform.cli import app
 from maskray.platform.registry.folder import read_model_folder, write_model_folder
 
 SPEC = ModelSpec.model_validate(
@@ -27,9 +31,8 @@ SPEC = ModelSpec.model_validate(
 )
 
 
-def export(*arguments: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "maskray.platform.cli", "models", "export", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240)
+def export(*arguments: Any) -> Result:
+    return CliRunner().invoke(app, ["models", "export", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
@@ -42,24 +45,59 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_file_of_ones_own(model_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "tiny.safetensors"
     done = export(model_folder, "--to", "safetensors", "--out", out)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     assert "resnet18, 2 classes" in done.stdout
     before, after = read_model_folder(model_folder)[0].state_dict(), read_model_folder(out)[0].state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-    again = export(out, "--to", "safetensors", "--out", out)
+    command = [
+        sys.executable,
+        "-m",
+        "maskray.platform.cli",
+        "models",
+        "export",
+        out,
+        "--to",
+        "safetensors",
+        "--out",
+        out,
+    ]
+    again = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert (again.returncode, again.stderr) == (1, f"error: {out}: exists already and is not overwritten\n")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_for_torchvision(tmp_path: Path, suffix: str) -> None:
+    spec = ModelSpec.model_validate(
+        {
+            "model": {"backbone": {"name": "resnet18"}, "masks": False},
+            "input": {},
+            "labels": {"categories": [{"id": 4, "name": "circle"}]},
+        }
+    )
+    model = build_model(spec.model, spec.input, 1)
+    write_model_folder(tmp_path / "model", model, spec)
+    out = tmp_path / f"model{suffix}"
+    printed = export(tmp_path / "model", "--to", "torchvision", "--out", out)
+    assert printed.exit_code == 0, printed.output
+    assert "differs: roi_op.aligned is True, torchvision computes with False" in printed.output
+    code = [line.strip() for line in printed.output.splitlines() if line.startswith("    ")]
+    scope: dict[str, Any] = {"torch": torch, "safetensors": safetensors}
+    exec("\n".join(code), scope)
+    scores = scope["model"].state_dict()["roi_heads.box_predictor.cls_score.weight"]
+    assert torch.equal(scores.roll(-1, 0), model.state_dict()["roi_heads.box_head.classifier.weight"])
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--to", "safetensors", "--out", "tiny.pth"), "tiny.pth: --to safetensors writes .safetensors files"),
+        (("--to", "torchvision", "--out", "tiny.pth"), "torchvision's models of version 1 can only have"),
     ],
 )
 def test_what_cannot_be_written(model_folder: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     *options, name = arguments
     done = export(model_folder, *options, tmp_path / name)
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert message in line
+    assert isinstance(done.exception, ValueError)
+    assert message in str(done.exception)
+    assert "\n" not in str(done.exception)
     assert list(tmp_path.iterdir()) == []
