@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,7 @@ def load_weights(model: nn.Module, source: str) -> LoadReport:
     `model` or `state_dict`; read without pickled code) or of a model folder. Missing names keep their values.
     Raises ValueError where the source cannot be read, a shape differs or no name fits.
     """
-    state = _read_torchvision(model, source) if source.startswith(TORCHVISION_PREFIX) else _read_file(Path(source))
+    state = _read_torchvision(model, source) if source.startswith(TORCHVISION_PREFIX) else read_state(Path(source))
     own = model.state_dict()
     loaded = sorted(own.keys() & state.keys())
     if not loaded:
@@ -86,7 +87,13 @@ def _read_torchvision(model: nn.Module, source: str) -> dict[str, Tensor]:
     norm: str = model.config.backbone.norm  # type: ignore[union-attr, assignment]
     if norm == "group_norm":
         raise ValueError(f"{source}: its weights were trained with batch norm, model.backbone.norm is group_norm")
-    weights = get_model_weights(name).DEFAULT
+    try:
+        weights = get_model_weights(name).DEFAULT
+    except ValueError:
+        raise ValueError(
+            f"{source}: torchvision has no weights of this network; of ResNeXt it has resnext50_32x4d, "
+            "resnext101_32x8d and resnext101_64x4d"
+        ) from None
     file = weights.url.rsplit("/", 1)[-1]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     try:
@@ -98,7 +105,11 @@ def _read_torchvision(model: nn.Module, source: str) -> dict[str, Tensor]:
     return rename_torchvision(state)
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Names and tensors of a .safetensors or .pth file or of a model folder, as load_weights reads them, on the CPU.
+
+    Raises ValueError of one line for a file that is missing, damaged or holds other things; no pickled code runs.
+    """
     if path.is_dir():
         path = path / WEIGHTS_FILE
     if not path.is_file():
@@ -118,7 +129,9 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 def _read_pth(path: Path) -> dict[str, Tensor]:
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        # Training scripts of torchvision and others keep their arguments beside the weights: names and values alone.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no error class of its own: zip, pickle, EOF and runtime errors
         reason = str(error).strip().splitlines()
         raise ValueError(f"{path}: not readable as tensors ({reason[0] if reason else type(error).__name__})") from None

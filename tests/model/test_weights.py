@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from safetensors.torch import save_file
 from maskray.model.build import build_model
 from maskray.model.config import BackboneConfig, InputConfig, ModelConfig
 from maskray.model.mask_rcnn import MaskRCNN
-from maskray.model.weights import load_weights
+from maskray.model.weights import load_weights, rename_torchvision
 
 
 @pytest.fixture
@@ -123,6 +124,24 @@ def test_a_download_that_fails_says_which_file_goes_where(
     with pytest.raises(ValueError, match=r"put the file resnet18-\w+\.pth into") as caught:
         load_weights(imagenet_model, "torchvision:resnet18")
     assert str(tmp_path / "checkpoints") in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d"])
+def test_weights_of_a_resnext_have_their_places(name: Literal["resnext50_32x4d"]) -> None:
+    with torch.device("meta"):
+        theirs = rename_torchvision(getattr(torchvision.models, name)(weights=None).state_dict())
+        model = build_model(ModelConfig(backbone=BackboneConfig(name=name)), InputConfig(), 2)
+    ours = {key: value for key, value in model.state_dict().items() if key.startswith("backbone.resnet.")}
+    theirs = {key: value for key, value in theirs.items() if not key.endswith("num_batches_tracked")}
+    assert {key: value.shape for key, value in theirs.items()} == {key: value.shape for key, value in ours.items()}
+    assert torchvision.models.get_model_weights(name).DEFAULT.url.endswith(".pth")
+
+
+def test_torchvision_has_no_weights_of_other_resnexts() -> None:
+    with torch.device("meta"):
+        model = build_model(ModelConfig(backbone=BackboneConfig(name="resnext152_32x8d")), InputConfig(), 2)
+    with pytest.raises(ValueError, match=r"torchvision:resnext152_32x8d: torchvision has no weights of this network"):
+        load_weights(model, "torchvision:resnext152_32x8d")
 
 
 def test_torchvision_weights_must_suit_the_backbone(imagenet_model: MaskRCNN, tiny_model: MaskRCNN) -> None:
