@@ -103,6 +103,9 @@ class RPNConfig(Config):
     """Region proposal network (Ren et al. 2015; Lin et al. 2017)."""
 
     num_convs: Positive = 1
+    own_backbone: bool = Field(
+        False, description="A second backbone for the proposals, which shares no features with the detector."
+    )
     positive_iou: Fraction = 0.7
     negative_iou: Fraction = 0.3
     samples_per_image: Positive = 256

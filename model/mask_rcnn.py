@@ -5,6 +5,8 @@ Letters: N images, H W padded height and width of the batch, M ground-truth boxe
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from maskray.model.backbone.build import build_backbone
 from maskray.model.config import InputConfig, ModelConfig
 from maskray.model.roi_heads import RoIHeads
-from maskray.model.rpn import RPN
+from maskray.model.rpn import RPN, Proposals
 from maskray.model.structures import Batch, Detections, Targets
 
 
@@ -27,30 +29,78 @@ class MaskRCNN(nn.Module):
         self.config = config
         self.num_classes = num_classes
         self.backbone = build_backbone(config.backbone)
+        self.rpn_backbone = build_backbone(config.backbone) if config.rpn.own_backbone else None
         channels, strides = self.backbone.channels, self.backbone.strides
         self.rpn = RPN(config.rpn, config.anchors, channels, strides)
         self.roi_heads = RoIHeads(config, channels, strides, num_classes)
         # Constants of the input, which stand in model.json: not part of the weights.
         self.register_buffer("pixel_mean", torch.tensor(input_config.pixel_mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(input_config.pixel_std).view(3, 1, 1), persistent=False)
+        self._trainable = frozenset(name for name, parameter in self.named_parameters() if parameter.requires_grad)
+        self._trained = frozenset(name for name, _ in self.named_children())
+
+    def train_parts(self, names: Collection[str]) -> None:
+        """Train the named ones of backbone, rpn_backbone, rpn and roi_heads alone; the others are constants.
+
+        Losses are those of what is trained: of the rpn, of the roi_heads, or of both. Constants stay in eval mode.
+        Raises ValueError for a name that is not a part, and where neither rpn nor roi_heads is among them.
+        """
+        unknown = set(names) - {name for name, _ in self.named_children()}
+        if unknown:
+            raise ValueError(f"the model has no part {', '.join(sorted(unknown))}")
+        if not {"rpn", "roi_heads"} & set(names):
+            raise ValueError(f"neither rpn nor roi_heads is among the parts to train: {', '.join(sorted(names))}")
+        self._trained = frozenset(names)
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name in self._trainable and name.partition(".")[0] in self._trained)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> MaskRCNN:
+        """As of every module, except that parts which are not trained stay in eval mode."""
+        super().train(mode)
+        for name, part in self.named_children():
+            part.train(mode and name in self._trained)
+        return self
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Losses of a batch with targets, float32 scalars whose sum is to be minimised.
 
         Keys: loss_rpn_objectness, loss_rpn_box, loss_classifier, loss_box, and loss_mask and loss_keypoint
-        where the model has such a head.
+        where the model has such a head; of the trained parts alone, see train_parts. Where the batch has proposals the
+        detector learns from them and from no others.
         `generator` draws the samples that enter them; None is torch's global one. Every trained parameter gets a
         gradient, with no objects in the batch too. Raises ValueError without targets or where they do not fit.
         """
         if batch.targets is None:
             raise ValueError("the batch has no targets: losses need them, detect() does not")
         targets = self._check_targets(batch.targets, batch)
-        features = self.features(batch)
-        output = self.rpn(features)
-        losses: dict[str, Tensor] = self.rpn.losses(output, targets, generator)
-        proposals = self.rpn.propose(output, batch.image_sizes)
-        losses.update(self.roi_heads.losses(features, proposals, targets, generator))
+        images = self.normalize(batch.images, batch.image_sizes)
+        train_rpn, train_heads = ("rpn" in self._trained), ("roi_heads" in self._trained)
+        losses: dict[str, Tensor] = {}
+        features = self.backbone(images) if train_heads or self.rpn_backbone is None else []
+        proposals = None if batch.proposals is None else _stored(batch.proposals)
+        if train_rpn or proposals is None:
+            output = self.rpn(features if self.rpn_backbone is None else self.rpn_backbone(images))
+            if train_rpn:
+                losses.update(self.rpn.losses(output, targets, generator))
+            if train_heads and proposals is None:
+                proposals = self.rpn.propose(output, batch.image_sizes)
+        if train_heads:
+            assert proposals is not None
+            losses.update(self.roi_heads.losses(features, proposals, targets, generator))
         return losses
+
+    @torch.no_grad()
+    def propose(self, batch: Batch) -> Proposals:
+        """Proposals of a batch, as many as in training, in pixels of the network input; the mode does not matter."""
+        images = self.normalize(batch.images, batch.image_sizes)
+        mode = self.training
+        self.eval()
+        output = self.rpn((self.backbone if self.rpn_backbone is None else self.rpn_backbone)(images))
+        self.rpn.train()  # which says how many are kept
+        proposals = self.rpn.propose(output, batch.image_sizes)
+        self.train(mode)
+        return proposals
 
     @torch.no_grad()
     def detect(self, batch: Batch) -> Detections:
@@ -61,8 +111,9 @@ class MaskRCNN(nn.Module):
         """
         if self.training:
             raise ValueError("detect() needs the model in eval mode: call model.eval() first")
-        features = self.features(batch)
-        output = self.rpn(features)
+        images = self.normalize(batch.images, batch.image_sizes)
+        features = self.backbone(images)
+        output = self.rpn(features if self.rpn_backbone is None else self.rpn_backbone(images))
         finite = torch.stack([torch.isfinite(logits).all(dim=1) for logits in output.logits]).all(dim=0)
         if not bool(finite.all()):
             ids = batch.image_ids[~finite.to(batch.image_ids.device)].tolist()
@@ -105,3 +156,8 @@ class MaskRCNN(nn.Module):
             targets.masks,
             None if keypoints is None else keypoints.new_zeros(num_images, 1, *keypoints.shape[2:]),
         )
+
+
+def _stored(boxes: Tensor) -> Proposals:
+    """Padded boxes (N, P, 4) as proposals; one without area is padding."""
+    return Proposals(boxes, (boxes[..., 2:] > boxes[..., :2]).all(dim=2))

@@ -49,7 +49,9 @@ class Batch:
 
     images (N, 3, H, W) uint8 RGB or float32 in 0..255 (the model normalises), padding 0; image_sizes (N, 2) int64
     height and width without padding; image_ids (N,) int64; original_sizes (N, 2) int64 height and width of the
-    photograph before resizing (after EXIF orientation); targets are None at inference.
+    photograph before resizing (after EXIF orientation); targets are None at inference. For training on stored
+    proposals: flipped (N,) bool, which images are mirrored, and proposals (N, P, 4) float32 in pixels of the network
+    input, zeros where padded.
     """
 
     images: Tensor
@@ -57,6 +59,8 @@ class Batch:
     image_ids: Tensor
     original_sizes: Tensor
     targets: Targets | None = None
+    flipped: Tensor | None = None
+    proposals: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on another device."""
@@ -66,6 +70,8 @@ class Batch:
             image_ids=self.image_ids,
             original_sizes=self.original_sizes,
             targets=None if self.targets is None else self.targets.to(device),
+            flipped=self.flipped,
+            proposals=None if self.proposals is None else self.proposals.to(device, non_blocking=True),
         )
 
 

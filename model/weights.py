@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 TORCHVISION_PREFIX = "torchvision:"
 WEIGHTS_FILE = "model.safetensors"
+_SECOND = "rpn_backbone."
 STEP_COUNTER = "num_batches_tracked"  # of batch norm in training; frozen batch norm has no use for it
 
 
@@ -40,6 +41,9 @@ def load_weights(model: nn.Module, source: str) -> LoadReport:
     """
     state = _read_torchvision(model, source) if source.startswith(TORCHVISION_PREFIX) else read_state(Path(source))
     own = model.state_dict()
+    if any(name.startswith(_SECOND) for name in own) and not any(name.startswith(_SECOND) for name in state):
+        # Both backbones begin with the same weights (Ren et al. 2015, section 3.2).
+        state |= {f"rpn_{name}": tensor for name, tensor in state.items() if name.startswith("backbone.")}
     loaded = sorted(own.keys() & state.keys())
     if not loaded:
         raise ValueError(f"{source}: none of its {len(state)} names fits the model, e.g. {next(iter(state), 'none')!r}")

@@ -68,7 +68,12 @@ class DataConfig(Config):
 class TrainConfig(Config):
     """SGD with warm-up and steps (paper, section 3.1). One step is one batch of all workers together."""
 
-    steps: Positive
+    scheme: Literal["joint", "stage_wise", "alternating"] = Field(
+        "joint",
+        description="joint: all at once. stage_wise: the RPN with a backbone of its own, then the detector on its stored "
+        "proposals. alternating: the four steps of Ren et al. 2015 that end with shared features.",
+    )
+    steps: Positive = Field(description="Of each stage of the scheme; the schedule begins anew with each.")
     images_per_batch: Positive = Field(16, description="Of all workers and accumulation steps together.")
     base_lr: LearningRate = Field(0.02, description="For reference_images_per_batch images.")
     reference_images_per_batch: Positive = Field(
@@ -102,6 +107,16 @@ class TrainConfig(Config):
         if self.evaluate_every % self.checkpoint_every:
             raise ValueError("evaluate_every must be a multiple of checkpoint_every: what is evaluated is kept")
         return self
+
+    @property
+    def num_stages(self) -> int:
+        """Stages that the scheme trains one after the other."""
+        return {"joint": 1, "stage_wise": 2, "alternating": 4}[self.scheme]
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages together."""
+        return self.steps * self.num_stages
 
     @property
     def lr(self) -> float:
@@ -179,6 +194,15 @@ class JobConfig(Config):
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a plain name: letters, digits, . _ - only, not first . _ or -")
         return name
+
+    @model_validator(mode="after")
+    def _scheme(self) -> Self:
+        own = self.model.rpn.own_backbone
+        if self.train.scheme == "stage_wise" and not own:
+            raise ValueError("train.scheme stage_wise ends with two backbones: set model.rpn.own_backbone to true")
+        if self.train.scheme == "alternating" and own:
+            raise ValueError("train.scheme alternating ends with shared features: set model.rpn.own_backbone to false")
+        return self
 
     @model_validator(mode="after")
     def _divides(self) -> Self:

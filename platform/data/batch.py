@@ -44,6 +44,7 @@ class Sample:
     image_id: int
     original_size: tuple[int, int]
     targets: ImageTargets | None = None
+    flipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class SampleBuilder:
             if targets.keypoints is not None:
                 orders = [self._mirrored_order(int(index)) for index in targets.classes]
                 targets.keypoints = flip_keypoints(targets.keypoints, image.shape[1], orders)
-        return Sample(image, int(row["image_id"]), original_size, targets)
+        return Sample(image, int(row["image_id"]), original_size, targets, draw.flip)
 
     def _targets(self, row: Mapping[str, Any], original_size: tuple[int, int], size: tuple[int, int]) -> ImageTargets:
         annotations = json.loads(row["annotations"])
@@ -168,13 +169,15 @@ def decode_rle(segmentation: Mapping[str, Any]) -> NDArray[np.uint8]:
 def collate(samples: Sequence[Sample], multiple: int) -> Batch:
     """One batch of samples, with targets where all samples have them; multiple as in collate_images."""
     targets = [sample.targets for sample in samples if sample.targets is not None]
-    return collate_images(
+    batch = collate_images(
         [sample.image for sample in samples],
         [sample.image_id for sample in samples],
         [sample.original_size for sample in samples],
         multiple,
         targets if len(targets) == len(samples) else None,
     )
+    batch.flipped = torch.tensor([sample.flipped for sample in samples])
+    return batch
 
 
 def collate_images(

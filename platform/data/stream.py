@@ -176,7 +176,7 @@ def _ahead(load: Callable[[Item], Result], items: Iterator[Item], threads: int) 
 def _stream_tables(manifest: Manifest, job: JobConfig, plan: BatchPlan, start_step: int) -> Iterator[Any]:
     """One Arrow table per micro-batch, endless, segment after segment of Ray Data executions."""
     start = plan.first(start_step)
-    last = plan.first(job.train.steps)
+    last = plan.first(job.train.total_steps)
     while True:
         # nothing is read in vain behind the last step, yet whoever goes on beyond it gets batches
         end = start + MICRO_BATCHES_PER_SEGMENT
@@ -262,6 +262,8 @@ def _pack(batch: Batch | None) -> bytes:
         return b""
     tensors = {name: getattr(batch, name) for name in ("images", "image_sizes", "image_ids", "original_sizes")}
     tensors |= {"boxes": batch.targets.boxes, "classes": batch.targets.classes}
+    if batch.flipped is not None:
+        tensors["flipped"] = batch.flipped
     if batch.targets.keypoints is not None:
         tensors["keypoints"] = batch.targets.keypoints
     if batch.targets.masks is not None:

@@ -114,6 +114,11 @@ def verify_checkpoint(path: Path) -> int:
     return step
 
 
+def step_of(path: Path) -> int:
+    """Finished steps of a checkpoint, from the name of its folder."""
+    return int(path.name.removeprefix("step-"))
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoint folders by step, oldest first, complete or not; temporary ones are not among them."""
     if not folder.is_dir():

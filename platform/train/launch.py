@@ -11,7 +11,7 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, Tr
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from maskray.platform.config import JobConfig
-from maskray.platform.train.checkpoint import best_checkpoint, list_checkpoints, newest_checkpoint
+from maskray.platform.train.checkpoint import best_checkpoint, list_checkpoints, newest_checkpoint, step_of
 from maskray.platform.train.preflight import check_resources, check_shared_folder, node_resources
 from maskray.platform.train.progress import TrainingProgress
 from maskray.platform.train.record import RunRecord
@@ -68,7 +68,7 @@ def train(
     if "://" not in manifest_path:
         manifest_path = str(Path(manifest_path).resolve())
     plan = WorkerPlan(job, manifest_path, str(folder), tracking, validate)
-    with TrainingProgress(record, job.train.steps, job.train.images_per_batch):
+    with TrainingProgress(record, job.train.total_steps, job.train.images_per_batch):
         _fit(plan, record)
     return _collect(job, record)
 
@@ -130,6 +130,6 @@ def _collect(job: JobConfig, record: RunRecord) -> TrainResult:
         best=str(best[0] if best else last),
         last=str(last),
         best_metric=best[1] if best else None,
-        step=int(last.name.removeprefix("step-")),
+        step=step_of(last),
         history_path=str(record.history_path),
     )

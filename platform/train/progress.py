@@ -92,7 +92,10 @@ def describe_event(event: dict[str, Any]) -> str | None:
     if kind == "start":
         begins = f"resumed after step {event['step']}" if event["step"] else "started"
         hosts = sorted({worker["host"] for worker in event["workers"]})
+        begins += f" with {event['stage']}" if event.get("stage", "joint") != "joint" else ""
         return f"training {begins}: {len(event['workers'])} workers on {event['device']}, {', '.join(hosts)}"
+    if kind == "proposals":
+        return f"proposals: {event['done']} of {event['images']} images of the first worker"
     if kind == "checkpoint_passed_over":
         return f"checkpoint passed over: {event['reason']}"
     if kind == "evaluation":

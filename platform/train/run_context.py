@@ -119,8 +119,10 @@ class RunContext:
             self.evaluate(trainer, step)
 
     def _is_due(self, step: int) -> bool:
-        every = self.job.train.evaluate_every
-        return every > 0 and (step % every == 0 or step == self.job.train.steps)
+        train = self.job.train
+        if train.evaluate_every == 0 or step <= train.total_steps - train.steps:
+            return False  # before the last stage of a scheme the model is not whole
+        return step % train.evaluate_every == 0 or step == train.total_steps
 
 
 def finite(metrics: dict[str, float]) -> dict[str, float | None]:

@@ -56,8 +56,11 @@ class Trainer:
     randomness of a step comes from (seed, step, rank), so a run resumed from a checkpoint goes on as if never stopped.
     """
 
-    def __init__(self, model: nn.Module, config: TrainConfig, context: Context, seed: int) -> None:
+    def __init__(self, model: nn.Module, config: TrainConfig, context: Context, seed: int, first_step: int = 0) -> None:
+        """The schedule of `config` begins after `first_step` steps, and ends config.steps later."""
         self.model = model
+        self.first_step = first_step
+        self.last_step = first_step + config.steps
         self.config = config
         self.context = context
         self.seed = seed
@@ -81,7 +84,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def run(self, batches: Callable[[int], Iterator[Batch]], start_step: int = 0) -> None:
-        """Train from `start_step` finished steps to config.steps.
+        """Train from `start_step` finished steps to last_step.
 
         `batches(start_step)` gives this rank's micro-batches from that step on, accumulate_steps of them per step.
         Raises NonFiniteLossError on every rank at the same step, before the weights change and nothing is saved.
@@ -90,10 +93,10 @@ class Trainer:
         self.model.train()
         clock = _Clock()
         try:
-            for step in range(start_step, self.config.steps):
+            for step in range(start_step, self.last_step):
                 report = self._take_step(stream, step, clock)
                 done = step + 1
-                last = done == self.config.steps
+                last = done == self.last_step
                 if last or done % self.config.log_every == 0:
                     self.context.log(self._measure(report, step, clock), done)
                     clock = _Clock()
@@ -109,7 +112,7 @@ class Trainer:
 
     def _take_step(self, stream: Iterator[Batch], step: int, clock: _Clock) -> _StepReport:
         """One optimizer step over accumulate_steps micro-batches."""
-        rate = learning_rate(self.config, step)
+        rate = self._rate(step)
         set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
         accumulate = self.config.accumulate_steps
@@ -141,9 +144,12 @@ class Trainer:
         try:
             return next(stream)
         except StopIteration:
-            raise ValueError(f"the training data ended at step {step} of {self.config.steps}") from None
+            raise ValueError(f"the training data ended at step {step} of {self.last_step}") from None
         finally:
             clock.waited += time.perf_counter() - started
+
+    def _rate(self, step: int) -> float:
+        return learning_rate(self.config, step - self.first_step)
 
     def _seed(self, step: int, micro_batch: int) -> None:
         seed = step_seed(self.seed, step, self.context.rank, micro_batch)
@@ -177,7 +183,7 @@ class Trainer:
             bad = [f"{name}={value}" for name, value in seen.items() if not math.isfinite(value)]
             terms = ", ".join(bad) if bad else "losses finite"
             lines.append(f"rank {rank}: {terms}, image ids {ids}")
-        rate = learning_rate(self.config, step)
+        rate = self._rate(step)
         raise NonFiniteLossError(
             f"not finite at step {step + 1} (lr {rate:.4g}, gradient norm {norm}): {'; '.join(lines)}. "
             "No checkpoint was written after it: lower train.base_lr, set train.clip_gradient_norm, look at the images"
@@ -189,7 +195,7 @@ class Trainer:
         return {
             "loss": sum(report.losses.values()),
             **report.losses,
-            "lr": learning_rate(self.config, step),
+            "lr": self._rate(step),
             "gradient_norm": report.gradient_norm,
             "images_per_second": clock.images * self.context.num_ranks / seconds,
             "data_wait_seconds": clock.waited,

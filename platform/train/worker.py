@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ray.train
 import ray.train.torch
@@ -20,17 +20,26 @@ from torch.nn.parallel import DistributedDataParallel
 
 from maskray.model.build import build_model
 from maskray.model.config import ModelSpec
+from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch
 from maskray.model.weights import load_weights
 from maskray.platform.config import JobConfig, TrackingConfig
-from maskray.platform.data.manifest import read_manifest
+from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.stream import train_batches
 from maskray.platform.registry.tracking import Tracking
-from maskray.platform.train.checkpoint import Checkpoint, newest_checkpoint, read_checkpoint, remove_temporary
+from maskray.platform.train.checkpoint import (
+    Checkpoint,
+    newest_checkpoint,
+    read_checkpoint,
+    remove_temporary,
+    step_of,
+)
 from maskray.platform.train.context import SharedError, agree
+from maskray.platform.train.proposals import ProposalStore, store_proposals, with_proposals
 from maskray.platform.train.record import Failure, RunRecord
 from maskray.platform.train.run_context import RunContext, Validation
 from maskray.platform.train.sender import MetricSender
+from maskray.platform.train.stages import Stage, training_stages
 from maskray.platform.train.trainer import Trainer
 
 # Says nothing about the numbers of a step, so a run may go on with other values.
@@ -89,15 +98,9 @@ def _train(plan: WorkerPlan, record: RunRecord, rank: int, num_ranks: int) -> No
         job, spec, record, config_text, rank, num_ranks, device, sender, plan.validate, report_checkpoint
     )
 
-    def batches(step: int) -> Iterator[Batch]:
-        return train_batches(manifest, job, rank, num_ranks, step)
-
     try:
-        trainer, start_step = build_trainer(context)
-        _note_start(context, start_step)
-        if start_step > 0:
-            context.finish_evaluation(trainer, start_step)
-        trainer.run(batches, start_step)
+        for stage in training_stages(job.train, job.model):
+            _train_stage(context, manifest, stage)
     finally:
         if sender is not None:
             unsent = sender.close()
@@ -105,23 +108,47 @@ def _train(plan: WorkerPlan, record: RunRecord, rank: int, num_ranks: int) -> No
                 record.note("metrics_not_sent", steps=unsent, error=sender.last_error)
 
 
-def build_trainer(context: RunContext) -> tuple[Trainer, int]:
-    """The trainer of one rank and the step it starts from: new, or as the newest complete checkpoint left it.
+def _train_stage(context: RunContext, manifest: Manifest, stage: Stage) -> None:
+    """Train one stage of the scheme to its end, from where the newest checkpoint left it; nothing if it is over."""
+    job = context.job
+    path = _choose_checkpoint(context)
+    if path is not None and stage.last_step <= step_of(path) < job.train.total_steps:
+        return
+    context.spec = context.spec.model_copy(update={"model": stage.model(job.model)})
+    trainer, start_step = build_trainer(context, stage, path)
+    _note_start(context, start_step, stage)
+    store: ProposalStore | None = None
+    if stage.stored_proposals:
+        folder = context.record.folder / "proposals" / f"step-{stage.first_step:06d}"
+        ranks = (context.rank, context.num_ranks)
+        agree(context, lambda: store_proposals(cast(MaskRCNN, trainer.bare_model), manifest, job, folder, *ranks))
+        store = agree(context, lambda: ProposalStore(folder, context.num_ranks))
+    if start_step > stage.first_step:
+        context.finish_evaluation(trainer, start_step)
+
+    def batches(step: int) -> Iterator[Batch]:
+        stream = train_batches(manifest, job, context.rank, context.num_ranks, step)
+        return stream if store is None else with_proposals(stream, store)
+
+    trainer.run(batches, start_step)
+
+
+def build_trainer(context: RunContext, stage: Stage, path: Path | None) -> tuple[Trainer, int]:
+    """The trainer of one rank for a stage and the step it starts from: new, or as the checkpoint at `path` left it.
 
     Raises SharedError where the checkpoint belongs to another configuration or the initial weights do not load.
     """
     job = context.job
-    path = _choose_checkpoint(context)
-    model, checkpoint = agree(context, lambda: _build_model(context, path))
+    model, checkpoint = agree(context, lambda: _build_model(context, stage, path))
     model = model.to(context.device)
     model = model.to(memory_format=torch.channels_last)  # as the activations are
     if context.num_ranks > 1:
         model = DistributedDataParallel(model)
         # Set afterwards: as an argument, False would also leave out the exchange of frozen statistics at the start.
         model.broadcast_buffers = _has_running_statistics(model)
-    trainer = Trainer(model, job.train, context, job.seed)
-    if checkpoint is None:
-        return trainer, 0
+    trainer = Trainer(model, job.train, context, job.seed, stage.first_step)
+    if checkpoint is None or checkpoint.step == stage.first_step:
+        return trainer, stage.first_step
     trainer.load_state_dict(checkpoint.state)
     return trainer, checkpoint.step
 
@@ -137,15 +164,21 @@ def _choose_checkpoint(context: RunContext) -> Path | None:
     return context.gather(path)[0]
 
 
-def _build_model(context: RunContext, path: Path | None) -> tuple[nn.Module, Checkpoint | None]:
-    """The model with the weights of a checkpoint, or with the job's initial ones."""
+def _build_model(context: RunContext, stage: Stage, path: Path | None) -> tuple[nn.Module, Checkpoint | None]:
+    """The model of a stage with the weights of a checkpoint, or with the job's initial ones."""
     job = context.job
     torch.manual_seed(job.seed)
-    model = build_model(job.model, job.input, context.spec.labels.num_classes)
+    model = build_model(context.spec.model, job.input, context.spec.labels.num_classes)
+    if stage.parts:
+        model.train_parts(stage.parts)
     if path is not None:
         checkpoint = read_checkpoint(path)
         check_same_config(checkpoint.config, context.config_text)
-        model.load_state_dict(checkpoint.weights)
+        weights = checkpoint.weights
+        if checkpoint.step == stage.first_step and not stage.own_backbone:
+            # What the stage before had besides: from here on the RPN shares the detector's features.
+            weights = {name: tensor for name, tensor in weights.items() if not name.startswith("rpn_backbone.")}
+        model.load_state_dict(weights)
         return model, checkpoint
     if job.train.initial_weights is not None and context.rank == 0:
         # The others get them when DistributedDataParallel starts.
@@ -163,6 +196,8 @@ def training_config(job: JobConfig, data_digest: str) -> str:
         "model": job.model.model_dump(mode="json"),
         "train": job.train.model_dump(mode="json", exclude=set(_FREE_TRAIN_FIELDS)),
     }
+    if job.train.num_stages > 1:
+        tree["train.steps"] = job.train.steps  # where one stage ends and the next begins
     return json.dumps(_flatten(tree), sort_keys=True)
 
 
@@ -188,11 +223,11 @@ def report_checkpoint(metrics: dict[str, float], path: Path) -> None:
         )
 
 
-def _note_start(context: RunContext, start_step: int) -> None:
+def _note_start(context: RunContext, start_step: int, stage: Stage) -> None:
     workers = context.gather({"rank": context.rank, "host": socket.gethostname(), "pid": os.getpid()})
     if context.rank == 0:
         context.record.forget_after(start_step)
-        context.record.note("start", step=start_step, device=str(context.device), workers=workers)
+        context.record.note("start", step=start_step, stage=stage.name, device=str(context.device), workers=workers)
 
 
 def _start_sender(tracking: dict[str, str] | None) -> MetricSender | None:

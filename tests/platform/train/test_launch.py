@@ -18,6 +18,7 @@ import ray
 import torch
 
 from maskray.model.mask_rcnn import MaskRCNN
+from maskray.model.structures import Batch
 from maskray.platform.config import JobConfig, TrackingConfig
 from maskray.platform.data.coco import read_dataset
 from maskray.platform.data.shards import write_shards
@@ -211,3 +212,59 @@ def test_too_few_cpus_are_told_at_once(make_job: MakeJob, shards: str, tmp_path:
     with pytest.raises(ValueError, match="needs 5 CPUs, the cluster has 4"):
         train(job, shards, str(tmp_path / "run"))
     assert time.perf_counter() - started < 3
+
+
+@pytest.mark.parametrize("scheme", ["stage_wise", "alternating"])
+def test_a_scheme_of_stages_trains_each_part_in_its_turn_and_resumes_exactly(
+    make_job: MakeJob, shards: str, tmp_path: Path, scheme: str
+) -> None:
+    tree = make_job(steps=2, checkpoint_every=1, evaluate_every=1, keep_checkpoints=20).model_dump(mode="json")
+    tree["train"]["scheme"] = scheme
+    tree["model"]["rpn"]["own_backbone"] = scheme == "stage_wise"
+    tree["data"]["flip"] = 0.5
+    job = JobConfig.model_validate(tree)
+    result = train(job, shards, str(tmp_path / "whole"), validate=make_single_validation())
+    record = RunRecord(tmp_path / "whole")
+    assert result.step == job.train.total_steps
+    for line in record.history():
+        if "loss" in line:
+            of_detector = (line["step"] - 1) // 2 % 2 == 1
+            assert ("loss_mask" in line, "loss_rpn_box" in line) == (of_detector, not of_detector)
+    assert [line["step"] for line in record.history() if "val/segm/AP" in line] == [result.step - 1, result.step]
+    states = [read_checkpoint(path).weights for path in list_checkpoints(record.checkpoints)]
+    assert changed(states[1], states[2]) == changed(states[2], states[3]) == {"backbone", "roi_heads"}
+    if scheme == "alternating":
+        assert changed(states[4], states[5]) == {"rpn"}
+        assert changed(states[6], states[7]) == {"roi_heads"}
+    model, spec = read_model_folder(result.last)
+    assert spec.model == job.model
+    assert (model.rpn_backbone is not None) == (scheme == "stage_wise")
+
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    for path in list_checkpoints(tmp_path / "cut" / "checkpoints")[-1:]:
+        shutil.rmtree(path)
+    shutil.rmtree(tmp_path / "cut" / "proposals")  # as after a move: the frozen RPN proposes the same again
+    again = train(job, shards, str(tmp_path / "cut"), validate=make_single_validation(), resume=True)
+    assert not changed(read_checkpoint(Path(again.last)).weights, states[-1])
+
+
+def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    """Parts of the model in which two states differ."""
+    assert before.keys() == after.keys()
+    return {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+
+
+def make_single_validation() -> Validation:
+    """The same figure at any time, of one rank; local, so that it travels by value."""
+
+    class SingleValidation:
+        def evaluate(self, model: MaskRCNN, rank: int, num_ranks: int) -> list[Any]:
+            size = torch.tensor([[64, 96]])
+            model.detect(Batch(torch.zeros(1, 3, 64, 96, dtype=torch.uint8), size, torch.tensor([1]), size))
+            return [True]
+
+        def merge(self, parts: list[Any]) -> dict[str, float]:
+            assert parts == [True]
+            return {"segm/AP": 0.5}
+
+    return SingleValidation()

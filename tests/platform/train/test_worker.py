@@ -12,10 +12,12 @@ import torch
 from maskray.model.config import ModelSpec
 from maskray.model.structures import Batch
 from maskray.platform.config import JobConfig
-from maskray.platform.train.checkpoint import list_checkpoints
+from maskray.platform.train.checkpoint import list_checkpoints, newest_checkpoint
 from maskray.platform.train.context import LocalContext, SharedError, agree
 from maskray.platform.train.record import RunRecord
 from maskray.platform.train.run_context import RunContext
+from maskray.platform.train.stages import training_stages
+from maskray.platform.train.trainer import Trainer
 from maskray.platform.train.worker import build_trainer, check_same_config, training_config
 
 MakeJob = Callable[..., JobConfig]
@@ -47,6 +49,12 @@ def make_context(tmp_path: Path, make_spec: Callable[[JobConfig], ModelSpec]) ->
     return make
 
 
+def start(context: RunContext) -> tuple[Trainer, int]:
+    """The trainer of a joint run, from the newest checkpoint there is."""
+    (stage,) = training_stages(context.job.train, context.job.model)
+    return build_trainer(context, stage, newest_checkpoint(context.record.checkpoints)[0])
+
+
 def test_best_checkpoint_outlives_the_newest(
     make_job: MakeJob, make_context: MakeContext, make_batches: MakeBatches, tmp_path: Path
 ) -> None:
@@ -55,7 +63,7 @@ def test_best_checkpoint_outlives_the_newest(
     context = make_context(
         job, validate=FallingValidation(), report=lambda metrics, path: reported.append((metrics, path))
     )
-    trainer, start_step = build_trainer(context)
+    trainer, start_step = start(context)
     trainer.run(make_batches(), start_step)
     assert trainer.model.training
     names = [path.name for path in list_checkpoints(tmp_path / "checkpoints")]
@@ -68,9 +76,9 @@ def test_a_finished_run_has_nothing_left_to_do(
     make_job: MakeJob, make_context: MakeContext, make_batches: MakeBatches
 ) -> None:
     job = make_job(steps=2)
-    trainer, _ = build_trainer(make_context(job))
+    trainer, _ = start(make_context(job))
     trainer.run(make_batches())
-    again, start_step = build_trainer(make_context(job))
+    again, start_step = start(make_context(job))
     assert start_step == 2
     again.run(make_batches(), start_step)
     for name, tensor in trainer.model.state_dict().items():
@@ -81,13 +89,13 @@ def test_a_checkpoint_of_another_configuration_is_refused(
     make_job: MakeJob, make_context: MakeContext, make_batches: MakeBatches
 ) -> None:
     job = make_job(steps=2)
-    trainer, _ = build_trainer(make_context(job))
+    trainer, _ = start(make_context(job))
     trainer.run(make_batches())
     with pytest.raises(SharedError, match=r"another configuration: train\.base_lr was 0\.01 and is 0\.02; give"):
-        build_trainer(make_context(make_job(steps=2, base_lr=0.02)))
+        start(make_context(make_job(steps=2, base_lr=0.02)))
     with pytest.raises(SharedError, match=r"data\.train was 'abc' and is 'def'"):
-        build_trainer(make_context(job, digest="def"))
-    longer, start_step = build_trainer(make_context(make_job(steps=4, log_every=2)))  # these change no step taken
+        start(make_context(job, digest="def"))
+    longer, start_step = start(make_context(make_job(steps=4, log_every=2)))  # these change no step taken
     assert (start_step, longer.config.steps) == (2, 4)
 
 
@@ -98,14 +106,14 @@ def test_differences_are_counted_beyond_three() -> None:
 
 def test_initial_weights_that_do_not_load_are_told_to_all(make_job: MakeJob, make_context: MakeContext) -> None:
     with pytest.raises(SharedError, match=r"no-such-file\.safetensors"):
-        build_trainer(make_context(make_job(initial_weights="no-such-file.safetensors")))
+        start(make_context(make_job(initial_weights="no-such-file.safetensors")))
 
 
 def test_an_unknown_best_metric_lists_what_there_is(
     make_job: MakeJob, make_context: MakeContext, make_batches: MakeBatches
 ) -> None:
     job = make_job(evaluate_every=2)
-    trainer, _ = build_trainer(make_context(job, validate=FallingValidation("bbox/AP")))
+    trainer, _ = start(make_context(job, validate=FallingValidation("bbox/AP")))
     with pytest.raises(ValueError, match=r"best_metric: no metric 'segm/AP'; evaluation gives bbox/AP"):
         trainer.run(make_batches())
 
