@@ -47,7 +47,8 @@ def _rows(job: JobConfig, plan: Plan) -> list[tuple[str, str]]:
         ("run folder", plan.run_folder),
         ("data", f"train {_images(plan.train_images, job.data.train.kind)}, val "
                  f"{_images(plan.val_images, job.data.val.kind)}"),
-        ("model", f"{'Mask' if job.model.masks else 'Faster'} R-CNN {backbone.name} FPN, {backbone.norm}, "
+        ("model", f"{'Mask' if job.model.masks else 'Faster'} R-CNN {backbone.name} {backbone.features.upper()}"
+                  f"{' with keypoints' if job.model.keypoints else ''}, {backbone.norm}, "
                   f"from {train.initial_weights or 'random weights'}"),
         ("input", f"shorter edge {job.input.shorter_edge}, longer edge up to {job.input.longer_edge_max} pixels"),
         ("batch", f"{plan.images_per_batch} images = {parts} x {plan.images_per_worker} images"),

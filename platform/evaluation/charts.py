@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from maskray.platform.evaluation.coco_ap import RECALL_LEVELS, CocoFigures
 
 INK = "#808890"  # of axes and text: legible on white and on black
-COLORS = ("#2f81f7", "#e8590c", "#2f9e44", "#ae3ec9", "#e03131", "#0c8599")
+COLORS = ("#2f81f7", "#e8590c", "#2f9e44", "#ae3ec9", "#e03131", "#0c8599", "#b08900", "#868e96")
 # Text stays text (the page's own font), and ids do not change from one drawing to the next.
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "maskray", "font.size": 10}
 TITLES = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
