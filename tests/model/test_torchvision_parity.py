@@ -16,10 +16,14 @@ from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCN
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
+from maskray.model.coco_categories import labels_of_imported
+from maskray.model.config import ModelSpec
 from maskray.model.detections import ImageDetections, to_original
 from maskray.model.imported import Imported, build_imported
+from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch, Detections
 from maskray.model.torchvision_names import read_torchvision
+from maskray.platform.data.predictor import Predictor
 
 EDGES = {"shorter_edge": 128, "longer_edge_max": 208}
 NUM_PROPOSALS, NUM_DETECTIONS = 60, 15
@@ -104,6 +108,9 @@ MODELS: dict[str, Callable[[], dict[str, nn.Module]]] = {
 
 @dataclasses.dataclass
 class Answers:
+    theirs: Any
+    ours: MaskRCNN
+    imported: Imported
     batch: Batch
     wanted: list[dict[str, Tensor]]  # of torchvision, of each photograph in pixels of the network input
     pasted: list[dict[str, Tensor]]  # the same in pixels of the photograph
@@ -125,9 +132,11 @@ def answers(
         sizes = [tuple(image.shape[1:]) for image in photographs]
         pasted = model.transform.postprocess([dict(one) for one in wanted], batch.image_sizes, sizes)
     own_batch = batch_as_torchvision(photographs, *EDGES.values())
-    ours = build_imported(with_fewer(read_torchvision(model.state_dict(), **EDGES)))
+    imported = with_fewer(read_torchvision(model.state_dict(), **EDGES))
+    ours = build_imported(imported)
     found = ours.detect(own_batch)
-    return Answers(own_batch, wanted, pasted, found, [match(one, found, index) for index, one in enumerate(wanted)])
+    matches = [match(one, found, index) for index, one in enumerate(wanted)]
+    return Answers(model, ours, imported, own_batch, wanted, pasted, found, matches)
 
 
 def match(wanted: dict[str, Tensor], found: Detections, index: int) -> Tensor:
@@ -176,3 +185,33 @@ def test_every_keypoint_agrees(answers: Answers) -> None:
         found = answers.found.keypoints[rows]
         torch.testing.assert_close(found[..., :2], wanted["keypoints"][..., :2], atol=0.01, rtol=0)
         torch.testing.assert_close(found[..., 2], wanted["keypoints_scores"], atol=1e-3, rtol=0)
+
+
+def test_a_photograph_gives_the_results_that_torchvision_gives(answers: Answers, photographs: list[Tensor]) -> None:
+    """From the picture of a file to COCO's results, resize, paste and categories included."""
+    image = photographs[1]
+    with torch.no_grad():
+        (wanted,) = answers.theirs([image / 255])
+    imported = answers.imported
+    labels = labels_of_imported(imported.num_classes)
+    spec = ModelSpec(model=imported.model, input=imported.input, labels=labels)
+    picture = image.permute(1, 2, 0).to(torch.uint8).numpy()
+    (results,) = Predictor(answers.ours, spec).predict([picture], [1])
+    assert len(results) == len(wanted["scores"]) == NUM_DETECTIONS
+    boxes = torch.tensor([result["bbox"] for result in results])
+    boxes[:, 2:] += boxes[:, :2]
+    categories = torch.tensor([result["category_id"] for result in results])
+    distance = (wanted["boxes"][:, None] - boxes).abs().amax(dim=2)
+    nearest, rows = distance.masked_fill(wanted["labels"][:, None] != categories, torch.inf).min(dim=1)
+    assert sorted(rows.tolist()) == list(range(NUM_DETECTIONS))
+    assert float(nearest.max()) <= 0.03  # of the photograph, five times the network's
+    scores = torch.tensor([results[row]["score"] for row in rows.tolist()])
+    torch.testing.assert_close(scores, wanted["scores"], atol=1e-3, rtol=0)
+    for row, index in zip(rows.tolist(), range(NUM_DETECTIONS)):
+        if "masks" in wanted:
+            own = coco_mask.decode(results[row]["segmentation"]).astype(bool)
+            soft = wanted["masks"][index, 0].numpy()
+            assert (np.abs(soft[own != (soft >= 0.5)] - 0.5) < 1e-2).all()
+        if "keypoints" in wanted:
+            own = np.reshape(results[row]["keypoints"], (-1, 3))[:, :2]
+            assert np.abs(own - wanted["keypoints"][index, :, :2].numpy()).max() <= 0.03
