@@ -151,17 +151,21 @@ def _annotation_problems(
         yield problem("dangling_image_id", f"image id {image_id!r} is not among the images")
     if entry.get("iscrowd", 0) not in (0, 1):
         yield problem("bad_iscrowd", f"iscrowd is {entry['iscrowd']!r}, not 0 or 1")
-    for code, message in (*_keypoint_problems(entry), *_geometry_problems(entry, image)):
+    for code, message in (*_keypoint_problems(entry, categories), *_geometry_problems(entry, image)):
         yield problem(code, message)
 
 
-def _keypoint_problems(entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _keypoint_problems(entry: dict[str, Any], categories: dict[int, dict[str, Any]]) -> Iterator[tuple[str, str]]:
     keypoints: Any = entry.get("keypoints")
     if keypoints is None:
         return
     if not is_numbers(keypoints) or len(keypoints) % 3:
         yield "keypoints_length", "keypoints are not triples x y visibility"
         return
+    category_id = entry.get("category_id")
+    names: Any = categories.get(category_id, {}).get("keypoints") if is_integer(category_id) else None
+    if isinstance(names, list) and 3 * len(names) != len(keypoints):
+        yield "keypoints_length", f"{len(keypoints) // 3} keypoints, its category names {len(names)}"
     labelled = sum(visibility > 0 for visibility in keypoints[2::3])
     if entry.get("num_keypoints", labelled) != labelled:
         yield "keypoints_count", f"num_keypoints is {entry['num_keypoints']}, {labelled} are labelled"

@@ -85,7 +85,8 @@ def predict_rows(model_folder: str, manifest: Manifest, job: JobConfig) -> list[
     """
     spec = read_model_spec(model_folder)
     read_weights(model_folder)  # damage is told here, not by every actor
-    if spec.labels != manifest.labels:
+    known, wanted = spec.labels, manifest.labels  # names of keypoints may be missing on either side
+    if (known.category_ids, known.names) != (wanted.category_ids, wanted.names):
         raise ValueError(f"{model_folder}: its categories are not those of the data at {manifest.location}")
     check_iou_types(job.evaluation.iou_types, spec.model)
     batches = plan_batches(manifest, range(manifest.num_images), spec, job.evaluation.images_per_batch)

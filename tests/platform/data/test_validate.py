@@ -47,7 +47,8 @@ MISTAKES: list[tuple[str, dict[str, Any]]] = [
     ("area_mismatch", {"area": 800}),
     ("missing_key", {"area": None}),
     ("keypoints_length", {"keypoints": [1, 2]}),
-    ("keypoints_count", {"keypoints": [1, 2, 2, 0, 0, 0], "num_keypoints": 2}),
+    ("keypoints_length", {"keypoints": [1, 2, 2, 0, 0, 0], "num_keypoints": 1}),
+    ("keypoints_count", {"keypoints": [1, 2, 2] + [0] * 48, "num_keypoints": 2}),
 ]
 
 
