@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models import detection
+from torchvision.models import detection, resnet18
 from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor, resnet_fpn_backbone
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FrozenBatchNorm2d
 
 from maskray.model.imported import build_imported
@@ -44,6 +46,22 @@ def frozen(name: str, make_heads: Callable[[], dict[str, nn.Module]], **settings
     for part, head in make_heads().items():
         setattr(model.roi_heads, part, head)
     return model
+
+
+def trained_v2() -> Any:
+    """The parts of maskrcnn_resnet50_fpn_v2 on ResNet-18, trained whole: batch norm by the batch, everywhere."""
+    torch.manual_seed(0)
+    backbone = _resnet_fpn_extractor(resnet18(), 5, norm_layer=nn.BatchNorm2d)
+    return detection.MaskRCNN(
+        backbone,
+        min_size=EDGES["shorter_edge"],
+        max_size=EDGES["longer_edge_max"],
+        rpn_head=RPNHead(256, 3, conv_depth=2),
+        box_head=FastRCNNConvFCHead((256, 7, 7), [32] * 4, [64], nn.BatchNorm2d),
+        box_predictor=FastRCNNPredictor(64, 4),
+        mask_head=MaskRCNNHeads(256, (32,) * 4, 1, nn.BatchNorm2d),
+        mask_predictor=MaskRCNNPredictor(32, 32, 4),
+    )
 
 
 def objects(image: Tensor, classes: list[int]) -> dict[str, Tensor]:
@@ -78,6 +96,7 @@ CASES: dict[str, Callable[[], Any]] = {
         },
         num_keypoints=3,
     ),
+    "v2": trained_v2,
 }
 
 
@@ -104,8 +123,10 @@ def step(request: pytest.FixtureRequest, photographs: list[Tensor], batch_as_tor
     config = imported.model
     rpn = {"samples_per_image": num_anchors, "positive_fraction": 1.0, "post_nms_top_n_train": num_proposals}
     box_head = {"samples_per_image": 1000, "positive_fraction": 1.0}
+    freeze_stages = 0 if config.backbone.norm == "batch_norm" else config.backbone.freeze_stages
     config = config.model_copy(
         update={
+            "backbone": config.backbone.model_copy(update={"freeze_stages": freeze_stages}),
             "rpn": config.rpn.model_copy(update=rpn),
             "box_head": config.box_head.model_copy(update=box_head),
         }
@@ -147,11 +168,21 @@ def test_losses_agree(step: Step) -> None:
         torch.testing.assert_close(step.found[names[name]], value, rtol=1e-4, atol=0, msg=name)
 
 
+def tolerance(name: str, step: Step) -> float:
+    """1e-4; below the predictors of a network with batch norm of the batch, 2e-2.
+
+    There torchvision's own float32 gradients are 1.1e-2 away from its float64 ones.
+    """
+    last = name.startswith(("rpn.head.objectness", "rpn.head.deltas", "roi_heads.mask_head.predictor"))
+    has_batch_norm = "backbone.resnet.stem.conv1.norm.weight" in step.found_gradients
+    return 2e-2 if has_batch_norm and not last else 1e-4
+
+
 def test_gradients_agree(step: Step) -> None:
     assert step.found_gradients.keys() == step.wanted_gradients.keys()
     for name, wanted in step.wanted_gradients.items():
         # Of the bias before a softmax over positions the gradient is 0 but for rounding.
         difference = float((step.found_gradients[name] - wanted).norm())
-        assert difference <= 1e-4 * float(wanted.norm()) + 1e-7, name
+        assert difference <= tolerance(name, step) * float(wanted.norm()) + 1e-7, name
     norms = torch.tensor([float(wanted.norm()) for wanted in step.wanted_gradients.values()])
     assert float((norms > 1e-5).float().mean()) > 0.95
