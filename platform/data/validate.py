@@ -162,7 +162,7 @@ def _keypoint_problems(entry: dict[str, Any], categories: dict[int, dict[str, An
     if not is_numbers(keypoints) or len(keypoints) % 3:
         yield "keypoints_length", "keypoints are not triples x y visibility"
         return
-    category_id = entry.get("category_id")
+    category_id: Any = entry.get("category_id")
     names: Any = categories.get(category_id, {}).get("keypoints") if is_integer(category_id) else None
     if isinstance(names, list) and 3 * len(names) != len(keypoints):
         yield "keypoints_length", f"{len(keypoints) // 3} keypoints, its category names {len(names)}"
