@@ -26,6 +26,7 @@ _LAYERS: dict[str, Any] = {
     "backbone.res2_channels": 64,
     "backbone.stride_in_1x1": False,
     "backbone.fpn_channels": 256,
+    "rpn.own_backbone": False,
     "roi_op.name": "roi_align",
     "roi_op.reduction": "mean",
     "box_head.name": "fc",

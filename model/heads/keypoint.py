@@ -57,10 +57,18 @@ def decode_keypoints(logits: Tensor, boxes: Tensor, score: str = "probability", 
     logits (R, K, m, m), boxes (R, 4), both float32. The score is the peak's value in the softmax over the m x m
     positions, or its logit. Boxes of similar size are resized together, at most `max_values` values at once.
     """
+    return place_peaks(find_peaks(logits, whole_sizes(boxes), max_values), logits, boxes, score)
+
+
+def whole_sizes(boxes: Tensor) -> Tensor:
+    """Width and height of boxes (R, 4) in whole pixels, rounded up and at least 1, int64 (R, 2)."""
+    return _sizes(boxes).ceil().long()
+
+
+def find_peaks(logits: Tensor, whole: Tensor, max_values: int = MAX_VALUES) -> Tensor:
+    """Column, row and value, (R, K, 3), of the peaks of heat maps resized to `whole` (R, 2) width and height."""
     num_boxes, num_keypoints, side, _ = logits.shape
-    sizes = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)  # w h
-    whole = sizes.ceil().long()
-    decoded = logits.new_zeros(num_boxes, num_keypoints, 3)
+    peaks = logits.new_zeros(num_boxes, num_keypoints, 3)
     order = whole.prod(dim=1).argsort()
     for rows in _chunks(order, whole[order], num_keypoints, max_values):
         width, height = (int(length) for length in whole[rows].amax(dim=0))
@@ -69,12 +77,24 @@ def decode_keypoints(logits: Tensor, boxes: Tensor, score: str = "probability", 
         resized = down[:, None] @ logits[rows] @ across[:, None].transpose(2, 3)
         outside = _beyond(whole[rows, 1], height)[:, None, :, None] | _beyond(whole[rows, 0], width)[:, None, None, :]
         peak, index = resized.masked_fill(outside, -torch.inf).flatten(2).max(dim=2)
-        cell = torch.stack([index % width, index // width], dim=2) + 0.5
-        decoded[rows, :, :2] = cell * (sizes / whole)[rows, None] + boxes[rows, None, :2]
-        decoded[rows, :, 2] = peak
+        peaks[rows] = torch.stack([(index % width).float(), (index // width).float(), peak], dim=2)
+    return peaks
+
+
+def place_peaks(peaks: Tensor, logits: Tensor, boxes: Tensor, score: str) -> Tensor:
+    """Keypoints (R, K, 3) from what find_peaks returns for these logits (R, K, m, m) and boxes (R, 4)."""
+    sizes = _sizes(boxes)
+    position = (peaks[..., :2] + 0.5) * (sizes / whole_sizes(boxes))[:, None] + boxes[:, None, :2]
+    value = peaks[..., 2:]
     if score == "probability":
-        decoded[..., 2] = (decoded[..., 2] - logits.flatten(2).logsumexp(dim=2)).exp()
-    return decoded
+        highest = logits.flatten(2).amax(dim=2, keepdim=True)  # no logsumexp: it asks whether there are any boxes
+        value = (value - highest).exp() / (logits.flatten(2) - highest).exp().sum(dim=2, keepdim=True)
+    return torch.cat([position, value], dim=2)
+
+
+def _sizes(boxes: Tensor) -> Tensor:
+    """Width and height (R, 2) in pixels, at least 1."""
+    return (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)
 
 
 def _chunks(order: Tensor, whole: Tensor, num_keypoints: int, max_values: int) -> list[Tensor]:

@@ -1,0 +1,118 @@
+"""Compares what an ONNX file finds in pictures with what the model finds that it was written from.
+
+Letters: D detections, K keypoints, m side of a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from maskray.model.config import InputConfig, ModelSpec
+from maskray.model.mask_rcnn import MaskRCNN
+from maskray.model.structures import Batch
+from maskray.platform.data.transforms import Pixels, resize_image
+
+# The largest differences that rounding in another order explains.
+TOLERANCES = {"boxes": 0.05, "scores": 1e-3, "masks": 1e-2, "keypoints": 0.5}
+SAME_BOX_PIXELS = 2.0  # detections of one class whose corners are closer than this are taken for one
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of one picture: numbers of detections, and the largest differences of those that both found.
+
+    `unmatched` are found by one alone, without those whose score is at the limit below which nothing is kept.
+    `differences` are of boxes and keypoints in pixels, of scores and masks in probability.
+    """
+
+    name: str
+    num_expected: int
+    num_found: int
+    unmatched: int
+    differences: dict[str, float]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every difference is within TOLERANCES."""
+        return self.unmatched == 0 and all(value <= TOLERANCES[key] for key, value in self.differences.items())
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{key} {value:.1e}" for key, value in self.differences.items())
+        return (
+            f"{self.name}: {self.num_expected} detections of the model, {self.num_found} of the file, "
+            f"{self.unmatched} of one alone; largest differences: {told or 'none'}"
+        )
+
+
+def compare_onnx(
+    path: str | Path, model: MaskRCNN, spec: ModelSpec, pictures: Mapping[str, Pixels], height: int, width: int
+) -> list[Comparison]:
+    """Run pictures (h, w, 3) uint8 through an ONNX file for images of height and width, and through the model.
+
+    A picture is resized as the model wants it, and further where it would not fit. The file runs on the CPU.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    comparisons = []
+    for name, picture in pictures.items():
+        image, size = place_picture(picture, spec.input, height, width)
+        found = dict(zip(names, session.run(names, {"image": image, "image_size": size}), strict=True))
+        expected = _detect(model, image, size)
+        comparisons.append(compare_detections(name, expected, found, spec))
+    return comparisons
+
+
+def place_picture(
+    picture: Pixels, config: InputConfig, height: int, width: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The inputs of an ONNX file: image (3, height, width) float32, padded with 0, and (2,) the size of the picture."""
+    upright = picture.shape[0] > picture.shape[1]
+    shorter, longer = (width, height) if upright else (height, width)
+    edges = min(config.shorter_edge, shorter), min(config.longer_edge_max, longer)
+    resized = resize_image(picture, *edges, config.resize)
+    size = resized.shape[0], resized.shape[1]
+    image = np.zeros((3, height, width), dtype=np.float32)
+    image[:, : size[0], : size[1]] = resized.transpose(2, 0, 1)
+    return image, np.array(size, dtype=np.int64)
+
+
+def compare_detections(name: str, expected: Arrays, found: Arrays, spec: ModelSpec) -> Comparison:
+    """Pair detections of one class whose boxes nearly coincide, nearest scores first, and compare the pairs."""
+    distance = np.abs(expected["boxes"][:, None] - found["boxes"]).max(axis=2)
+    near = (distance < SAME_BOX_PIXELS) & (expected["classes"][:, None] == found["classes"])
+    cost = np.where(near, distance + 100 * np.abs(expected["scores"][:, None] - found["scores"]), np.inf)
+    rows, columns = [], []
+    for row, column in zip(*np.unravel_index(np.argsort(cost, axis=None, kind="stable"), cost.shape), strict=True):
+        if np.isfinite(cost[row, column]) and row not in rows and column not in columns:
+            rows.append(int(row))
+            columns.append(int(column))
+    alone = [*np.delete(expected["scores"], rows), *np.delete(found["scores"], columns)]
+    differences = {}
+    for key, values in expected.items():
+        if key != "classes" and rows:
+            part = slice(2) if key == "keypoints" else slice(None)
+            differences[key] = float(np.abs(values[rows][..., part] - found[key][columns][..., part]).max())
+    limit = spec.model.inference.score_threshold
+    for one in (expected, found):
+        if len(one["scores"]) == spec.model.inference.detections_per_image:
+            limit = max(limit, float(one["scores"].min()))
+    unmatched = sum(score > limit + TOLERANCES["scores"] for score in alone)
+    return Comparison(name, len(expected["scores"]), len(found["scores"]), unmatched, differences)
+
+
+def _detect(model: MaskRCNN, image: NDArray[np.float32], size: NDArray[np.int64]) -> Arrays:
+    sizes = torch.from_numpy(size)[None]
+    found = model.detect(Batch(torch.from_numpy(image)[None], sizes, torch.zeros(1, dtype=torch.int64), sizes))
+    outputs = {name: getattr(found, name) for name in ("boxes", "scores", "classes", "masks", "keypoints")}
+    return {name: tensor.numpy() for name, tensor in outputs.items() if tensor is not None}

@@ -1,0 +1,215 @@
+"""ONNX files find in onnxruntime what the model finds, in standard operators, and stay only where they agree."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from maskray.model.build import build_model
+from maskray.model.config import ModelSpec
+from maskray.model.mask_rcnn import MaskRCNN
+from maskray.model.presets import merge
+from maskray.platform.cli import app
+from maskray.platform.export import parity
+from maskray.platform.export.onnx_file import write_onnx
+from maskray.platform.export.parity import compare_detections, compare_onnx, place_picture
+from maskray.platform.registry.folder import write_model_folder
+
+DATA = Path(os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[3].parent / "shared")) / "data"
+SIZE = (96, 128)
+SMALL: dict[str, Any] = {
+    "backbone": {"name": "resnet18", "stem_channels": 16, "res2_channels": 16},
+    "inference": {"score_threshold": 0.02, "detections_per_image": 20},
+    "mask_head": {"channels": 16, "num_convs": 1},
+}
+BOTH_HEADS: dict[str, Any] = {
+    "backbone": {"fpn_channels": 32},
+    "box_head": {"hidden_channels": 32},
+    "keypoints": True,
+    "keypoint_head": {"channels": 16, "num_convs": 1, "num_keypoints": 5},
+}
+LEGACY_C4: dict[str, Any] = {"backbone": {"features": "c4"}, "roi_op": {"aligned": False, "sampling_ratio": 2}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def small_model(keys: dict[str, Any]) -> tuple[MaskRCNN, ModelSpec]:
+    """A model whose predictors tell boxes apart."""
+    categories = [{"id": number, "name": f"thing {number}"} for number in range(1, 5)]
+    tree = {
+        "model": merge(SMALL, keys),
+        "input": {"shorter_edge": 96, "longer_edge_max": 128},
+        "labels": {"categories": categories},
+    }
+    spec = ModelSpec.model_validate(tree)
+    torch.manual_seed(0)
+    model = build_model(spec.model, spec.input, 4)
+    for name, tensor in model.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.uniform_(3.0, 5.0)
+        elif name.endswith("classifier.weight"):
+            tensor.normal_(std=0.3)
+        elif name.endswith(("objectness.weight", "deltas.weight", "predictor.weight")):
+            tensor.normal_(std=0.05)
+    return model.eval(), spec
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A model with mask and keypoint head, the file that the command line made of it, and what it printed."""
+    folder = tmp_path_factory.mktemp("onnx")
+    model, spec = small_model(BOTH_HEADS)
+    write_model_folder(folder / "model", model, spec)
+    Image.fromarray(noise(70, 90)).save(folder / "photo.png")
+    out = folder / "model.onnx"
+    arguments = ["models", "export", folder / "model", "--to", "onnx", "--image-size", *SIZE, "--out", out]
+    done = CliRunner().invoke(app, [*map(str, arguments), "--image", str(folder / "photo.png")])
+    assert done.exit_code == 0, done.output
+    return model, spec, out, done.output
+
+
+def test_the_command_tells_what_it_compared(exported):
+    output = exported[3]
+    assert "photo.png: 20 detections of the model, 20 of the file, 0 of one alone; largest differences: boxes" in output
+    assert f"resnet18, 4 classes, image {SIZE[0]} x {SIZE[1]}" in output
+
+
+def test_the_file_finds_what_the_model_finds(exported):
+    model, spec, out, _ = exported
+    pictures = {"wide": noise(60, 100), "tall": noise(100, 60), "small": noise(9, 7)}
+    photographs = sorted((DATA / "demo-photos").glob("*.jpg"))[:2]
+    pictures |= {path.name: np.asarray(Image.open(path).convert("RGB")) for path in photographs}
+    for comparison in compare_onnx(out, model, spec, pictures, *SIZE):
+        assert comparison.num_expected == comparison.num_found == 20
+        assert comparison.unmatched == 0
+        assert set(comparison.differences) == {"boxes", "scores", "masks", "keypoints"}
+        assert comparison.differences["boxes"] < 1e-3
+        assert comparison.differences["keypoints"] < 1e-3
+        assert max(comparison.differences["scores"], comparison.differences["masks"]) < 1e-4
+
+
+def test_the_file_without_detections(exported):
+    session = onnxruntime.InferenceSession(str(exported[2]), providers=["CPUExecutionProvider"])
+    inputs = {"image": np.zeros((3, *SIZE), np.float32), "image_size": np.zeros(2, np.int64)}
+    assert [output.shape for output in session.run(None, inputs)] == [(0, 4), (0,), (0,), (0, 28, 28), (0, 5, 3)]
+
+
+def test_the_file_is_of_standard_operators_and_says_what_it_is(exported):
+    _, spec, out, _ = exported
+    content = onnx.load(out)
+    onnx.checker.check_model(content, full_check=True)
+    assert {entry.domain for entry in content.opset_import} == {""}
+    assert not content.functions
+    assert {node.domain for node in content.graph.node} == {""}
+    (metadata,) = content.metadata_props
+    assert metadata.key == "maskray"
+    assert ModelSpec.model_validate_json(metadata.value) == spec
+    values = [*content.graph.input, *content.graph.output]
+    shapes = {
+        value.name: [axis.dim_value or axis.dim_param for axis in value.type.tensor_type.shape.dim] for value in values
+    }
+    count = "num_detections"
+    assert shapes == {
+        "image": [3, *SIZE],
+        "image_size": [2],
+        "boxes": [count, 4],
+        "scores": [count],
+        "classes": [count],
+        "masks": [count, 28, 28],
+        "keypoints": [count, 5, 3],
+    }
+
+
+def test_one_map_and_roi_align_without_half_pixels(tmp_path):
+    model, spec = small_model(LEGACY_C4)
+    write_onnx(tmp_path / "c4.onnx", model, spec, 90, 117)  # of one map any size will do
+    pictures = {"wide": noise(60, 100), "tall": noise(100, 60)}
+    for comparison in compare_onnx(tmp_path / "c4.onnx", model, spec, pictures, 90, 117):
+        assert comparison.num_expected == 20
+        assert comparison.unmatched == 0
+        assert comparison.differences["boxes"] < 1e-3
+        assert max(comparison.differences["scores"], comparison.differences["masks"]) < 1e-4
+    with torch.no_grad():
+        model.roi_heads.box_head.deltas.bias += 0.05
+    assert not any(item.agrees for item in compare_onnx(tmp_path / "c4.onnx", model, spec, pictures, 90, 117))
+
+
+def test_a_file_that_disagrees_is_not_written(tmp_path, monkeypatch):
+    model, spec = small_model({"backbone": {"features": "c4"}, "masks": False})
+    write_model_folder(tmp_path / "model", model, spec)
+    monkeypatch.setitem(parity.TOLERANCES, "boxes", -1.0)
+    out = tmp_path / "out" / "model.onnx"
+    arguments = ["models", "export", tmp_path / "model", "--to", "onnx", "--image-size", 64, 80, "--out", out]
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    assert "random picture (no --image was given): " in done.output
+    assert isinstance(done.exception, ValueError)
+    assert "file and model differ by more than boxes -1, scores 0.001" in str(done.exception)
+    assert list(out.parent.iterdir()) == []
+
+
+def test_missing_packages_are_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    done = CliRunner().invoke(
+        app, ["models", "export", "none", "--to", "onnx", "--image-size", "64", "64", "--out", str(tmp_path / "m.onnx")]
+    )
+    assert str(done.exception) == "ONNX needs onnxruntime: pip install maskray[onnx]"
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(60, 100, (77, 128)), (100, 60, (96, 58)), (9, 7, (96, 75))])
+def test_a_picture_is_placed_whole(height, width, size):
+    _, spec = small_model(BOTH_HEADS)
+    image, placed = place_picture(noise(height, width), spec.input, *SIZE)
+    assert (image.shape, image.dtype) == ((3, *SIZE), np.float32)
+    assert tuple(placed) == size
+    assert not image[:, size[0] :].any()
+    assert not image[:, :, size[1] :].any()
+    assert image[:, : size[0], : size[1]].std() > 10
+
+
+def detections(boxes, scores, classes):
+    return {
+        "boxes": np.array(boxes, np.float32).reshape(-1, 4),
+        "scores": np.array(scores, np.float32),
+        "classes": np.array(classes, np.int64),
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "unmatched", "agrees"),
+    [
+        (detections([[0, 0, 9, 9], [5, 5, 8, 8]], [0.9, 0.5], [0, 1]), 0, True),
+        (detections([[5, 5, 8, 8], [0, 0, 9, 9]], [0.5, 0.9], [1, 0]), 0, True),  # order of equal scores
+        (detections([[0, 0, 9, 9.1], [5, 5, 8, 8]], [0.9, 0.5], [0, 1]), 0, False),
+        (detections([[0, 0, 9, 9], [5, 5, 8, 8]], [0.9, 0.49], [0, 1]), 0, False),
+        (detections([[0, 0, 9, 9], [5, 5, 8, 8]], [0.9, 0.5], [0, 0]), 2, False),
+        (detections([[0, 0, 9, 9]], [0.9], [0]), 1, False),
+        (detections([], [], []), 2, False),
+        (detections([[0, 0, 9, 9], [5, 5, 8, 8], [1, 1, 2, 2]], [0.9, 0.5, 0.0205], [0, 1, 1]), 0, True),
+        (detections([[0, 0, 9, 9], [5, 5, 8, 8], [1, 1, 2, 2]], [0.9, 0.5, 0.03], [0, 1, 1]), 1, False),
+    ],
+)
+def test_detections_are_paired(found, unmatched, agrees):
+    _, spec = small_model({"masks": False})
+    expected = detections([[0, 0, 9, 9], [5, 5, 8, 8]], [0.9, 0.5], [0, 1])
+    comparison = compare_detections("picture", expected, found, spec)
+    assert (comparison.unmatched, comparison.agrees) == (unmatched, agrees)
