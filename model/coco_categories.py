@@ -29,6 +29,11 @@ PERSON_SKELETON = (
 NUM_IDS = 90  # of which ten were never used
 
 
+def is_unused(category: Category) -> bool:
+    """Whether it is one of the ten ids without a category, of which a model of 90 classes has outputs all the same."""
+    return category.name == f"N/A {category.id}"
+
+
 def labels_of_imported(num_classes: int, num_keypoints: int = 0) -> LabelMap:
     """The label map of a model whose file has none.
 

@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from maskray.model.config import ModelConfig, ModelSpec
+from maskray.model.coco_categories import is_unused
+from maskray.model.config import LabelMap, ModelConfig, ModelSpec
 from maskray.platform.config import JobConfig, ResourceConfig
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.predictor import Predictor
@@ -76,6 +77,16 @@ def check_iou_types(iou_types: Sequence[str], model: ModelConfig) -> None:
         )
 
 
+def check_labels(model_folder: str, labels: LabelMap, manifest: Manifest) -> None:
+    """ValueError where a model's ids and names are not those of the data, COCO's unused ids aside.
+
+    Names of keypoints may be missing on either side.
+    """
+    known = [(category.id, category.name) for category in labels.categories if not is_unused(category)]
+    if known != [(category.id, category.name) for category in manifest.labels.categories]:
+        raise ValueError(f"{model_folder}: its categories are not those of the data at {manifest.location}")
+
+
 def predict_rows(model_folder: str, manifest: Manifest, job: JobConfig) -> list[RowEvaluation]:
     """Predict and match every row by actors on the Ray cluster that this process has joined, with a progress bar.
 
@@ -85,9 +96,7 @@ def predict_rows(model_folder: str, manifest: Manifest, job: JobConfig) -> list[
     """
     spec = read_model_spec(model_folder)
     read_weights(model_folder)  # damage is told here, not by every actor
-    known, wanted = spec.labels, manifest.labels  # names of keypoints may be missing on either side
-    if (known.category_ids, known.names) != (wanted.category_ids, wanted.names):
-        raise ValueError(f"{model_folder}: its categories are not those of the data at {manifest.location}")
+    check_labels(model_folder, spec.labels, manifest)
     check_iou_types(job.evaluation.iou_types, spec.model)
     batches = plan_batches(manifest, range(manifest.num_images), spec, job.evaluation.images_per_batch)
     stream = _run_actors(model_folder, manifest, job, batches)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights, MaskRCNN_ResNet50_FPN_Weights
 
-from maskray.model.coco_categories import NAMES, labels_of_imported
+from maskray.model.coco_categories import NAMES, is_unused, labels_of_imported
 
 SHARED = Path(os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "data"
 ANNOTATIONS = SHARED / "coco-sample" / "annotations"
@@ -45,3 +45,8 @@ def test_other_counts_have_numbers_for_names() -> None:
     assert labels.category_ids == (1, 2, 3)
     assert labels.categories[2].keypoints == ("keypoint_1", "keypoint_2")
     assert labels_of_imported(1).names == ("class_1",)
+
+
+def test_unused_ids_are_told_from_categories() -> None:
+    assert [c.id for c in labels_of_imported(90).categories if is_unused(c)] == [12, 26, 29, 30, 45, 66, 68, 69, 71, 83]
+    assert not any(is_unused(category) for category in labels_of_imported(5).categories)

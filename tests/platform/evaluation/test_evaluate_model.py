@@ -20,8 +20,10 @@ from maskray.model.config import (
     AnchorConfig,
     BackboneConfig,
     BoxHeadConfig,
+    Category,
     InferenceConfig,
     InputConfig,
+    LabelMap,
     MaskHeadConfig,
     ModelConfig,
     ModelSpec,
@@ -33,7 +35,7 @@ from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.predictor import Predictor
 from maskray.platform.data.shards import write_shards
 from maskray.platform.evaluation.evaluate import evaluate_files, evaluate_model, evaluate_rows, merge_parts
-from maskray.platform.evaluation.predict import plan_batches, predict_rows
+from maskray.platform.evaluation.predict import check_labels, plan_batches, predict_rows
 from maskray.platform.registry.folder import read_model_folder, read_model_spec, write_model_folder
 
 IOU_TYPES = ("bbox", "segm")
@@ -189,6 +191,12 @@ def test_what_cannot_be_evaluated_is_told_before_the_work(folder, manifest, tmp_
     )
     with pytest.raises(ValueError, match="its categories are not those of the data"):
         predict_rows(str(folder / "model"), other, make_job())
+    # Outputs for ids that COCO never used, as torchvision's models have them, are no reason; a category is.
+    unused, more = Category(id=12, name="N/A 12"), Category(id=12, name="sign")
+    own = manifest.labels.categories
+    check_labels("model", LabelMap(categories=(unused, *own)), manifest)
+    with pytest.raises(ValueError, match="its categories are not those of the data"):
+        check_labels("model", LabelMap(categories=(*own, more)), manifest)
     with pytest.raises(ValueError, match=r"nowhere"):
         predict_rows(str(folder / "nowhere"), manifest, make_job())
     cut = tmp_path / "cut"
