@@ -15,6 +15,7 @@ import ray
 from maskray.platform.config import JobConfig, TrackingConfig
 from maskray.platform.data.manifest import read_manifest
 from maskray.platform.data.shards import read_rows
+from maskray.platform.data.synthetic import synthesize
 from maskray.platform.jobs import run_job
 from maskray.platform.prediction import predict_files
 from maskray.platform.registry.models import resolve_model
@@ -22,7 +23,8 @@ from maskray.platform.registry.tracking import Tracking
 from maskray.platform.serve.deploy import deploy
 from maskray.platform.summary import RunSummary
 
-PICTURE = {"kind": "synthetic", "height": 64, "width": 96, "max_objects": 3}
+PICTURE = {"kind": "synthetic", "height": 64, "width": 96, "max_objects": 3, "keypoints": True}
+IOU_TYPES = ["bbox", "segm", "keypoints"]
 
 
 def make_job(output: Path, name: str = "small", **changes: Any) -> JobConfig:
@@ -42,6 +44,8 @@ def make_job(output: Path, name: str = "small", **changes: Any) -> JobConfig:
             "rpn": {"pre_nms_top_n_train": 50, "post_nms_top_n_train": 20, "post_nms_top_n_test": 20},
             "box_head": {"hidden_channels": 16, "samples_per_image": 8},
             "mask_head": {"channels": 16, "num_convs": 1},
+            "keypoints": True,
+            "keypoint_head": {"channels": 16, "num_convs": 1},
             "inference": {"score_threshold": 0.01, "detections_per_image": 10},
         },
         "train": {
@@ -53,7 +57,7 @@ def make_job(output: Path, name: str = "small", **changes: Any) -> JobConfig:
             "evaluate_every": 4,
             "log_every": 1,
         },
-        "evaluation": {"report_images": 2},
+        "evaluation": {"report_images": 2, "iou_types": IOU_TYPES},
         "tracking": {"experiment": "small", "register_as": "small", "alias": "champion"},
         "serve": {"check_after_training": True},
     }
@@ -119,6 +123,8 @@ def assert_same_detections(found: list[dict[str, Any]], expected: list[dict[str,
         assert one["score"] == pytest.approx(other["score"], abs=1e-4)
         assert one["bbox"] == pytest.approx(other["bbox"], abs=0.01)
         assert one["segmentation"]["size"] == other["segmentation"]["size"]
+        assert len(one["keypoints"]) == 51
+        assert one["keypoints"][2::3] == pytest.approx(other["keypoints"][2::3], abs=1e-4)
 
 
 def test_a_run_name_is_used_once(summary: RunSummary, output: Path) -> None:
@@ -143,6 +149,14 @@ def test_a_missing_data_root_leaves_nothing_behind(output: Path) -> None:
     assert not (output / "rootless").exists()
 
 
+def test_labels_without_the_keypoints_of_the_model_leave_nothing_behind(output: Path, tmp_path: Path) -> None:
+    paths = synthesize(tmp_path, 4, seed=1, height=64, width=64)
+    source = {"kind": "coco", "annotations": str(paths.annotations), "images": str(paths.images)}
+    with pytest.raises(ValueError, match=r"model\.keypoints is true, but no category names keypoints"):
+        run_job(make_job(output, name="faceless", data={"train": source, "val": source}))
+    assert not (output / "faceless").exists()
+
+
 def test_data_that_turn_out_bad_leave_nothing_behind(output: Path, tmp_path: Path) -> None:
     annotations = tmp_path / "a.json"
     images = [{"id": number, "file_name": "gone.jpg", "width": 8, "height": 8} for number in range(4)]
@@ -157,7 +171,7 @@ def test_data_that_turn_out_bad_leave_nothing_behind(output: Path, tmp_path: Pat
 
 def test_resuming_evaluates_again_and_fails_below_what_is_expected(summary: RunSummary, output: Path) -> None:
     """Nothing is registered again, and the run keeps what it had."""
-    job = make_job(output, evaluation={"expect": {"segm/AP": 0.99}, "report_images": 0})
+    job = make_job(output, evaluation={"expect": {"segm/AP": 0.99}, "report_images": 0, "iou_types": IOU_TYPES})
     with pytest.raises(ValueError, match=r"segm/AP is .* below the 0.99 of evaluation.expect"):
         run_job(job, resume=True)
     metrics = json.loads((summary.folder / "evaluation" / "metrics.json").read_text())
