@@ -81,9 +81,9 @@ _ARGUMENTS = {
 }
 _ANCHORS = ("anchors.sizes", "anchors.aspect_ratios")
 # Of no consequence for what is computed, or stated in another place.
-_FREE = {"backbone.name", "backbone.norm", "backbone.freeze_stages", "backbone.gradient_checkpointing",
-         "inference.mask_threshold", "keypoint_head.num_keypoints", "box_head.positive_iou",
-         "input.pixel_mean", "input.pixel_std"}  # fmt: skip
+_FREE = {"backbone.name", "backbone.norm", "backbone.norm_eps", "backbone.freeze_stages",
+         "backbone.gradient_checkpointing", "inference.mask_threshold", "keypoint_head.num_keypoints",
+         "box_head.positive_iou", "input.pixel_mean", "input.pixel_std"}  # fmt: skip
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -195,6 +195,10 @@ def _code(config: ModelConfig, arguments: dict[str, Any], changed: dict[str, Any
         sizes = tuple((size,) for size in config.anchors.sizes)
         ratios = (config.anchors.aspect_ratios,) * len(sizes)
         lines.append(f"model.rpn.anchor_generator = detection.anchor_utils.AnchorGenerator({sizes}, {ratios})")
+    if "backbone.norm_eps" in changed:
+        lines.append(
+            f"for norm in (part for part in model.backbone.modules() if hasattr(part, 'eps')): norm.eps = {eps}"
+        )
     return ["from torchvision.models import detection", *lines, "model.eval()"]
 
 

@@ -31,7 +31,7 @@ class Comparison:
     """Of one picture: numbers of detections, and the largest differences of those that both found.
 
     `unmatched` are found by one alone, without those whose score is at the limit below which nothing is kept.
-    `differences` are of boxes and keypoints in pixels, of scores and masks in probability.
+    `differences` are of boxes and (all but 1 in 100) keypoints in pixels, of scores and masks in probability.
     """
 
     name: str
@@ -98,17 +98,28 @@ def compare_detections(name: str, expected: Arrays, found: Arrays, spec: ModelSp
             rows.append(int(row))
             columns.append(int(column))
     alone = [*np.delete(expected["scores"], rows), *np.delete(found["scores"], columns)]
-    differences = {}
-    for key, values in expected.items():
-        if key != "classes" and rows:
-            part = slice(2) if key == "keypoints" else slice(None)
-            differences[key] = float(np.abs(values[rows][..., part] - found[key][columns][..., part]).max())
+    differences = {
+        key: _difference(key, values[rows], found[key][columns])
+        for key, values in expected.items()
+        if key != "classes" and rows
+    }
     limit = spec.model.inference.score_threshold
     for one in (expected, found):
         if len(one["scores"]) == spec.model.inference.detections_per_image:
             limit = max(limit, float(one["scores"].min()))
     unmatched = sum(score > limit + TOLERANCES["scores"] for score in alone)
     return Comparison(name, len(expected["scores"]), len(found["scores"]), unmatched, differences)
+
+
+def _difference(key: str, expected: NDArray[Any], found: NDArray[Any]) -> float:
+    """The largest difference; of keypoints, that in position which 99 of 100 do not exceed.
+
+    A map with two peaks of one height has its keypoint at the one or the other, as rounding will have it.
+    """
+    apart = np.abs(expected - found)
+    if key == "keypoints":
+        return float(np.quantile(apart[..., :2].max(axis=-1), 0.99, method="higher"))
+    return float(apart.max())
 
 
 def _detect(model: MaskRCNN, image: NDArray[np.float32], size: NDArray[np.int64]) -> Arrays:

@@ -57,7 +57,10 @@ def built_there(exported: TorchvisionModel) -> nn.Module:
 @pytest.mark.parametrize(
     "keys",
     [
-        R18 | {"anchors": {"sizes": [16, 32, 64, 128, 256], "aspect_ratios": [0.5, 1, 3]}},
+        {
+            "backbone": {"name": "resnet18", "norm_eps": 0.3},
+            "anchors": {"sizes": [16, 32, 64, 128, 256], "aspect_ratios": [0.5, 1, 3]},
+        },
         R18 | {"masks": False, "keypoints": True, "keypoint_head": {"num_keypoints": 5}},
     ],
     ids=["mask", "keypoint"],

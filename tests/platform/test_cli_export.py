@@ -24,6 +24,7 @@ SPEC = ModelSpec.model_validate(
             "backbone": {"name": "resnet18", "norm": "group_norm", "fpn_channels": 16, "freeze_stages": 0},
             "box_head": {"hidden_channels": 16},
             "mask_head": {"channels": 16, "num_convs": 1},
+            "inference": {"score_threshold": 0.0, "detections_per_image": 5},
         },
         "input": {"shorter_edge": 64, "longer_edge_max": 96},
         "labels": {"categories": [{"id": 1, "name": "circle"}, {"id": 5, "name": "square"}]},

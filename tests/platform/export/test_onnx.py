@@ -213,3 +213,16 @@ def test_detections_are_paired(found, unmatched, agrees):
     expected = detections([[0, 0, 9, 9], [5, 5, 8, 8]], [0.9, 0.5], [0, 1])
     comparison = compare_detections("picture", expected, found, spec)
     assert (comparison.unmatched, comparison.agrees) == (unmatched, agrees)
+
+
+@pytest.mark.parametrize(
+    ("shift", "count", "agrees"), [(17.0, 2, True), (17.0, 9, False), (0.6, 340, False), (0.1, 340, True)]
+)
+def test_a_keypoint_may_lie_at_another_peak(shift, count, agrees):
+    _, spec = small_model(BOTH_HEADS)
+    expected = detections([[10 * k, 0, 10 * k + 9, 9] for k in range(20)], np.linspace(0.9, 0.5, 20), [0] * 20)
+    expected["keypoints"] = np.random.default_rng(0).uniform(0, 100, (20, 17, 3)).astype(np.float32)
+    moved = expected["keypoints"].copy()
+    moved.reshape(-1, 3)[:count, 0] += shift
+    comparison = compare_detections("picture", expected, expected | {"keypoints": moved}, spec)
+    assert comparison.agrees == agrees
