@@ -196,9 +196,8 @@ def _code(config: ModelConfig, arguments: dict[str, Any], changed: dict[str, Any
         ratios = (config.anchors.aspect_ratios,) * len(sizes)
         lines.append(f"model.rpn.anchor_generator = detection.anchor_utils.AnchorGenerator({sizes}, {ratios})")
     if "backbone.norm_eps" in changed:
-        lines.append(
-            f"for norm in (part for part in model.backbone.modules() if hasattr(part, 'eps')): norm.eps = {eps}"
-        )
+        norms = "(part for part in model.backbone.modules() if hasattr(part, 'eps'))"
+        lines.append(f"for norm in {norms}: norm.eps = {config.backbone.norm_eps}")
     return ["from torchvision.models import detection", *lines, "model.eval()"]
 
 
