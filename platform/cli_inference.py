@@ -27,14 +27,25 @@ class IouType(StrEnum):
 
 def evaluate(
     gt: Annotated[Path, typer.Option(help="Ground truth: annotation file in COCO format.", show_default=False)],
-    dt: Annotated[Path, typer.Option(help="Detections: COCO results file.", show_default=False)],
+    dt: Annotated[Path | None, typer.Option(help="Detections: COCO results file.")] = None,
+    model: Annotated[str | None, typer.Option(help="In place of --dt: a model, to be run on --images.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the photographs, for --model.")] = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for results and report of --model.")] = None,
     iou_type: Annotated[IouType, typer.Option(help="Compare boxes, masks or keypoints.")] = IouType.bbox,
     partitions: Annotated[int, typer.Option(min=1, help="Parts evaluated in parallel; the figures are the same.")] = 1,
     as_json: Annotated[
         bool, typer.Option("--json", help='Print {"stats": [figures in order]} and nothing else.')
     ] = False,
+    device: Annotated[str, typer.Option(help="For --model: cpu or cuda.")] = "cpu",
+    tracking_uri: TrackingUri = None,
+    output: Output = "outputs",
 ) -> None:
-    """Compute the COCO figures of a results file: 12 of boxes and of masks, 10 of keypoints."""
+    """Compute the COCO figures of a results file, or of a model: 12 of boxes and of masks, 10 of keypoints."""
+    if model is not None and dt is None and images is not None and out is not None:
+        _evaluate_model(model_folder(model, tracking_uri, output), gt, images, out, device)
+        return
+    if dt is None or model is not None:
+        raise ValueError("evaluate takes --gt with --dt, or --gt with --model, --images and --out")
     from maskray.platform.evaluation.evaluate import evaluate_files
 
     figures = evaluate_files(str(gt), str(dt), iou_type.value, partitions)
@@ -45,6 +56,19 @@ def evaluate(
         from maskray.platform.cli_tables import print_figures
 
         print_figures(stats, iou_type.value)
+
+
+def _evaluate_model(folder: str, gt: Path, images: Path, out: Path, device: str) -> None:
+    from rich.console import Console
+
+    from maskray.platform.config import ResourceConfig
+    from maskray.platform.model_evaluation import evaluate_on_coco
+    from maskray.platform.summary import print_summary
+
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device {device!r}: cpu or cuda")
+    resources = ResourceConfig(num_workers=1, gpus_per_worker=float(device == "cuda"))
+    print_summary(evaluate_on_coco(folder, gt, images, out, resources), Console())
 
 
 def predict(

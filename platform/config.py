@@ -70,8 +70,8 @@ class TrainConfig(Config):
 
     scheme: Literal["joint", "stage_wise", "alternating"] = Field(
         "joint",
-        description="joint: all at once. stage_wise: the RPN with a backbone of its own, then the detector on its stored "
-        "proposals. alternating: the four steps of Ren et al. 2015 that end with shared features.",
+        description="joint: all at once. stage_wise: the RPN with a backbone of its own, then the detector on its "
+        "stored proposals. alternating: the four steps of Ren et al. 2015 that end with shared features.",
     )
     steps: Positive = Field(description="Of each stage of the scheme; the schedule begins anew with each.")
     images_per_batch: Positive = Field(16, description="Of all workers and accumulation steps together.")

@@ -145,6 +145,13 @@ def test_evaluate_prints_the_published_figures(iou_type):
     assert tree["stats"] == pytest.approx(published, abs=1e-9)
 
 
+def test_evaluate_takes_results_or_a_model(tmp_path):
+    (tmp_path / "gt.json").write_text("{}")
+    for arguments in ((), ("--model", tmp_path), ("--model", tmp_path, "--dt", tmp_path, "--images", tmp_path)):
+        line = one_line_error(maskray("evaluate", "--gt", tmp_path / "gt.json", *arguments))
+        assert line == "evaluate takes --gt with --dt, or --gt with --model, --images and --out"
+
+
 def test_evaluate_by_hand(tmp_path):
     """One square found exactly, one missed: half of the recall levels at precision 1; AP 51/101 by COCO's rule."""
     box = {"image_id": 1, "category_id": 3, "area": 2500.0, "iscrowd": 0}

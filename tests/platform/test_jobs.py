@@ -12,11 +12,12 @@ import httpx
 import pytest
 import ray
 
-from maskray.platform.config import JobConfig, TrackingConfig
+from maskray.platform.config import JobConfig, ResourceConfig, TrackingConfig
 from maskray.platform.data.manifest import read_manifest
 from maskray.platform.data.shards import read_rows
 from maskray.platform.data.synthetic import synthesize
 from maskray.platform.jobs import run_job
+from maskray.platform.model_evaluation import evaluate_on_coco
 from maskray.platform.prediction import predict_files
 from maskray.platform.registry.models import resolve_model
 from maskray.platform.registry.tracking import Tracking
@@ -125,6 +126,22 @@ def assert_same_detections(found: list[dict[str, Any]], expected: list[dict[str,
         assert one["segmentation"]["size"] == other["segmentation"]["size"]
         assert len(one["keypoints"]) == 51
         assert one["keypoints"][2::3] == pytest.approx(other["keypoints"][2::3], abs=1e-4)
+
+
+def test_a_model_is_evaluated_on_a_data_set_by_itself(summary: RunSummary, tmp_path: Path) -> None:
+    """With the figures of the run that trained it, from its annotation file and photographs."""
+    data = summary.folder / "data" / "synthetic"
+    annotations = data / "annotations" / "person_keypoints_val.json"
+    out = tmp_path / "evaluation"
+    resources = ResourceConfig(num_workers=1, num_evaluators=1)
+    again = evaluate_on_coco(str(summary.checkpoint), annotations, data / "val", out, resources)
+    assert again.metrics == pytest.approx(summary.metrics, abs=1e-9)
+    results = json.loads((out / "results.json").read_text())
+    assert results == json.loads((summary.folder / "evaluation" / "results.json").read_text())
+    with pytest.raises(ValueError, match="exists already; an evaluation is never written over another"):
+        evaluate_on_coco(str(summary.checkpoint), annotations, data / "val", out, resources)
+    with pytest.raises(ValueError, match="no-photographs: no such folder"):
+        evaluate_on_coco(str(summary.checkpoint), annotations, tmp_path / "no-photographs", tmp_path / "b", resources)
 
 
 def test_a_run_name_is_used_once(summary: RunSummary, output: Path) -> None:
