@@ -177,6 +177,9 @@ class InferenceConfig(Config):
     nms_iou: Fraction = 0.5
     detections_per_image: Positive = 100
     mask_threshold: Fraction = 0.5
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of convolutions and products at inference; boxes, scores and NMS stay float32."
+    )
     min_size_pixels: float = Field(0.0, ge=0, description="Detections with a side below are dropped.")
     mask_paste: Literal["exact", "torchvision"] = Field(
         "exact", description="torchvision: a rim of zeros around the mask, corners of the box cut to whole pixels."

@@ -112,6 +112,11 @@ class MaskRCNN(nn.Module):
         if self.training:
             raise ValueError("detect() needs the model in eval mode: call model.eval() first")
         images = self.normalize(batch.images, batch.image_sizes)
+        bfloat16 = self.config.inference.precision == "bfloat16"
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            return self._detect(images, batch)
+
+    def _detect(self, images: Tensor, batch: Batch) -> Detections:
         features = self.backbone(images)
         output = self.rpn(features if self.rpn_backbone is None else self.rpn_backbone(images))
         finite = torch.stack([torch.isfinite(logits).all(dim=1) for logits in output.logits]).all(dim=0)

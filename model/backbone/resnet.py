@@ -31,7 +31,7 @@ class BlockShape(NamedTuple):
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, then normalisation; a constant one goes into the weights and costs no pass of its own."""
+    """Convolution without bias, then normalisation; a constant one goes into the weights and costs no pass."""
 
     def __init__(
         self,

@@ -83,7 +83,8 @@ def read_model_folder(folder: str | Path, device: str | torch.device = "cpu") ->
     model = build_model(spec.model, spec.input, spec.labels.num_classes)
     _check_tensors(_weights_path(Path(folder)), tensors, model.state_dict())
     model.load_state_dict(tensors, strict=True)
-    return model.eval().to(device), spec
+    # Channels last, as the activations are: weights of another layout are turned round in every call.
+    return model.eval().to(device).to(memory_format=torch.channels_last), spec
 
 
 def read_model_spec(folder: str | Path) -> ModelSpec:
