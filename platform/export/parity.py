@@ -5,6 +5,7 @@ Letters: D detections, K keypoints, m side of a mask.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +59,12 @@ def compare_onnx(
 ) -> list[Comparison]:
     """Run pictures (h, w, 3) uint8 through an ONNX file for images of height and width, and through the model.
 
-    A picture is resized as the model wants it, and further where it would not fit. The file runs on the CPU.
+    A picture is resized as the model wants it, and further where it would not fit. Both run on the CPU in float32,
+    which is what the file computes in whatever inference.precision says.
     """
     import onnxruntime
 
+    model = _in_float32(model)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     comparisons = []
@@ -109,6 +112,14 @@ def compare_detections(name: str, expected: Arrays, found: Arrays, spec: ModelSp
             limit = max(limit, float(one["scores"].min()))
     unmatched = sum(score > limit + TOLERANCES["scores"] for score in alone)
     return Comparison(name, len(expected["scores"]), len(found["scores"]), unmatched, differences)
+
+
+def _in_float32(model: MaskRCNN) -> MaskRCNN:
+    """The same modules below a configuration of that precision."""
+    reference = copy.copy(model)
+    inference = model.config.inference.model_copy(update={"precision": "float32"})
+    reference.config = model.config.model_copy(update={"inference": inference})
+    return reference
 
 
 def _difference(key: str, expected: NDArray[Any], found: NDArray[Any]) -> float:

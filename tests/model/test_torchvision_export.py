@@ -67,7 +67,8 @@ def built_there(exported: TorchvisionModel) -> nn.Module:
 )
 @torch.no_grad()
 def test_torchvision_finds_the_same(keys: dict[str, Any]) -> None:
-    model = build(keys | {"inference": {"score_threshold": 0.01, "detections_per_image": 20}})
+    few = {"rpn": {"post_nms_top_n_test": 100}, "inference": {"score_threshold": 0.01, "detections_per_image": 8}}
+    model = build(keys | few)
     exported = to_torchvision(model, INPUT)
     assert exported.notes == []
     there = built_there(exported)
@@ -75,7 +76,7 @@ def test_torchvision_finds_the_same(keys: dict[str, Any]) -> None:
     (found,) = there([image / 255.0])
     sizes = torch.tensor([[128, 160]])
     own = model.detect(Batch(image[None], sizes, torch.tensor([1]), sizes))
-    assert len(own.scores) == 20
+    assert len(own.scores) == 8
     torch.testing.assert_close(found["boxes"], own.boxes, rtol=0, atol=0.01)
     torch.testing.assert_close(found["scores"], own.scores, rtol=0, atol=1e-4)
     assert torch.equal(found["labels"], own.classes + 1)

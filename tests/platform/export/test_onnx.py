@@ -38,7 +38,11 @@ BOTH_HEADS: dict[str, Any] = {
     "keypoints": True,
     "keypoint_head": {"channels": 16, "num_convs": 1, "num_keypoints": 5},
 }
-LEGACY_C4: dict[str, Any] = {"backbone": {"features": "c4"}, "roi_op": {"aligned": False, "sampling_ratio": 2}}
+LEGACY_C4: dict[str, Any] = {
+    "backbone": {"features": "c4"},
+    "roi_op": {"aligned": False, "sampling_ratio": 2},
+    "inference": {"precision": "bfloat16"},  # which the file does not follow
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
