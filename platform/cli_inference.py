@@ -98,7 +98,9 @@ def predict(
 
 
 def serve(
-    model: Annotated[str, typer.Argument(help="Model folder or file, checkpoint, or models:/NAME@alias.", show_default=False)],
+    model: Annotated[
+        str, typer.Argument(help="Model folder or file, checkpoint, or models:/NAME@alias.", show_default=False)
+    ],
     host: Annotated[str, typer.Option(help="Address to bind; 0.0.0.0 opens it to the network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     replicas: Annotated[int, typer.Option(min=1, help="Copies of the model.")] = 1,
