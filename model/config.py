@@ -44,6 +44,9 @@ class BackboneConfig(Config):
     norm: Literal["frozen_batch_norm", "batch_norm", "sync_batch_norm", "group_norm"] = Field(
         "frozen_batch_norm", description="Normalisation of the backbone; group_norm is what trains from nothing."
     )
+    fold_norm: bool = Field(
+        True, description="Frozen batch norm inside the weights of its convolution; false rounds as the others do."
+    )
     norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the normalisation, stored with the weights.")
     stem_channels: Positive = Field(64, description="Channels of the stem.")
     res2_channels: Positive = Field(
@@ -222,7 +225,10 @@ class InputConfig(Config):
     resize: Literal["antialias", "bilinear"] = Field(
         "antialias", description="antialias: on whole numbers; bilinear: without, in float, as torchvision does."
     )
-    pixel_mean: tuple[float, float, float] = Field((123.675, 116.28, 103.53), description="RGB, of values 0..255.")
+    channel_order: Literal["rgb", "bgr"] = Field(
+        "rgb", description="In which the first convolution takes the channels and the statistics below stand."
+    )
+    pixel_mean: tuple[float, float, float] = Field((123.675, 116.28, 103.53), description="Of values 0..255.")
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
     @model_validator(mode="after")

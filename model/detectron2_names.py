@@ -14,7 +14,7 @@ from torch import Tensor
 from maskray.model.config import InputConfig, ModelConfig
 from maskray.model.imported import Imported, Rule, rename_tensors
 from maskray.model.presets import detectron2_preset, merge
-from maskray.model.recognition import STEM, num_frozen_stages, recognise_model
+from maskray.model.recognition import num_frozen_stages, recognise_model
 
 CONSTANTS = re.compile(r"pixel_(mean|std)|proposal_generator\.anchor_generator\.cell_anchors\.\d+")
 BGR_MEAN = (103.53, 116.28, 123.675)
@@ -25,15 +25,12 @@ BGR_STD_OF_RESNEXT = (57.375, 57.12, 58.395)
 def read_detectron2(state: Mapping[str, Tensor], *, shorter_edge: int = 800, longer_edge_max: int = 1333) -> Imported:
     """The model of a state dict of detectron2, R-CNN with ResNet or ResNeXt and C4, DC5 or FPN.
 
-    Channels are turned from BGR to RGB: in the first convolution and in the pixel statistics, which are those of the
-    file, else of the zoo's model of that backbone. Raises ValueError naming what is missing, unknown or does not fit.
+    Channels stay in the order of the library, BGR. Pixel statistics are those of the file, else of the zoo's model of
+    that backbone. Raises ValueError naming what is missing, unknown or does not fit.
     """
     constants = {name: tensor for name, tensor in state.items() if CONSTANTS.fullmatch(name)}
     tensors = rename_tensors({name: state[name] for name in state if name not in constants}, _rules(state))
     found = recognise_model(tensors)
-    first = f"{STEM}.conv.weight"
-    tensors[first] = tensors[first].flip(1)
-
     backbone = found["backbone"]
     # Of the zoo's: MSRA's ResNets, and group norm's and ResNeXt's whose stride is in the 3x3.
     backbone["stride_in_1x1"] = backbone["norm"] != "group_norm" and backbone["name"].startswith("resnet")
@@ -47,7 +44,13 @@ def read_detectron2(state: Mapping[str, Tensor], *, shorter_edge: int = 800, lon
         notes.append("res5 dilated (DC5), which no tensor shows")
     return Imported(
         model=ModelConfig.model_validate(merge(detectron2_preset(backbone["features"], found["keypoints"]), found)),
-        input=InputConfig(shorter_edge=shorter_edge, longer_edge_max=longer_edge_max, pixel_mean=mean, pixel_std=std),
+        input=InputConfig(
+            shorter_edge=shorter_edge,
+            longer_edge_max=longer_edge_max,
+            channel_order="bgr",
+            pixel_mean=mean,
+            pixel_std=std,
+        ),
         num_classes=tensors["roi_heads.box_head.classifier.weight"].shape[0] - 1,
         tensors=tensors,
         notes=notes,
@@ -57,7 +60,7 @@ def read_detectron2(state: Mapping[str, Tensor], *, shorter_edge: int = 800, lon
 def _pixel_statistics(
     constants: Mapping[str, Tensor], backbone: str
 ) -> tuple[tuple[float, float, float], tuple[float, float, float], list[str]]:
-    """Mean and deviation of RGB values 0..255, and a note."""
+    """Mean and deviation of BGR values 0..255, and a note."""
     values = []
     known = (BGR_MEAN, BGR_STD_OF_RESNEXT if backbone.startswith("resnext") else STD_OF_MSRA)
     for name, default in zip(("pixel_mean", "pixel_std"), known, strict=True):
@@ -65,9 +68,9 @@ def _pixel_statistics(
         if tensor.numel() != 3:
             raise ValueError(f"{name} has {tensor.numel()} values, not 3")
         blue, green, red = (round(float(value), 6) for value in tensor)
-        values.append((red, green, blue))
+        values.append((blue, green, red))
     source = "of the file" if "pixel_mean" in constants else f"of the model zoo's {backbone}"
-    notes = [f"pixel mean {values[0]} and deviation {values[1]} (RGB) {source}"]
+    notes = [f"pixel mean {values[0]} and deviation {values[1]} (BGR) {source}"]
     return values[0], values[1], notes
 
 

@@ -28,6 +28,7 @@ class MaskRCNN(nn.Module):
         super().__init__()
         self.config = config
         self.num_classes = num_classes
+        self.channel_order = input_config.channel_order
         self.backbone = build_backbone(config.backbone)
         self.rpn_backbone = build_backbone(config.backbone) if config.rpn.own_backbone else None
         channels, strides = self.backbone.channels, self.backbone.strides
@@ -131,13 +132,15 @@ class MaskRCNN(nn.Module):
         return self.backbone(self.normalize(batch.images, batch.image_sizes))
 
     def normalize(self, images: Tensor, image_sizes: Tensor) -> Tensor:
-        """Images (N, 3, H, W) of 0..255 to mean 0 and variance 1, padding 0, H and W multiples of size_divisor."""
+        """RGB images (N, 3, H, W) of 0..255 to mean 0 and variance 1, padding 0, sides multiples of size_divisor."""
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images: shape (N, 3, H, W) is needed, not {tuple(images.shape)}")
         height, width = images.shape[2:]
         rows = torch.arange(height, device=images.device) < image_sizes[:, 0, None]
         columns = torch.arange(width, device=images.device) < image_sizes[:, 1, None]
         inside = (rows[:, None, :, None] & columns[:, None, None, :]).float()
+        if self.channel_order == "bgr":
+            images = images.flip(1)
         normalized = (images.float() - self.pixel_mean) / self.pixel_std * inside
         divisor = self.config.backbone.size_divisor
         padding = (0, -width % divisor, 0, -height % divisor)

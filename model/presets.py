@@ -7,7 +7,7 @@ from typing import Any
 
 # detectron2's base configurations: Base-RCNN-FPN, -C4, -DilatedC5 and Base-Keypoint-RCNN-FPN.
 _DETECTRON2: dict[str, dict[str, Any]] = {
-    "backbone": {"freeze_stages": 2, "norm_eps": 1e-5},
+    "backbone": {"freeze_stages": 2, "norm_eps": 1e-5, "fold_norm": False},
     "anchors": {"offset": 0.0},
     "rpn": {
         "pre_nms_top_n_train": 2000,

@@ -81,7 +81,8 @@ _ARGUMENTS = {
 }
 _ANCHORS = ("anchors.sizes", "anchors.aspect_ratios")
 # Of no consequence for what is computed, or stated in another place.
-_FREE = {"backbone.name", "backbone.norm", "backbone.norm_eps", "backbone.freeze_stages",
+FIRST = "backbone.resnet.stem.conv1.conv.weight"
+_FREE = {"backbone.fold_norm", "backbone.name", "backbone.norm", "backbone.norm_eps", "backbone.freeze_stages",
          "backbone.gradient_checkpointing", "inference.mask_threshold", "keypoint_head.num_keypoints",
          "box_head.positive_iou", "input.pixel_mean", "input.pixel_std"}  # fmt: skip
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -109,9 +110,11 @@ def to_torchvision(model: MaskRCNN, input_config: InputConfig) -> TorchvisionMod
         count = len(config.anchors.aspect_ratios)
         raise ValueError(f"model.anchors.aspect_ratios: torchvision's RPN scores 3 anchors per cell, not {count}")
     version_2 = config.box_head.num_convs > 0
-    settings = _settings(config, input_config)
+    settings = _settings(config, _in_rgb(input_config))
     _check_layers(settings, version_2)
     tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    if input_config.channel_order == "bgr":
+        tensors[FIRST] = tensors[FIRST].flip(1)
     tensors = rename_tensors(tensors, _rules(config))
     _move_background(tensors)
     changed = _changed(settings)
@@ -120,8 +123,16 @@ def to_torchvision(model: MaskRCNN, input_config: InputConfig) -> TorchvisionMod
         for key, value in changed.items()
         if key not in _FREE and key not in _ARGUMENTS and key not in _ANCHORS and key not in _LAYERS_V2
     ]
-    arguments = _arguments(config, input_config, model.num_classes, changed)
+    arguments = _arguments(config, _in_rgb(input_config), model.num_classes, changed)
     return TorchvisionModel(tensors, _code(config, arguments, changed, version_2), differences)
+
+
+def _in_rgb(config: InputConfig) -> InputConfig:
+    """The same for a first convolution that takes RGB, as torchvision's do."""
+    if config.channel_order == "rgb":
+        return config
+    turned = {"pixel_mean": config.pixel_mean[::-1], "pixel_std": config.pixel_std[::-1], "channel_order": "rgb"}
+    return config.model_copy(update=turned)
 
 
 def _settings(config: ModelConfig, input_config: InputConfig) -> dict[str, Any]:

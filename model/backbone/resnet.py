@@ -46,6 +46,7 @@ class ConvNorm(nn.Module):
         dilation: int = 1,
     ) -> None:
         super().__init__()
+        self.fold_norm = True
         padding = size // 2 * dilation
         self.conv = nn.Conv2d(in_channels, out_channels, size, stride, padding, dilation, groups, bias=False)
         self.norm = build_norm(norm, out_channels, eps=eps)
@@ -54,7 +55,7 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H / stride, W / stride), rounded up."""
         conv = self.conv
-        if not isinstance(self.norm, FrozenBatchNorm2d):
+        if not (self.fold_norm and isinstance(self.norm, FrozenBatchNorm2d)):
             return self.norm(conv(x))
         scale, shift = self.norm.scale_and_shift()
         # The gradient of the weights needs x alone: the map between convolution and norm is neither made nor kept.
@@ -153,6 +154,8 @@ class ResNet(nn.Module):
             self.out_channels.append(stage_channels(config, level))
         for module in self.stages()[: config.freeze_stages]:
             module.requires_grad_(False)
+        for part in self.stem.modules():
+            _set_folding(part, config)
 
     def stages(self) -> list[nn.Module]:
         """Stem, res2, res3, ..."""
@@ -197,7 +200,14 @@ def build_stage(config: BackboneConfig, level: int, stride: int, dilation: int =
             nn.init.zeros_(block.last.norm.weight)
         stage.add_module(str(number), block)
         in_channels = channels * block_class.expansion
+    for part in stage.modules():
+        _set_folding(part, config)
     return stage
+
+
+def _set_folding(part: nn.Module, config: BackboneConfig) -> None:
+    if isinstance(part, ConvNorm):
+        part.fold_norm = config.fold_norm
 
 
 def _depth(config: BackboneConfig) -> str:

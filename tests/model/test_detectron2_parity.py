@@ -1,14 +1,15 @@
-"""Small random models of detectron2, imported, give on photographs what detectron2 0.6 computed with the same weights.
+"""Small random models of detectron2, imported, find on photographs what detectron2 0.6 found with the same weights.
 
-The reference is float32, and so are we, in another order: a frozen batch norm stands in the weights of its convolution.
-Even in float64 our R50-FPN is up to 0.031 px and 3.9e-4 of score away, and has one detection of 600 that the reference
-has not. So a few may miss 0.01 px and 1e-4; the others have to meet them.
+Rounding decides here: a random network turns one bit of its first layer into 0.03 px. So channels stay in the order
+that the weights have, frozen batch norm is computed by itself as detectron2 does it, and there are two threads, on
+which oneDNN adds up otherwise than on one. Then every detection is the same.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ from maskray.model.structures import Batch
 SHARED = Path(os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "data"
 FOLDER = SHARED / "detectron2-parity"
 PHOTOGRAPHS = SHARED / "coco-sample"
-NEAR_HALF = 1e-2  # a mask's pixel this near to one half may fall either way
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no reference models at {FOLDER}")
 
@@ -42,20 +42,27 @@ class Answer:
     features: list[Tensor]
     proposals: Proposals
     found: ImageDetections
-    surely: ImageDetections  # masks cut a little above one half
-    perhaps: ImageDetections  # and a little below
     expected: dict[str, Any]
     wanted: Tensor  # rows of the expected detections that were found
     rows: Tensor  # and where
 
 
+@pytest.fixture(scope="module")
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module", params=["mask_r50_fpn", "mask_r50_c4", "keypoint_r50_fpn"])
-def answers(request: pytest.FixtureRequest) -> list[Answer]:
+def answers(request: pytest.FixtureRequest, two_threads: None) -> list[Answer]:
     expected = json.loads((FOLDER / f"{request.param}.expected.json").read_text())
     state = load_arrays((FOLDER / f"{request.param}.pkl").read_bytes())["model"]
     imported = read_detectron2(state, shorter_edge=320, longer_edge_max=533)
-    assert imported.input.pixel_mean == tuple(reversed(expected["pixel_mean"]))
-    assert imported.input.pixel_std == tuple(reversed(expected["pixel_std"]))
+    assert imported.input.channel_order == expected["input_format"].lower()
+    assert imported.input.pixel_mean == tuple(expected["pixel_mean"])
+    assert imported.input.pixel_std == tuple(expected["pixel_std"])
     assert imported.model.backbone.stride_in_1x1 == expected["stride_in_1x1"]
     model = build_imported(imported)
     found = []
@@ -65,9 +72,8 @@ def answers(request: pytest.FixtureRequest) -> list[Answer]:
             features = model.features(batch)
             proposals = model.rpn.propose(model.rpn(features), batch.image_sizes)
             detections = model.roi_heads.detect(features, proposals, batch.image_sizes)
-        plain, surely, perhaps = (to_original(detections, batch, 0, 0.5 + d) for d in (0, NEAR_HALF, -NEAR_HALF))
-        rows = match(values["detections"], plain)
-        found.append(Answer(features, proposals, plain, surely, perhaps, values, *rows))
+        original = to_original(detections, batch, 0)
+        found.append(Answer(features, proposals, original, values, *match(values["detections"], original)))
     return found
 
 
@@ -121,38 +127,25 @@ def test_proposals_agree(answers: list[Answer]) -> None:
 
 def test_every_detection_agrees(answers: list[Answer]) -> None:
     for answer in answers:
-        assert len(answer.found.scores) == len(answer.expected["detections"])
+        assert len(answer.found.scores) == len(answer.rows) == len(answer.expected["detections"])
         assert len(answer.rows.unique()) == len(answer.rows)  # each answers for one; classes are equal
-    # One on the threshold of NMS may fall either way, and let another in or out.
-    assert sum(len(answer.expected["detections"]) - len(answer.rows) for answer in answers) <= 2
-    boxes, scores = differences(answers, "boxes", "box").amax(dim=1), differences(answers, "scores", "score")
-    assert float(boxes.max()) <= 0.05
-    assert float((boxes <= 0.01).float().mean()) >= 0.9
-    assert float(scores.max()) <= 1e-3
-    assert float((scores <= 1e-4).float().mean()) >= 0.8
+    assert float(differences(answers, "boxes", "box").max()) <= 0.01
+    assert float(differences(answers, "scores", "score").max()) <= 1e-4
 
 
 def test_every_mask_agrees(answers: list[Answer]) -> None:
     if answers[0].found.masks is None:
         assert "mask" not in answers[0].expected["detections"][0]
         return
-    overlaps, pixels, areas = [], [], []
+    overlaps = []
     for answer in answers:
         wanted = decode([item["mask"] for item in answer.expected["detections"]], answer.wanted)
-        found, surely, perhaps = (
-            decode(detections.masks, answer.rows) for detections in (answer.found, answer.surely, answer.perhaps)
-        )
-        assert not (surely & ~wanted).any()
-        assert not (wanted & ~perhaps).any()
+        found = decode(answer.found.masks, answer.rows)
         union = (found | wanted).sum(axis=(1, 2))
         overlaps.append(np.where(union > 0, (found & wanted).sum(axis=(1, 2)) / np.maximum(union, 1), 1.0))
-        pixels.append((found != wanted).sum(axis=(1, 2)))
-        areas.append(wanted.sum())
-    overlap, differing = np.concatenate(overlaps), np.concatenate(pixels)
-    # Of a mask of 21 pixels one is 5 %.
-    assert ((overlap >= 0.99) | (differing <= 4)).mean() >= 0.99
-    assert overlap.mean() >= 0.997
-    assert differing.sum() <= 0.002 * sum(areas)
+    overlap = np.concatenate(overlaps)
+    assert overlap.min() >= 0.99
+    assert (overlap >= 0.999).mean() >= 0.95
 
 
 def decode(masks: list[dict[str, Any]] | None, rows: Tensor) -> Any:
@@ -165,9 +158,5 @@ def test_every_keypoint_agrees(answers: list[Answer]) -> None:
         assert "keypoints" not in answers[0].expected["detections"][0]
         return
     difference = differences(answers, "keypoints", "keypoints")
-    distance, score = difference[..., :2].amax(dim=2).flatten(), difference[..., 2].flatten()
-    assert float(score.max()) <= 3e-3
-    # A few of 5100 keypoints have two peaks that are equal in float32: either is right, and the scores agree.
-    elsewhere = distance > 0.05
-    assert int(elsewhere.sum()) <= 10
-    assert float(score[elsewhere].max()) <= 2e-4
+    assert float(difference[..., :2].max()) <= 0.05
+    assert float(difference[..., 2].max()) <= 1e-3

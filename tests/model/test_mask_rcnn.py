@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from maskray.model.backbone.norm import FrozenBatchNorm2d
 from maskray.model.build import build_model
 from maskray.model.config import InputConfig, ModelConfig
 from maskray.model.mask_rcnn import MaskRCNN
@@ -170,3 +171,35 @@ def test_wrong_use_is_explained(tiny_model: MaskRCNN, two_images: Batch) -> None
     tiny_model.eval()
     with pytest.raises(ValueError, match=r"shape \(N, 3, H, W\) is needed, not \(2, 1, 96, 128\)"):
         tiny_model.detect(two_images)
+
+
+def test_bgr_weights_see_blue_first(tiny_config: ModelConfig, two_images: Batch) -> None:
+    statistics = {"pixel_mean": (1.0, 2.0, 3.0), "pixel_std": (4.0, 5.0, 6.0)}
+    rgb, bgr = (
+        build_model(tiny_config, InputConfig(channel_order=order, **statistics), 2)  # type: ignore[arg-type]
+        for order in ("rgb", "bgr")
+    )
+    images = two_images.images.float()
+    turned = rgb.normalize(images.flip(1), two_images.image_sizes)
+    assert torch.equal(bgr.normalize(images, two_images.image_sizes), turned)
+    assert bgr.normalize(images, two_images.image_sizes)[0, 0, 0, 0] == (images[0, 2, 0, 0] - 1.0) / 4.0
+
+
+def test_frozen_norm_by_itself_gives_the_same(tiny_config: ModelConfig, two_images: Batch) -> None:
+    config = tiny_config.model_copy(
+        update={"backbone": tiny_config.backbone.model_copy(update={"norm": "frozen_batch_norm", "fold_norm": False})}
+    )
+    torch.manual_seed(0)
+    apart = build_model(config, InputConfig(), 2).eval()
+    folded = build_model(
+        config.model_copy(update={"backbone": config.backbone.model_copy(update={"fold_norm": True})}), InputConfig(), 2
+    ).eval()
+    folded.load_state_dict(apart.state_dict())
+    calls = []
+    for layer in apart.modules():
+        if isinstance(layer, FrozenBatchNorm2d):
+            layer.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        for own, other in zip(apart.features(two_images), folded.features(two_images), strict=True):
+            torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5)
+    assert len(calls) == sum(isinstance(layer, FrozenBatchNorm2d) for layer in apart.modules())

@@ -171,3 +171,15 @@ def test_what_torchvision_cannot_be_is_named(keys: dict[str, Any], message: str)
     with pytest.raises(ValueError, match=message) as caught:
         to_torchvision(model, InputConfig())
     assert "\n" not in str(caught.value)
+
+
+def test_weights_that_see_blue_first_are_turned_round() -> None:
+    model = build(R18)
+    statistics = {"pixel_mean": (1.0, 2.0, 3.0), "pixel_std": (4.0, 5.0, 6.0)}
+    blue_first = to_torchvision(model, INPUT.model_copy(update={**statistics, "channel_order": "bgr"}))
+    turned = {name: values[::-1] for name, values in statistics.items()}
+    red_first = to_torchvision(model, INPUT.model_copy(update=turned))
+    assert blue_first.code == red_first.code
+    for name, tensor in red_first.tensors.items():
+        expected = tensor.flip(1) if name == "backbone.body.conv1.weight" else tensor
+        assert torch.equal(blue_first.tensors[name], expected), name
