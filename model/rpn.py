@@ -33,11 +33,15 @@ class Proposals(NamedTuple):
 
 
 class RPNOutput(NamedTuple):
-    """Raw output for every anchor, by level: logits N x (Hl*Wl*A), deltas N x (Hl*Wl*A) x 4, anchors (Hl*Wl*A) x 4."""
+    """Raw output for every anchor, by level: logits N x (Hl*Wl*A), deltas N x (Hl*Wl*A) x 4, anchors (Hl*Wl*A) x 4.
+
+    In training these are without gradient: the losses compute the few anchors they need again, from `features`.
+    """
 
     logits: list[Tensor]
     deltas: list[Tensor]
     anchors: list[Tensor]
+    features: Sequence[Tensor] = ()
 
 
 class RPNHead(nn.Module):
@@ -66,6 +70,50 @@ class RPNHead(nn.Module):
             deltas.append(delta.reshape(delta.shape[0], -1, 4).float())
         return logits, deltas
 
+    def at_anchors(self, features: Sequence[Tensor], index: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, S) and deltas (N, S, 4) of the anchors `index` (N, S), equal to those that forward gives there.
+
+        Only their cells are computed: with 256 anchors of an image the gradient costs next to nothing, where that of
+        whole maps is a seventh of a training step.
+        """
+        num_anchors = self.objectness.out_channels
+        hidden, inside = cut_patches(features, index // num_anchors, len(self.convs))
+        for conv in self.convs:
+            assert isinstance(conv, nn.Conv2d)
+            inside = inside[:, :, 1:-1, 1:-1]
+            # Zero beyond the map, as the padding of the next convolution is.
+            hidden = F.relu(F.conv2d(hidden, conv.weight, conv.bias), inplace=True) * inside
+        number = (index % num_anchors)[..., None]
+        logits = self.objectness(hidden).view(*index.shape, num_anchors).gather(2, number).squeeze(2)
+        deltas = self.deltas(hidden).view(*index.shape, num_anchors, 4)
+        deltas = deltas.gather(2, number[..., None].expand(-1, -1, 1, 4)).squeeze(2)
+        return logits.float(), deltas.float()
+
+
+def cut_patches(features: Sequence[Tensor], cells: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    """Squares of side 2 radius + 1 around cells (N, S), counted through all maps row by row.
+
+    Returns values (N * S, C, side, side), 0 beyond the map, and whether each is inside, (N * S, 1, side, side).
+    """
+    device, side = cells.device, 2 * radius + 1
+    offset = torch.arange(-radius, radius + 1, device=device)
+    image = torch.arange(len(cells), device=device)[:, None, None, None]
+    patches, all_inside, start = None, torch.zeros((), dtype=torch.bool, device=device), 0
+    for feature in features:
+        height, width = feature.shape[2:]
+        cell = cells - start
+        rows = (cell // width)[..., None, None] + offset[:, None]
+        columns = (cell % width)[..., None, None] + offset
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        inside &= ((cell >= 0) & (cell < height * width))[..., None, None]
+        values = feature.permute(0, 2, 3, 1)[image, rows.clamp(0, height - 1), columns.clamp(0, width - 1)]
+        values = torch.where(inside[..., None], values, 0)
+        patches = values if patches is None else patches + values
+        all_inside = all_inside | inside
+        start += height * width
+    assert patches is not None
+    return patches.flatten(0, 1).permute(0, 3, 1, 2), all_inside.view(-1, 1, side, side)
+
 
 class RPN(nn.Module):
     """Head, choice of proposals and losses."""
@@ -80,9 +128,12 @@ class RPN(nn.Module):
 
     def forward(self, features: list[Tensor]) -> RPNOutput:
         """Score and shift every anchor of every map."""
-        logits, deltas = self.head(features)
+        sparse = self.training and torch.is_grad_enabled()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not sparse):
+            logits, deltas = self.head(features)
         sizes = [(feature.shape[2], feature.shape[3]) for feature in features]
-        return RPNOutput(logits, deltas, map_anchors(self.anchor_config, sizes, self.strides, features[0].device))
+        anchors = map_anchors(self.anchor_config, sizes, self.strides, features[0].device)
+        return RPNOutput(logits, deltas, anchors, features if sparse else ())
 
     @torch.no_grad()
     def propose(self, output: RPNOutput, image_sizes: Tensor) -> Proposals:
@@ -95,7 +146,7 @@ class RPN(nn.Module):
         pre_nms = config.pre_nms_top_n_train if self.training else config.pre_nms_top_n_test
         post_nms = config.post_nms_top_n_train if self.training else config.post_nms_top_n_test
         scores, boxes, levels = [], [], []
-        for level, (logits, deltas, anchors) in enumerate(zip(*output, strict=True)):
+        for level, (logits, deltas, anchors) in enumerate(zip(*output[:3], strict=True)):
             index = logits.topk(min(pre_nms, logits.shape[1]), dim=1).indices
             # Back in the order of the anchors, so that equal scores are ordered by index on every device.
             index = index.sort(dim=1).values
@@ -142,8 +193,11 @@ class RPN(nn.Module):
             positive_fraction=config.positive_fraction,
             generator=generator,
         )
-        logits = torch.cat(output.logits, dim=1).gather(1, samples.indices)
-        deltas = torch.cat(output.deltas, dim=1).gather(1, samples.indices[..., None].expand(-1, -1, 4))
+        if output.features:
+            logits, deltas = self.head.at_anchors(output.features, samples.indices)
+        else:
+            logits = torch.cat(output.logits, dim=1).gather(1, samples.indices)
+            deltas = torch.cat(output.deltas, dim=1).gather(1, samples.indices[..., None].expand(-1, -1, 4))
         gt_index = match.gt_index.gather(1, samples.indices)
         gt_boxes = targets.boxes.gather(1, gt_index[..., None].expand(-1, -1, 4))
         target_deltas = encode_boxes(gt_boxes, anchors[samples.indices], BOX_WEIGHTS)

@@ -98,3 +98,42 @@ def test_head_puts_anchors_in_the_order_of_the_grid() -> None:
     assert output.logits[0].flatten().nonzero().flatten().tolist() == [(1 * 3 + 2) * 3 + 1]
     centre = output.anchors[0][16].view(2, 2).mean(dim=0)
     assert centre.tolist() == [2.5 * 4, 1.5 * 4]
+
+
+@pytest.mark.parametrize("num_convs", [1, 2])
+def test_single_anchors_are_computed_as_whole_maps_are(num_convs: int) -> None:
+    torch.manual_seed(0)
+    rpn = build_rpn(num_convs=num_convs)
+    for parameter in rpn.head.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    sizes = [(6, 9), (3, 5), (2, 3), (1, 2), (1, 1)]  # cells in corners and on maps of one cell are among them
+    features = [torch.randn(2, 8, *size, requires_grad=True) for size in sizes]
+    num_anchors = sum(3 * height * width for height, width in sizes)
+    index = torch.stack([torch.randperm(num_anchors) for _ in range(2)])[:, :150]
+    logits, deltas = rpn.head(features)
+    whole = (
+        torch.cat(logits, dim=1).gather(1, index),
+        torch.cat(deltas, dim=1).gather(1, index[..., None].expand(-1, -1, 4)),
+    )
+    single = rpn.head.at_anchors(features, index)
+    inputs = (*features, *rpn.head.parameters())
+    gradients = []
+    for answer in (whole, single):
+        torch.manual_seed(1)
+        total = sum((value * torch.randn_like(value)).sum() for value in answer)
+        gradients.append(torch.autograd.grad(total, inputs))  # type: ignore[arg-type]
+    torch.testing.assert_close(single, whole, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-4)
+
+
+def test_losses_in_training_are_those_of_whole_maps() -> None:
+    torch.manual_seed(0)
+    rpn = build_rpn(samples_per_image=20)
+    features = [torch.randn(2, 8, 64 // s, 64 // s) for s in STRIDES]
+    targets = Targets(torch.tensor([[[0.0, 0, 40, 40]], [[8.0, 20, 60, 50]]]), torch.tensor([[0], [1]]))
+    output = rpn(features)
+    assert not any(logits.requires_grad for logits in output.logits)
+    for name, loss in rpn.losses(output, targets, torch.Generator().manual_seed(0)).items():
+        assert loss.requires_grad
+        whole = rpn.losses(output._replace(features=()), targets, torch.Generator().manual_seed(0))[name]
+        torch.testing.assert_close(loss, whole)
