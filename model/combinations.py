@@ -72,10 +72,11 @@ def check_combination(config: ModelConfig) -> None:
         )
     if backbone.name in ("resnet18", "resnet34"):
         _refuse(backbone, "backbone", ("stride_in_1x1",), f"{backbone.name} has no 1x1 convolutions")
-    if backbone.gradient_checkpointing and backbone.norm in ("batch_norm", "sync_batch_norm"):
+    counted = {backbone.norm, backbone.fpn_norm} & {"batch_norm", "sync_batch_norm"}
+    if backbone.gradient_checkpointing != "none" and counted:
         raise ValueError(
-            f"backbone.gradient_checkpointing runs each stage twice, and {backbone.norm} would count its statistics "
-            "twice: use frozen_batch_norm or group_norm"
+            f"backbone.gradient_checkpointing runs layers twice, and {counted.pop()} would count its statistics twice: "
+            "use frozen_batch_norm or group_norm"
         )
     if box_head.name == "res5":
         unused = ("num_convs", "conv_channels", "norm", "num_fcs", "hidden_channels")

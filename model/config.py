@@ -38,8 +38,10 @@ class BackboneConfig(Config):
     non_local: bool = Field(
         False, description="A non-local block before the last block of res4 (Wang et al. 2018, embedded Gaussian)."
     )
-    gradient_checkpointing: bool = Field(
-        False, description="Recompute the trained stages in the backward pass instead of keeping their maps."
+    gradient_checkpointing: Literal["none", "large_maps", "all"] = Field(
+        "none",
+        description="Stages and pyramid that the backward pass computes again instead of keeping them; large_maps: "
+        "all but res4 and res5, which take most of the time.",
     )
     norm: Literal["frozen_batch_norm", "batch_norm", "sync_batch_norm", "group_norm"] = Field(
         "frozen_batch_norm", description="Normalisation of the backbone; group_norm is what trains from nothing."

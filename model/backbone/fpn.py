@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from maskray.model.backbone.norm import build_norm
 from maskray.model.backbone.resnet import ResNet
@@ -37,6 +38,7 @@ class FPN(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.resnet = ResNet(config)
+        self.gradient_checkpointing = config.gradient_checkpointing != "none"
         self.channels = channels = config.fpn_channels
         self.strides = STRIDES
         self.lateral = nn.ModuleList(
@@ -49,10 +51,17 @@ class FPN(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Normalised images (N, 3, H, W), H and W multiples of 32, to P2..P6 (N, C, H / s, W / s), P6 rounded up."""
         maps = self.resnet(x)
+        if self.gradient_checkpointing and self.training:
+            pyramid: list[Tensor] = checkpoint(self._build_pyramid, maps, use_reentrant=False)
+        else:
+            pyramid = self._build_pyramid(maps)
+        pyramid.append(F.max_pool2d(pyramid[-1], kernel_size=1, stride=2))
+        return pyramid
+
+    def _build_pyramid(self, maps: list[Tensor]) -> list[Tensor]:
         merged = self.lateral[-1](maps[-1])
         pyramid = [self.output[-1](merged)]
         for level in reversed(range(len(maps) - 1)):
             merged = self.lateral[level](maps[level]) + F.interpolate(merged, scale_factor=2.0, mode="nearest")
             pyramid.insert(0, self.output[level](merged))
-        pyramid.append(F.max_pool2d(pyramid[-1], kernel_size=1, stride=2))
         return pyramid

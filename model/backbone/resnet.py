@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -47,6 +48,9 @@ class ConvNorm(nn.Module):
     ) -> None:
         super().__init__()
         self.fold_norm = True
+        self.drop_folded = (
+            False  # for the backward pass; checkpointing, which hooks into the same place, does it anyway
+        )
         padding = size // 2 * dilation
         self.conv = nn.Conv2d(in_channels, out_channels, size, stride, padding, dilation, groups, bias=False)
         self.norm = build_norm(norm, out_channels, eps=eps)
@@ -60,7 +64,19 @@ class ConvNorm(nn.Module):
         scale, shift = self.norm.scale_and_shift()
         # The gradient of the weights needs x alone: the map between convolution and norm is neither made nor kept.
         weight = conv.weight * scale[:, None, None, None]
-        return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+        if not self.drop_folded or not torch.is_grad_enabled():
+            return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+        pointer = weight.data_ptr()  # and not the tensor, which the hook would keep alive
+
+        def pack(saved: Tensor) -> Tensor | None:
+            return None if saved.data_ptr() == pointer else saved
+
+        def unpack(saved: Tensor | None) -> Tensor:
+            # All folded weights together are as large as the model: to multiply once more costs nothing beside them.
+            return conv.weight.detach() * scale[:, None, None, None] if saved is None else saved
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+            return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 class Stem(nn.Module):
@@ -143,7 +159,7 @@ class ResNet(nn.Module):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        self.gradient_checkpointing = config.gradient_checkpointing
+        self.gradient_checkpointing = [is_checkpointed(config, level) for level in range(1, 6)]
         self.last_level = 4 if config.features == "c4" else 5
         self.stem = Stem(config.stem_channels, _stage_norm(config, 1), config.norm_eps)
         self.out_channels: list[int] = []
@@ -154,8 +170,7 @@ class ResNet(nn.Module):
             self.out_channels.append(stage_channels(config, level))
         for module in self.stages()[: config.freeze_stages]:
             module.requires_grad_(False)
-        for part in self.stem.modules():
-            _set_folding(part, config)
+        _set_folding(self.stem, config, 1)
 
     def stages(self) -> list[nn.Module]:
         """Stem, res2, res3, ..."""
@@ -164,12 +179,10 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Normalised images (N, 3, H, W) to maps (N, C, H / s, W / s) of res2 and on, of stride s = 4, 8, 16, 32."""
         maps = []
-        for stage in self.stages():
+        for stage, again in zip(self.stages(), self.gradient_checkpointing):
             trained = any(parameter.requires_grad for parameter in stage.parameters())
-            if self.gradient_checkpointing and self.training and trained:
-                x = checkpoint(stage, x, use_reentrant=False)
-            else:
-                x = stage(x)
+            again = again and self.training and trained
+            x = checkpoint(stage, x, use_reentrant=False) if again else stage(x)
             maps.append(x)
         return maps[1:]
 
@@ -200,14 +213,20 @@ def build_stage(config: BackboneConfig, level: int, stride: int, dilation: int =
             nn.init.zeros_(block.last.norm.weight)
         stage.add_module(str(number), block)
         in_channels = channels * block_class.expansion
-    for part in stage.modules():
-        _set_folding(part, config)
+    _set_folding(stage, config, level)
     return stage
 
 
-def _set_folding(part: nn.Module, config: BackboneConfig) -> None:
-    if isinstance(part, ConvNorm):
-        part.fold_norm = config.fold_norm
+def is_checkpointed(config: BackboneConfig, level: int) -> bool:
+    """Whether res`level`, 1 being the stem, is computed again in the backward pass."""
+    return config.gradient_checkpointing == "all" or (config.gradient_checkpointing == "large_maps" and level <= 3)
+
+
+def _set_folding(stage: nn.Module, config: BackboneConfig, level: int) -> None:
+    for part in stage.modules():
+        if isinstance(part, ConvNorm):
+            part.fold_norm = config.fold_norm
+            part.drop_folded = not is_checkpointed(config, level)
 
 
 def _depth(config: BackboneConfig) -> str:

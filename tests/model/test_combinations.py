@@ -55,7 +55,7 @@ def test_a_resolved_configuration_reads_back_as_itself(features: str, keypoints:
         ({"box_head": {"norm": "group_norm"}}, "box_head.norm group_norm has no effect: box_head.num_convs is 0"),
         ({"anchors": {"sizes": [32, 64]}}, "anchors.sizes: a pyramid takes 5 sizes, one per level, not 2"),
         ({"backbone": {"name": "resnet18", "stride_in_1x1": True}}, "resnet18 has no 1x1 convolutions"),
-        ({"backbone": {"gradient_checkpointing": True, "norm": "batch_norm"}}, "would count its statistics twice"),
+        ({"backbone": {"gradient_checkpointing": "all", "norm": "batch_norm"}}, "would count its statistics twice"),
         ({"backbone": {"name": "resnext50_32x4d", "res2_channels": 8}}, "to each of the 32 groups"),
         ({"mask_head": {"name": "mlp", "channels": 8}}, "mask_head.channels 8 has no effect"),
         ({"mask_head": {"mlp_channels": [8]}}, "mask_head.mlp_channels .* has no effect: mask_head.name is fcn"),

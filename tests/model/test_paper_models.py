@@ -48,7 +48,7 @@ PAPER = {
     "table 4 keypoints and masks": R50_FPN | {"keypoints": True},
     "table 6 RoIPool": R50_FPN | {"keypoints": True, "roi_op": {"name": "roi_pool", "reduction": "max"}},
     "table 8 X152 non-local": {"backbone": {"name": "resnext152_32x8d", "non_local": True}},
-    "checkpointed": {"backbone": {"name": "resnet50", "gradient_checkpointing": True}},
+    "checkpointed": {"backbone": {"name": "resnet50", "gradient_checkpointing": "all"}},
 }
 
 
