@@ -32,7 +32,8 @@ def crowded(num: int) -> list[tuple[int, int, int, int, int]]:
         pytest.param([[], []], id="no objects at all"),
         pytest.param([[(0, 30, 30, 31, 31)], [(1, 0, 0, 1, 1)]], id="one pixel"),
         pytest.param([[(0, 0, 0, 128, 96)], [(1, 100, 60, 128, 96)]], id="at the border"),
-        pytest.param([crowded(300), crowded(3)], id="three hundred"),
+        pytest.param([[(0, 120, 80, 150, 110)], [(1, 200, 200, 220, 230), (0, 5, 5, 30, 30)]], id="outside the image"),
+        pytest.param([crowded(1000), crowded(3)], id="a thousand"),
     ],
 )
 def test_losses_are_finite_and_every_parameter_has_a_gradient(
