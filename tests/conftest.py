@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,4 +16,15 @@ def _own_ray() -> Iterator[None]:
     yield
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
+        wait_for_streams()
         ray.shutdown()
+
+
+def wait_for_streams() -> None:
+    """Until Ray Data's threads have seen that nobody takes their batches: one that asks Ray for more after its end
+    makes Ray end the whole process."""
+    deadline = time.monotonic() + 10
+    while any("StreamingExecutor" in thread.name for thread in threading.enumerate()):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.05)

@@ -12,7 +12,7 @@ from maskray.model.detections import to_original
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch
 
-STEPS = 120
+STEPS = 160
 
 
 def test_two_images_are_learned(tiny_model: MaskRCNN, make_batch: Callable[..., Batch]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,16 +27,12 @@ def coco_sample() -> Path:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def cluster() -> None:
     """Four logical CPUs, as a run on one machine has them."""
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
     import ray.data
 
-    started = not ray.is_initialized()
-    if started:
+    if not ray.is_initialized():  # it ends with the file: tests/conftest.py
         ray.init(num_cpus=4, include_dashboard=False, object_store_memory=400_000_000, log_to_driver=False)
     ray.data.DataContext.get_current().execution_no_progress_timeout_s = 60
-    yield
-    if started:
-        ray.shutdown()
