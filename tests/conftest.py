@@ -24,7 +24,7 @@ def wait_for_streams() -> None:
     """Until Ray Data's threads have seen that nobody takes their batches: one that asks Ray for more after its end
     makes Ray end the whole process."""
     deadline = time.monotonic() + 10
-    while any("StreamingExecutor" in thread.name for thread in threading.enumerate()):
+    while any(thread.name.startswith(("StreamingExecutor", "iter_threaded")) for thread in threading.enumerate()):
         if time.monotonic() > deadline:
             return
         time.sleep(0.05)
