@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -257,7 +258,9 @@ def test_synthesize_validate_shard_check(tmp_path, job_file):
 
 def test_interrupt_is_exit_code_130(tmp_path):
     command = [*PROGRAM, "data", "synthesize", str(tmp_path / "set"), "--num-images", "100000"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Of a program in the background a shell has the interrupt ignored, and that would be inherited.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     deadline = time.monotonic() + 60
     while not list((tmp_path).glob("set/train/*.jpg")) and time.monotonic() < deadline:
         time.sleep(0.1)
