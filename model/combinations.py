@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from maskray.model.config import ModelConfig
 
 NUM_PYRAMID_LEVELS = 5  # P2..P6
-_MANY_PROPOSALS = {"pre_nms_top_n_train": 12000, "pre_nms_top_n_test": 6000, "post_nms_top_n_train": 2000}
+MANY_PROPOSALS = {"pre_nms_top_n_train": 12000, "pre_nms_top_n_test": 6000, "post_nms_top_n_train": 2000}
 # All proposals of one map come from one top-k, hence more of them (Ren et al. 2015). Of C4, as in the paper's section
 # 3.1: 64 sampled boxes, 300 proposals, and a mask branch that is the deconvolution alone (Figure 4 left).
 _OF_FEATURES: dict[str, dict[str, dict[str, Any]]] = {
     "c4": {
-        "rpn": _MANY_PROPOSALS | {"post_nms_top_n_test": 300},
+        "rpn": MANY_PROPOSALS | {"post_nms_top_n_test": 300},
         "box_head": {"name": "res5", "samples_per_image": 64},
         "mask_head": {"num_convs": 0},
     },
-    "c5": {"rpn": _MANY_PROPOSALS},
-    "dc5": {"rpn": _MANY_PROPOSALS},
+    "c5": {"rpn": MANY_PROPOSALS},
+    "dc5": {"rpn": MANY_PROPOSALS},
 }
-_OF_KEYPOINTS: dict[str, dict[str, Any]] = {
+OF_KEYPOINTS: dict[str, dict[str, Any]] = {
     "rpn": {"post_nms_top_n_train": 1500},
     "box_head": {"box_loss": "smooth_l1", "smooth_l1_beta": 0.5},
 }
@@ -40,7 +40,7 @@ def with_defaults(values: Any) -> Any:
     features = backbone.get("features", "fpn") if isinstance(backbone, Mapping) else getattr(backbone, "features", "")
     chosen = _OF_FEATURES.get(features, {}) if isinstance(features, str) else {}
     filled = dict(values)
-    for defaults in (chosen, _OF_KEYPOINTS if values.get("keypoints") is True else {}):
+    for defaults in (chosen, OF_KEYPOINTS if values.get("keypoints") is True else {}):
         for part, settings in defaults.items():
             given = filled.get(part, {})
             if isinstance(given, Mapping) and given.get("name") != "mlp":  # which has no convolutions to count

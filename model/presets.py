@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from maskray.model.combinations import MANY_PROPOSALS, OF_KEYPOINTS
+
 # detectron2's base configurations: Base-RCNN-FPN, -C4, -DilatedC5 and Base-Keypoint-RCNN-FPN.
 _DETECTRON2: dict[str, dict[str, Any]] = {
     "backbone": {"freeze_stages": 2, "norm_eps": 1e-5, "fold_norm": False},
@@ -18,15 +20,10 @@ _DETECTRON2: dict[str, dict[str, Any]] = {
     },
     "box_head": {"samples_per_image": 512, "box_loss": "l1"},
 }
-_ONE_MAP = {"pre_nms_top_n_train": 12000, "pre_nms_top_n_test": 6000, "post_nms_top_n_train": 2000}
 _DETECTRON2_OF_FEATURES: dict[str, dict[str, dict[str, Any]]] = {
     "fpn": {},
-    "c4": {"rpn": _ONE_MAP, "box_head": {"name": "res5", "pool_size": 14, "res5_stride": 2}},
-    "dc5": {"rpn": _ONE_MAP},
-}
-_DETECTRON2_OF_KEYPOINTS: dict[str, dict[str, Any]] = {
-    "rpn": {"post_nms_top_n_train": 1500},
-    "box_head": {"box_loss": "smooth_l1", "smooth_l1_beta": 0.5},
+    "c4": {"rpn": MANY_PROPOSALS, "box_head": {"name": "res5", "pool_size": 14, "res5_stride": 2}},
+    "dc5": {"rpn": MANY_PROPOSALS},
 }
 
 # Defaults of torchvision.models.detection: FasterRCNN, MaskRCNN, KeypointRCNN and the parts they are made of.
@@ -53,7 +50,7 @@ _TORCHVISION: dict[str, dict[str, Any]] = {
 def detectron2_preset(features: str, keypoints: bool) -> dict[str, dict[str, Any]]:
     """Values of ModelConfig that detectron2 0.6 has for `features` fpn, c4 or dc5, with or without a keypoint head."""
     preset = merge(_DETECTRON2, _DETECTRON2_OF_FEATURES[features])
-    return merge(preset, _DETECTRON2_OF_KEYPOINTS) if keypoints else preset
+    return merge(preset, OF_KEYPOINTS) if keypoints else preset
 
 
 def torchvision_preset() -> dict[str, dict[str, Any]]:

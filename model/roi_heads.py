@@ -63,7 +63,8 @@ class RoIHeads(nn.Module):
         self.mask_pooler: Pooler | None = None
         self.mask_head: nn.Module | None = None
         if config.masks:
-            self.mask_pooler = Pooler(config.roi_op, config.mask_head.pool_size, strides)
+            if self.res5 is None:
+                self.mask_pooler = Pooler(config.roi_op, config.mask_head.pool_size, strides)
             self.mask_head = build_mask_head(config.mask_head, head_channels, mask_side, num_classes)
         self.keypoint_pooler: Pooler | None = None
         self.keypoint_head: KeypointHead | None = None
@@ -78,9 +79,8 @@ class RoIHeads(nn.Module):
 
     def pool_for_masks(self, features: list[Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
         """What the mask head looks at: the same of its own size, or the very same after res5."""
-        if self.res5 is not None:
+        if self.mask_pooler is None:
             return self.pool_for_boxes(features, boxes, image_index)
-        assert self.mask_pooler is not None
         pooled: Tensor = self.mask_pooler(features, boxes, image_index)
         return pooled
 

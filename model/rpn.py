@@ -74,7 +74,7 @@ class RPNHead(nn.Module):
         """Logits (N, S) and deltas (N, S, 4) of the anchors `index` (N, S), equal to those that forward gives there.
 
         Only their cells are computed: with 256 anchors of an image the gradient costs next to nothing, where that of
-        whole maps is a seventh of a training step.
+        whole maps is a ninth of a training step.
         """
         num_anchors = self.objectness.out_channels
         hidden, inside = cut_patches(features, index // num_anchors, len(self.convs))

@@ -48,9 +48,8 @@ class ConvNorm(nn.Module):
     ) -> None:
         super().__init__()
         self.fold_norm = True
-        self.drop_folded = (
-            False  # for the backward pass; checkpointing, which hooks into the same place, does it anyway
-        )
+        # Folded weights are not kept for the backward pass; under checkpointing, which hooks into that too, they are.
+        self.drop_folded = False
         padding = size // 2 * dilation
         self.conv = nn.Conv2d(in_channels, out_channels, size, stride, padding, dilation, groups, bias=False)
         self.norm = build_norm(norm, out_channels, eps=eps)
