@@ -75,6 +75,7 @@ def read_labels(path: Path) -> LabelMap:
     from pydantic import ValidationError
 
     from maskray.model.config import LabelMap
+    from maskray.platform.config import first_mistake
     from maskray.platform.data.coco import parse_json, read_bytes
     from maskray.platform.data.coco import read_labels as read_coco_labels
 
@@ -90,6 +91,4 @@ def read_labels(path: Path) -> LabelMap:
     try:
         return LabelMap.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{path}: no label map: {where + ': ' if where else ''}{first['msg']}") from None
+        raise ValueError(f"{path}: no label map: {first_mistake(error)}") from None

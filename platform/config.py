@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from maskray.model.config import Config, Fraction, InputConfig, ModelConfig, Positive
 
@@ -213,3 +213,10 @@ class JobConfig(Config):
                 f"{self.resources.num_workers} x train.accumulate_steps {self.train.accumulate_steps}"
             )
         return self
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Dotted key and reason of the first mistake found in a description that is not a job, as one line."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}"

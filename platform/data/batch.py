@@ -20,7 +20,7 @@ from maskray.model.config import InputConfig, KeypointHeadConfig, LabelMap, Mode
 from maskray.model.structures import Batch, Targets
 from maskray.platform.config import DataConfig
 from maskray.platform.data.keypoints import flip_keypoints, mirrored_order, read_keypoints
-from maskray.platform.data.transforms import Resized, decode_row, draw_augmentation, flip_boxes, resize_image
+from maskray.platform.data.transforms import Pixels, Resized, decode_row, draw_augmentation, flip_boxes, resize_image
 
 
 @dataclass
@@ -178,6 +178,12 @@ def collate(samples: Sequence[Sample], multiple: int) -> Batch:
     )
     batch.flipped = torch.tensor([sample.flipped for sample in samples])
     return batch
+
+
+def single_image(image: Pixels, image_id: int, config: InputConfig, multiple: int) -> Batch:
+    """A picture (H, W, 3) uint8 as a batch of its own, resized as at inference; multiple as in collate_images."""
+    resized = resize_image(image, config.shorter_edge, config.longer_edge_max, config.resize)
+    return collate_images([resized], [image_id], [(image.shape[0], image.shape[1])], multiple)
 
 
 def collate_images(

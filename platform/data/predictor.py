@@ -15,9 +15,8 @@ from maskray.model.config import ModelSpec
 from maskray.model.detections import ImageDetections, to_original
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch, Detections
-from maskray.platform.data.batch import collate_images
+from maskray.platform.data.batch import single_image
 from maskray.platform.data.keypoints import HALF_PIXEL
-from maskray.platform.data.transforms import resize_image
 
 
 class Predictor:
@@ -53,10 +52,7 @@ class Predictor:
                 raise ValueError(f"image {image_id}: {image.dtype} {image.shape}, not uint8 (height, width, 3)")
         groups: dict[tuple[int, ...], list[tuple[int, Batch]]] = defaultdict(list)
         for index, (image, image_id) in enumerate(zip(images, image_ids)):
-            config = self.spec.input
-            resized = resize_image(image, config.shorter_edge, config.longer_edge_max, config.resize)
-            multiple = self.spec.model.backbone.size_divisor
-            batch = collate_images([resized], [image_id], [image.shape[:2]], multiple)
+            batch = single_image(image, image_id, self.spec.input, self.spec.model.backbone.size_divisor)
             groups[tuple(batch.images.shape)].append((index, batch))
         results: list[list[dict[str, Any]]] = [[] for _ in images]
         for members in groups.values():

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from maskray.model.build import build_model
 from maskray.model.config import ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
+from maskray.platform.config import first_mistake
 
 WEIGHTS_FILE = "model.safetensors"
 SPEC_FILE = "model.json"
@@ -147,9 +148,7 @@ def _parse_spec(path: Path, text: bytes) -> ModelSpec:
     try:
         return ModelSpec.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{path}: not a model description: {where + ': ' if where else ''}{first['msg']}") from None
+        raise ValueError(f"{path}: not a model description: {first_mistake(error)}") from None
 
 
 def spec_text(spec: ModelSpec) -> str:

@@ -17,6 +17,7 @@ from maskray.model.imported import Imported, build_imported
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.torchvision_names import norm_eps_of, read_torchvision
 from maskray.model.weights import read_state
+from maskray.platform.config import first_mistake
 
 # What some names of every state dict of a library begin with.
 LIBRARIES = {"torchvision": "backbone.body.", "detectron2": "proposal_generator."}
@@ -63,11 +64,7 @@ def read_foreign_file(
         model = build_imported(imported)
         spec, note = _describe(imported, labels)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(
-            f"{path}: {where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}"
-        ) from None
+        raise ValueError(f"{path}: {first_mistake(error)}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return ForeignModel(model, spec, [*imported.notes, note])

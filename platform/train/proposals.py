@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch
 from maskray.platform.config import JobConfig
-from maskray.platform.data.batch import collate_images
+from maskray.platform.data.batch import single_image
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.shards import RowReader
 from maskray.platform.data.stream import eval_rows
-from maskray.platform.data.transforms import decode_row, flip_boxes, resize_image
+from maskray.platform.data.transforms import decode_row, flip_boxes
 from maskray.platform.registry.folder import flush
 from maskray.platform.train.record import RunRecord
 
@@ -61,7 +61,6 @@ def _propose(
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Image id and boxes (P, 4) in pixels of the photograph, of each row that can be read."""
     reader, device = RowReader(manifest), next(model.parameters()).device
-    size = job.input
     for row in rows:
         content = reader.read(row)
         image_id = int(content["image_id"])
@@ -70,11 +69,11 @@ def _propose(
         except ValueError:
             yield image_id, np.zeros((0, 4), np.float32)
             continue
-        resized = resize_image(image, size.shorter_edge, size.longer_edge_max, size.resize)
-        batch = collate_images([resized], [image_id], [image.shape[:2]], job.model.backbone.size_divisor)
+        batch = single_image(image, image_id, job.input, job.model.backbone.size_divisor)
         proposals = model.propose(batch.to(device))
         found = proposals.boxes[0, proposals.valid[0]].cpu().numpy()
-        yield image_id, found * _scale((image.shape[0], image.shape[1]), (resized.shape[0], resized.shape[1]))
+        height, width = batch.image_sizes[0].tolist()
+        yield image_id, found * _scale((image.shape[0], image.shape[1]), (height, width))
 
 
 class ProposalStore:
