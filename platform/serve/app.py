@@ -8,13 +8,12 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from numpy.typing import NDArray
 from PIL import Image
 from starlette.exceptions import HTTPException
@@ -22,14 +21,11 @@ from starlette.exceptions import HTTPException
 from maskray.model.config import ModelSpec
 from maskray.platform.config import ServeConfig
 from maskray.platform.drawing import draw_detections
+from maskray.platform.serve.page import add_page
 from maskray.platform.serve.requests import RequestError, check_pixels, check_query, read_picture
 
-WEB = Path(__file__).parent / "web"
-PAGE_FILES = {"/": "index.html"} | {f"/{name}": name for name in ("app.js", "masks.js", "skeletons.js", "style.css")}
 DRAWN_SCORE = 0.5  # least score of what is drawn into a picture when the request names none
 QUEUED_BATCHES = 8
-# The page loads nothing from elsewhere, and nobody may frame it.
-PAGE_POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'"
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +60,7 @@ def build_app(served: ServedModel, config: ServeConfig, predict: PredictFunction
     """The routes around a predict function, which takes an encoded picture and raises ValueError if it is broken."""
     app = FastAPI(title="maskray", docs_url=None, redoc_url=None)  # those two pages load scripts from elsewhere
     _handle_errors(app)
-    _add_page(app)
+    add_page(app)
     answer = _Answerer(served, config, predict)
     model = _describe_model(served, config)
 
@@ -157,15 +153,6 @@ def _describe_model(served: ServedModel, config: ServeConfig) -> dict[str, Any]:
         "limits": {"max_request_bytes": config.max_request_bytes, "max_image_pixels": config.max_image_pixels},
         "spec": spec.model_dump(mode="json"),
     }
-
-
-def _add_page(app: FastAPI) -> None:
-    for path, name in PAGE_FILES.items():
-
-        async def page(name: str = name) -> FileResponse:
-            return FileResponse(WEB / name, headers={"Content-Security-Policy": PAGE_POLICY})
-
-        app.add_api_route(path, page, methods=["GET"], include_in_schema=False, response_model=None)
 
 
 def _handle_errors(app: FastAPI) -> None:

@@ -12,7 +12,7 @@ from pycocotools import mask as rle_masks
 
 from maskray.model.config import Category
 from maskray.platform.drawing import class_color
-from maskray.platform.serve.app import PAGE_FILES, WEB
+from maskray.platform.serve.page import PAGE_FILES, WEB
 from maskray.platform.skeletons import read_skeleton
 
 NODE = shutil.which("node")
