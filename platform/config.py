@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from maskray.model.config import Config, Fraction, InputConfig, ModelConfig, Positive
+from maskray.platform.config_serve import ServeConfig as ServeConfig
 
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}")
 COCO_KEYPOINTS = 17  # of a person: of these alone is it known how exactly people place them, which evaluation needs
@@ -155,21 +156,6 @@ class TrackingConfig(Config):
     experiment: str = "maskray"
     register_as: str | None = Field(None, description="Registered model name; none registers nothing.")
     alias: str | None = Field(None, description="Alias that the new version gets, e.g. champion.")
-
-
-class ServeConfig(Config):
-    """The HTTP server (platform/serve)."""
-
-    host: str = Field("127.0.0.1", description="Address to bind; anything else than loopback is a decision.")
-    port: int = Field(8000, ge=0, le=65535)
-    num_replicas: Positive = 1
-    cpus_per_replica: float = Field(1.0, gt=0)
-    gpus_per_replica: float = Field(0.0, ge=0)
-    max_batch_size: Positive = 4
-    batch_wait_seconds: float = Field(0.01, ge=0)
-    max_request_bytes: Positive = 20_000_000
-    max_image_pixels: Positive = 50_000_000
-    check_after_training: bool = Field(False, description="Deploy the new model, send it one picture and stop.")
 
 
 class JobConfig(Config):

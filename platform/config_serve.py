@@ -1,0 +1,66 @@
+"""The part of the configuration that says how a model is served; config.py hands it on as a part of the job."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from maskray.model.config import Config, Positive
+
+QUEUED_BATCHES = 8
+
+
+class ServeConfig(Config):
+    """The HTTP server (platform/serve)."""
+
+    host: str = Field("127.0.0.1", description="Address to bind; anything else than loopback is a decision.")
+    port: int = Field(8000, ge=0, le=65535)
+    num_replicas: Positive = Field(1, description="Copies of the model; with max_replicas the least of them.")
+    max_replicas: Positive | None = Field(None, description="Most copies that load calls up; none keeps the number.")
+    cpus_per_replica: float = Field(1.0, gt=0)
+    gpus_per_replica: float = Field(0.0, ge=0)
+    max_batch_size: Positive = 4
+    batch_wait_seconds: float = Field(
+        0.0, ge=0, description="How long an idle copy waits for more pictures; 0 takes what came while it computed."
+    )
+    max_waiting: Positive | None = Field(
+        None, description="Requests in work or waiting, of all copies; more get 503. None: 8 batches of every copy."
+    )
+    max_request_bytes: Positive = Field(20_000_000, description="Of all pictures of a request together, encoded.")
+    max_image_pixels: Positive = Field(50_000_000, description="Of one picture.")
+    max_images_per_request: Positive = 16
+    deadline_seconds: float = Field(60.0, gt=0, description="Longest that a request may take; it may ask for less.")
+    drain_seconds: float = Field(30.0, ge=0, description="How long accepted requests may take when the server ends.")
+    poll_alias_seconds: float = Field(5.0, gt=0, description="How often the registry is asked where the alias points.")
+    api_keys_file: str | None = Field(
+        None, description="File of `maskray keys add`; without one everybody who reaches the port may ask."
+    )
+    cors_origins: tuple[str, ...] = Field(
+        (), description="Web pages of other origins that may ask, e.g. https://example.com."
+    )
+    log_file: str | None = Field(None, description="JSON lines, one a request; besides they go to Ray's log files.")
+    samples: str | None = Field(
+        None,
+        description="Folder of pictures (jpg, png, webp) that the page offers; without one it offers drawn scenes.",
+    )
+    check_after_training: bool = Field(False, description="Deploy the new model, send it one picture and stop.")
+
+    @model_validator(mode="after")
+    def _numbers(self) -> Self:
+        if self.max_replicas is not None and self.max_replicas < self.num_replicas:
+            raise ValueError(f"max_replicas {self.max_replicas} is less than num_replicas {self.num_replicas}")
+        for origin in self.cors_origins:
+            if origin != "*" and not origin.startswith(("http://", "https://")):
+                raise ValueError(f"cors_origins: {origin!r} does not begin with http:// or https://")
+        return self
+
+    @property
+    def most_replicas(self) -> int:
+        """Copies of the model at the height of load."""
+        return self.max_replicas or self.num_replicas
+
+    @property
+    def most_waiting(self) -> int:
+        """Requests that are accepted at a time, in work or waiting; the next one is told to come back."""
+        return self.max_waiting or QUEUED_BATCHES * self.max_batch_size * self.most_replicas
