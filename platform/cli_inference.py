@@ -106,6 +106,7 @@ def serve(
     replicas: Annotated[int, typer.Option(min=1, help="Copies of the model.")] = 1,
     cpus_per_replica: Annotated[float, typer.Option(min=0.1, help="CPUs, and threads, of a copy.")] = 1.0,
     gpus_per_replica: Annotated[float, typer.Option(min=0, help="GPUs of a copy; 0 computes on CPU.")] = 0.0,
+    samples: Annotated[Path | None, typer.Option(help="Folder of pictures that the page offers.")] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster; none starts one on this machine.")] = None,
     tracking_uri: TrackingUri = None,
     output: Output = "outputs",
@@ -119,6 +120,7 @@ def serve(
         num_replicas=replicas,
         cpus_per_replica=cpus_per_replica,
         gpus_per_replica=gpus_per_replica,
+        samples=None if samples is None else str(samples),
     )
     from maskray.platform.serve.deploy import serve_forever
 

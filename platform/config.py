@@ -149,6 +149,29 @@ class EvaluationConfig(Config):
     )
 
 
+class LatencyLimit(Config):
+    """How long one picture may take: noise of a given size through the whole path, on the machine that promotes."""
+
+    seconds: float = Field(gt=0, description="Most that the median picture may take.")
+    height: Positive = Field(480, description="Pixels.")
+    width: Positive = Field(640, description="Pixels.")
+    pictures: Positive = Field(5, description="Timed one by one, after one that is not.")
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+class GateConfig(Config):
+    """What a version must show before it takes an alias from the version that has it."""
+
+    evaluation_set: str = Field(description="Name of the set that both were evaluated on, as `models show` prints it.")
+    metrics: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        min_length=1,
+        max_length=30,
+        description="How far a figure may be below the present holder's, e.g. segm/AP: 0.005.",
+    )
+    latency: LatencyLimit | None = None
+    max_bytes: Positive | None = Field(None, description="Most that the weights may take.")
+
+
 class TrackingConfig(Config):
     """MLflow tracking server and registry."""
 
@@ -156,6 +179,16 @@ class TrackingConfig(Config):
     experiment: str = "maskray"
     register_as: str | None = Field(None, description="Registered model name; none registers nothing.")
     alias: str | None = Field(None, description="Alias that the new version gets, e.g. champion.")
+    gate: GateConfig | None = Field(None, description="What the new version must pass to get the alias.")
+    wait_seconds: float = Field(
+        600.0, ge=0, description="How long the end of a run waits for a server that is away; --resume delivers later."
+    )
+
+    @model_validator(mode="after")
+    def _gate(self) -> Self:
+        if self.gate is not None and (self.register_as is None or self.alias is None):
+            raise ValueError("gate guards an alias: set register_as and alias too")
+        return self
 
 
 class JobConfig(Config):

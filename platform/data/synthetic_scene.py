@@ -47,27 +47,32 @@ class _Placed:
 
 
 def draw_scene(
-    height: int, width: int, max_objects: int, generator: np.random.Generator, names: Sequence[str] = CLASSES
+    height: int,
+    width: int,
+    max_objects: int,
+    generator: np.random.Generator,
+    names: Sequence[str] = CLASSES,
+    scale: float = 1.0,
 ) -> tuple[NDArray[np.uint8], list[Instance]]:
     """A (height, width, 3) uint8 picture and its 0..max_objects instances, in drawing order (later ones in front).
 
-    Each is one of names, drawn uniformly.
+    Each is one of names, drawn uniformly. A scale above 1 draws objects and background larger, in more pixels.
     """
-    canvas = draw_background(height, width, generator)
+    canvas = draw_background(height, width, generator, scale)
     labels = np.zeros((height, width), dtype=np.int16)
     placed: list[_Placed] = []
     wanted = 0 if generator.random() < _EMPTY_PROBABILITY else int(generator.integers(1, max_objects + 1))
     for number in range(wanted):
         crowd = number == 0 and generator.random() < _CROWD_PROBABILITY
         for _ in range(_PLACEMENT_TRIES):
-            sprites, name = _draw_object(height, width, crowd, generator, names)
+            sprites, name = _draw_object(height, width, crowd, generator, names, scale)
             if _place(canvas, labels, placed, sprites, name, crowd):
                 break
     picture = (canvas * 255 + 0.5).clip(0, 255).astype(np.uint8)
     return picture, [_finish(labels, index + 1, item) for index, item in enumerate(placed)]
 
 
-def draw_background(height: int, width: int, generator: np.random.Generator) -> Floats:
+def draw_background(height: int, width: int, generator: np.random.Generator, scale: float = 1.0) -> Floats:
     """A gradient between two muted colours with noise at several scales, (height, width, 3) in 0..1."""
     hue = float(generator.uniform())
     ends = [
@@ -79,7 +84,8 @@ def draw_background(height: int, width: int, generator: np.random.Generator) -> 
     ramp = 0.5 + 0.35 * (rows * np.sin(angle) + columns * np.cos(angle))
     noise = np.zeros((height, width), dtype=np.float32)
     for cell, strength in ((64, 0.45), (24, 0.25), (8, 0.12), (2, 0.07)):
-        grid = generator.uniform(-1, 1, (height // cell + 2, width // cell + 2)).astype(np.float32)
+        edge = round(cell * scale)
+        grid = generator.uniform(-1, 1, (height // edge + 2, width // edge + 2)).astype(np.float32)
         noise += strength * _enlarge(grid, height, width)
     ramp = (ramp + 0.5 * noise).clip(0, 1)[..., None]
     picture = ramp * np.array(ends[1]) + (1 - ramp) * np.array(ends[0]) + 0.05 * noise[..., None]
@@ -91,7 +97,7 @@ def _enlarge(grid: Floats, height: int, width: int) -> Floats:
 
 
 def _draw_object(
-    height: int, width: int, crowd: bool, generator: np.random.Generator, names: Sequence[str]
+    height: int, width: int, crowd: bool, generator: np.random.Generator, names: Sequence[str], scale: float
 ) -> tuple[list[tuple[Sprite, int, int]], str]:
     """The sprites of one object with the x, y of their upper left corner: one, or a cluster for a crowd."""
     name = names[int(generator.integers(len(names)))]
@@ -107,7 +113,7 @@ def _draw_object(
         return members, name
     chosen = int(generator.choice(len(_SIZES), p=[probability for _, _, probability in _SIZES]))
     low, high, _ = _SIZES[chosen]
-    diameter = min(float(generator.uniform(low, high)), _MAX_DIAMETER * short)
+    diameter = min(scale * float(generator.uniform(low, high)), _MAX_DIAMETER * short)
     if name == "person":  # thin: higher for the same area
         diameter = min(diameter * 1.4, 0.9 * short)
     sprite = _draw_sprite(name, diameter, generator)

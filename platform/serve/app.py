@@ -23,6 +23,7 @@ from maskray.platform.config import ServeConfig
 from maskray.platform.drawing import draw_detections
 from maskray.platform.serve.page import add_page
 from maskray.platform.serve.requests import RequestError, check_pixels, check_query, read_picture
+from maskray.platform.serve.samples import add_samples
 
 DRAWN_SCORE = 0.5  # least score of what is drawn into a picture when the request names none
 QUEUED_BATCHES = 8
@@ -61,6 +62,7 @@ def build_app(served: ServedModel, config: ServeConfig, predict: PredictFunction
     app = FastAPI(title="maskray", docs_url=None, redoc_url=None)  # those two pages load scripts from elsewhere
     _handle_errors(app)
     add_page(app)
+    add_samples(app, config)
     answer = _Answerer(served, config, predict)
     model = _describe_model(served, config)
 

@@ -21,6 +21,7 @@ from maskray.platform.ray_cluster import connect
 from maskray.platform.registry.folder import read_model_folder
 from maskray.platform.serve.app import most_waiting
 from maskray.platform.serve.replica import Replica
+from maskray.platform.serve.samples import locate_samples
 
 APPLICATION = "maskray"
 REQUEST_SECONDS = 120.0
@@ -49,6 +50,7 @@ def deploy(model_folder: str, config: ServeConfig, name: str | None = None, vers
     """
     folder = Path(model_folder).absolute()
     read_model_folder(folder)
+    config = locate_samples(config)
     _check_room(config)
     if serve.status().proxies:
         raise ValueError("Ray Serve runs on this cluster already; end it first (serve shutdown)")
