@@ -50,9 +50,9 @@ def run(
     print_plan(job, plan)
     if plan.problems:
         raise typer.Exit(1)
-    from maskray.platform.jobs import run_job
+    from maskray.platform.training_run import run_training
 
-    run_job(job, resume=resume)
+    run_training(job, resume=resume)
 
 
 @app.command(rich_help_panel="Jobs")

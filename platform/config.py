@@ -15,6 +15,9 @@ COCO_KEYPOINTS = 17  # of a person: of these alone is it known how exactly peopl
 LearningRate = Annotated[float, Field(gt=0)]
 
 
+SyntheticClass = Literal["person", "circle", "square", "triangle", "star", "ring", "cross", "crescent"]
+
+
 class SyntheticSource(Config):
     """Pictures that maskray draws itself, in COCO format (platform/data/synthetic.py)."""
 
@@ -24,9 +27,18 @@ class SyntheticSource(Config):
     height: int = Field(192, ge=64, description="Pixels.")
     width: int = Field(256, ge=64, description="Pixels.")
     max_objects: Positive = Field(8, description="Most instances in a picture.")
+    classes: tuple[SyntheticClass, ...] = Field((), description="What is drawn and annotated; empty is every class.")
     keypoints: bool = Field(
         False, description="Persons alone are annotated, with keypoints; every other object is one."
     )
+
+    @model_validator(mode="after")
+    def _persons(self) -> Self:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"classes: one stands twice in {', '.join(self.classes)}")
+        if self.keypoints and self.classes and "person" not in self.classes:
+            raise ValueError("classes has no person, which alone has keypoints: set keypoints to false")
+        return self
 
 
 class CocoSource(Config):

@@ -61,7 +61,7 @@ class _Run:
         _write(self.folder / STATE_FILE, json.dumps(self.state, indent=1))
 
 
-def run_job(job: JobConfig, resume: bool = False) -> RunSummary:
+def run_training(job: JobConfig, resume: bool = False) -> RunSummary:
     """Run a job from its data to a registered model in the folder `<output>/<name>`, and print what came of it.
 
     A run that failed before training leaves nothing behind; a later failure keeps all that was written, and `resume`

@@ -44,6 +44,7 @@ def prepare(source: Source, split: str, job: JobConfig, folder: str | Path) -> M
                 source.max_objects,
                 split,
                 source.keypoints,
+                source.classes,
             )
             annotations = str(paths.keypoints if source.keypoints else paths.annotations)
             images = str(paths.images)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from maskray.platform.data.outline import encode_rle, encode_segmentation
 from maskray.platform.data.progress import track
 from maskray.platform.data.storage import open_folder, write_file
 from maskray.platform.data.synthetic_person import KEYPOINTS, SKELETON
-from maskray.platform.data.synthetic_scene import CLASSES, MANY_PERSONS, Instance, draw_scene
+from maskray.platform.data.synthetic_scene import CLASSES, Instance, draw_scene
 
 # Category ids with gaps, as COCO's have.
 CATEGORY_IDS = {
@@ -51,11 +52,13 @@ def synthesize(
     max_objects: int = 8,
     split: str = "train",
     persons: bool = False,
+    classes: Sequence[str] = (),
 ) -> SyntheticPaths:
     """Draw a split: <folder>/<split>/*.jpg, annotations/instances_<split>.json and person_keypoints_<split>.json.
 
-    Eight classes, told apart by shape and mostly by colour, some without annotations, some with crowd regions as RLE;
-    segmentations cover what is visible. With persons every other object is one, without they are as many as any shape.
+    Eight classes or those named, told apart by shape and mostly by colour; some pictures have no object, some a crowd
+    region as RLE; segmentations cover what is visible. With persons every other object is one, without they are as many
+    as any shape.
     The same arguments give the same bytes, another split gives other pictures.
     The annotations are written last: where they are complete and were drawn with the same arguments, nothing is done;
     with other ones it is a ValueError. height, width in pixels, at least 64.
@@ -71,7 +74,11 @@ def synthesize(
         root / split, annotations / f"instances_{split}.json", annotations / f"person_keypoints_{split}.json"
     )
     settings = {"num_images": num_images, "seed": seed, "height": height, "width": width, "max_objects": max_objects}
-    settings |= {"persons": True} if persons else {}
+    settings |= ({"persons": True} if persons else {}) | ({"classes": list(classes)} if classes else {})
+    names = drawn = list(classes or CLASSES)
+    if persons:
+        others = [name for name in names if name != "person"]
+        drawn = ["person"] * max(1, len(others)) + others
     info = {"description": f"maskray synthetic, {split}", "version": VERSION, "settings": settings}
     if _is_complete(paths, info):
         return paths
@@ -81,13 +88,13 @@ def synthesize(
     objects: list[dict[str, Any]] = []
     for index in track(range(num_images), num_images, f"drawing {split}"):
         generator = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
-        picture, instances = draw_scene(height, width, max_objects, generator, MANY_PERSONS if persons else CLASSES)
+        picture, instances = draw_scene(height, width, max_objects, generator, drawn)
         name = f"{index:06d}.jpg"
         (paths.images / name).write_bytes(_encode_jpeg(picture))
         images.append({"id": index + 1, "file_name": name, "width": width, "height": height})
         for instance in instances:
             objects.append(_annotate(instance, len(objects) + 1, index + 1))
-    _write_annotations(paths, info, images, objects)
+    _write_annotations(paths, info, images, objects, names)
     return paths
 
 
@@ -129,10 +136,16 @@ def _annotate(instance: Instance, annotation_id: int, image_id: int) -> dict[str
 
 
 def _write_annotations(
-    paths: SyntheticPaths, info: dict[str, Any], images: list[dict[str, Any]], objects: list[dict[str, Any]]
+    paths: SyntheticPaths,
+    info: dict[str, Any],
+    images: list[dict[str, Any]],
+    objects: list[dict[str, Any]],
+    names: Collection[str],
 ) -> None:
     """Both files as COCO splits them: keypoints of persons alone, instances of all classes without keypoints."""
-    categories = [{"id": number, "name": name, "supercategory": "shape"} for name, number in CATEGORY_IDS.items()]
+    categories = [
+        {"id": number, "name": name, "supercategory": "shape"} for name, number in CATEGORY_IDS.items() if name in names
+    ]
     person = {"id": 1, "name": "person", "supercategory": "person", "keypoints": KEYPOINTS, "skeleton": SKELETON}
     persons = [entry for entry in objects if entry["category_id"] == person["id"]]
     plain = [{key: entry[key] for key in entry if not key.endswith("keypoints")} for entry in objects]

@@ -14,7 +14,6 @@ from maskray.platform.data.synthetic_person import draw_person
 from maskray.platform.data.synthetic_shapes import SHAPES, Floats, Sprite, draw_shape
 
 CLASSES = ("person", *SHAPES)
-MANY_PERSONS = ("person",) * len(SHAPES) + tuple(SHAPES)
 _MIN_VISIBLE_PIXELS = 40
 _MIN_VISIBLE_FRACTION = 0.35  # of what was drawn inside the picture; less could not be recognised
 _PLACEMENT_TRIES = 12

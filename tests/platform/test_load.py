@@ -54,7 +54,7 @@ def test_file_is_named_in_errors(tmp_path):
     [
         ("train.stepz=3", "train.stepz: unknown key; did you mean steps? valid here: accumulate_steps, base_lr, "),
         ("modell.masks=true", "modell: unknown key; did you mean model? valid here: data, evaluation, input, "),
-        ("data.train.num_image=3", "data.train.num_image: unknown key; did you mean num_images? valid here: height, "),
+        ("data.train.num_image=3", "data.train.num_image: unknown key; did you mean num_images? valid here: classes, "),
         ("data.val.num_images=3", "data.val.num_images: unknown key; did you mean images? valid here: annotations, "),
         ("model.rpn.nms_iou=1.5", "model.rpn.nms_iou: Input should be less than or equal to 1 (got 1.5)"),
         ("model.backbone.name=vgg", "model.backbone.name: Input should be 'resnet18', "),

@@ -16,13 +16,13 @@ from maskray.platform.config import JobConfig, ResourceConfig, TrackingConfig
 from maskray.platform.data.manifest import read_manifest
 from maskray.platform.data.shards import read_rows
 from maskray.platform.data.synthetic import synthesize
-from maskray.platform.jobs import run_job
 from maskray.platform.model_evaluation import evaluate_on_coco
 from maskray.platform.prediction import predict_files
 from maskray.platform.registry.models import resolve_model
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.serve.deploy import deploy
 from maskray.platform.summary import RunSummary
+from maskray.platform.training_run import run_training
 
 PICTURE = {"kind": "synthetic", "height": 64, "width": 96, "max_objects": 3, "keypoints": True}
 IOU_TYPES = ["bbox", "segm", "keypoints"]
@@ -76,7 +76,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def summary(output: Path) -> RunSummary:
     """A finished run."""
-    return run_job(make_job(output))
+    return run_training(make_job(output))
 
 
 def test_run_leaves_a_registered_and_evaluated_model(summary: RunSummary, output: Path) -> None:
@@ -147,22 +147,22 @@ def test_a_model_is_evaluated_on_a_data_set_by_itself(summary: RunSummary, tmp_p
 def test_a_run_name_is_used_once(summary: RunSummary, output: Path) -> None:
     before = sorted(path.name for path in summary.folder.rglob("*"))
     with pytest.raises(ValueError, match=r"a run of this name exists already.*--resume"):
-        run_job(make_job(output))
+        run_training(make_job(output))
     assert sorted(path.name for path in summary.folder.rglob("*")) == before
 
 
 def test_resume_refuses_another_job_and_a_run_that_is_not_there(summary: RunSummary, output: Path) -> None:
     with pytest.raises(ValueError, match="cannot resume small with another seed"):
-        run_job(make_job(output, seed=5), resume=True)
+        run_training(make_job(output, seed=5), resume=True)
     with pytest.raises(ValueError, match="no run to resume"):
-        run_job(make_job(output, name="other"), resume=True)
+        run_training(make_job(output, name="other"), resume=True)
 
 
 def test_a_missing_data_root_leaves_nothing_behind(output: Path) -> None:
     missing = {"kind": "coco", "annotations": "nowhere/a.json", "images": "nowhere"}
     data = {"train": missing, "val": missing}
     with pytest.raises(ValueError, match=r"data.train: nowhere/a.json: no such annotation file"):
-        run_job(make_job(output, name="rootless", data=data))
+        run_training(make_job(output, name="rootless", data=data))
     assert not (output / "rootless").exists()
 
 
@@ -170,7 +170,7 @@ def test_labels_without_the_keypoints_of_the_model_leave_nothing_behind(output: 
     paths = synthesize(tmp_path, 4, seed=1, height=64, width=64)
     source = {"kind": "coco", "annotations": str(paths.annotations), "images": str(paths.images)}
     with pytest.raises(ValueError, match=r"model\.keypoints is true, but no category names keypoints"):
-        run_job(make_job(output, name="faceless", data={"train": source, "val": source}))
+        run_training(make_job(output, name="faceless", data={"train": source, "val": source}))
     assert not (output / "faceless").exists()
 
 
@@ -182,7 +182,7 @@ def test_data_that_turn_out_bad_leave_nothing_behind(output: Path, tmp_path: Pat
     )
     source = {"kind": "coco", "annotations": str(annotations), "images": str(tmp_path)}
     with pytest.raises(ValueError, match=r"gone\.jpg"):
-        run_job(make_job(output, name="gone", data={"train": source, "val": source}))
+        run_training(make_job(output, name="gone", data={"train": source, "val": source}))
     assert not (output / "gone").exists()
 
 
@@ -190,7 +190,7 @@ def test_resuming_evaluates_again_and_fails_below_what_is_expected(summary: RunS
     """Nothing is registered again, and the run keeps what it had."""
     job = make_job(output, evaluation={"expect": {"segm/AP": 0.99}, "report_images": 0, "iou_types": IOU_TYPES})
     with pytest.raises(ValueError, match=r"segm/AP is .* below the 0.99 of evaluation.expect"):
-        run_job(job, resume=True)
+        run_training(job, resume=True)
     metrics = json.loads((summary.folder / "evaluation" / "metrics.json").read_text())
     assert metrics == pytest.approx(summary.metrics, abs=1e-6)
     state = json.loads((summary.folder / "run.json").read_text())
