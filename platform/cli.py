@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from maskray.platform import cli_data, cli_export, cli_import, cli_inference, cli_models
+from maskray.platform import cli_data, cli_export, cli_import, cli_inference, cli_models, cli_serve
 from maskray.platform.cli_errors import tell_error
 
 app = typer.Typer(
@@ -103,11 +103,12 @@ def submit(
 # Registered here for the order of the help: jobs, models and data, set-up.
 app.command("evaluate", rich_help_panel="Models and data")(cli_inference.evaluate)
 app.command("predict", rich_help_panel="Models and data")(cli_inference.predict)
-app.command("serve", rich_help_panel="Models and data")(cli_inference.serve)
+app.command("serve", rich_help_panel="Models and data")(cli_serve.serve)
 cli_models.app.command("import")(cli_import.import_model)
 cli_models.app.command("export")(cli_export.export)
 app.add_typer(cli_models.app, name="models", rich_help_panel="Models and data")
 app.add_typer(cli_data.app, name="data", rich_help_panel="Models and data")
+app.add_typer(cli_serve.keys, name="keys", rich_help_panel="Set-up")
 
 
 @app.command(rich_help_panel="Set-up")

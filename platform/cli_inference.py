@@ -1,4 +1,4 @@
-"""`maskray evaluate`, `predict` and `serve`: what is done with a model that is there already."""
+"""`maskray evaluate` and `predict`: what is done with a model and photographs that are there already."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from maskray.platform.cli_models import Output, TrackingUri, model_folder, model_name
+from maskray.platform.cli_models import Output, TrackingUri, model_folder
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 ModelSource = typer.Option(
@@ -95,38 +95,6 @@ def predict(
         from maskray.platform.cli_tables import print_predictions
 
         print_predictions(predictions)
-
-
-def serve(
-    model: Annotated[
-        str, typer.Argument(help="Model folder or file, checkpoint, or models:/NAME@alias.", show_default=False)
-    ],
-    host: Annotated[str, typer.Option(help="Address to bind; 0.0.0.0 opens it to the network.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    replicas: Annotated[int, typer.Option(min=1, help="Copies of the model.")] = 1,
-    cpus_per_replica: Annotated[float, typer.Option(min=0.1, help="CPUs, and threads, of a copy.")] = 1.0,
-    gpus_per_replica: Annotated[float, typer.Option(min=0, help="GPUs of a copy; 0 computes on CPU.")] = 0.0,
-    samples: Annotated[Path | None, typer.Option(help="Folder of pictures that the page offers.")] = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster; none starts one on this machine.")] = None,
-    tracking_uri: TrackingUri = None,
-    output: Output = "outputs",
-) -> None:
-    """Answer HTTP requests with a model until interrupted; the page at / shows it at work."""
-    from maskray.platform.config import ServeConfig
-
-    config = ServeConfig(
-        host=host,
-        port=port,
-        num_replicas=replicas,
-        cpus_per_replica=cpus_per_replica,
-        gpus_per_replica=gpus_per_replica,
-        samples=None if samples is None else str(samples),
-    )
-    from maskray.platform.serve.deploy import serve_forever
-
-    folder = model_folder(model, tracking_uri, output)
-    name, version = model_name(model, tracking_uri, output)
-    serve_forever(folder, config, name, version, address)
 
 
 def list_photographs(paths: list[Path]) -> list[Path]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 from ray.serve import Application
 
 from maskray.platform.config import ServeConfig, TrackingConfig
-from maskray.platform.registry.models import resolve_model
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.serve.deploy import build_application
+from maskray.platform.serve.source import find_source
 
 
 class Arguments(ServeConfig):
@@ -23,12 +21,9 @@ class Arguments(ServeConfig):
 def build(arguments: Arguments) -> Application:
     """Describe the replicas of a model to Ray Serve, which calls this on the cluster; an unknown key is an error.
 
-    A registered model is downloaded below XDG_CACHE_HOME, which then has to be on storage that every node sees.
+    A registered model is downloaded below XDG_CACHE_HOME, which then has to be on storage that every node sees; one
+    named by its alias is followed when the alias moves.
     """
     tracking = Tracking(TrackingConfig(uri=arguments.tracking_uri)) if arguments.tracking_uri else None
-    folder = Path(resolve_model(arguments.model, tracking))
     config = ServeConfig.model_validate(arguments.model_dump(include=set(ServeConfig.model_fields)))
-    name = folder.name.removesuffix(".safetensors")
-    if tracking:
-        name = arguments.model.removeprefix("models:/").split("@")[0].split("/")[0]
-    return build_application(folder, config, name, "")
+    return build_application(find_source(arguments.model, tracking), config)

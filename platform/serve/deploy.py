@@ -1,33 +1,53 @@
-"""Putting a model folder behind HTTP with Ray Serve, and taking it away again."""
+"""Putting a model behind HTTP with Ray Serve, and taking it away again."""
 
 from __future__ import annotations
 
 import logging
 import math
+import os
 import signal
 import socket
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve import Application
 from ray.serve.config import HTTPOptions, ProxyLocation
+from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig
 
 from maskray.platform.config import ServeConfig
 from maskray.platform.ray_cluster import connect
 from maskray.platform.registry.folder import read_model_folder
-from maskray.platform.serve.app import most_waiting
+from maskray.platform.serve.follower import Follower
+from maskray.platform.serve.gateway import Gateway
+from maskray.platform.serve.keys import read_keys
 from maskray.platform.serve.replica import Replica
 from maskray.platform.serve.samples import locate_samples
+from maskray.platform.serve.source import Source, folder_source
 
 APPLICATION = "maskray"
-REQUEST_SECONDS = 120.0
-OTHER_REQUESTS = 32  # pages, health checks and refusals that a replica takes besides the predictions it holds
+GRACE_SECONDS = 30.0  # of Serve's own time limits over ours, so that ours answer with a reason
+OTHER_REQUESTS = 8  # questions about the model that a replica takes besides the predictions it holds
+GATEWAY_REQUESTS = 1000  # pages, refusals and predictions; it refuses itself, in words that tell more than Serve's
 START_RETRIES = 2
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # a client on this machine finds a server there
+# Fewer threads and no object store between proxy, gateway and replica: this halves what they add to each request.
+# Ray reads it when its processes start, so it is set where this program starts them; cluster/ sets it elsewhere.
+QUICK_HOPS = {
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+}
+# How Serve adds and removes replicas between num_replicas and max_replicas: soon up, slowly down.
+SCALING_SECONDS = {"upscale_delay_s": 5.0, "downscale_delay_s": 120.0, "look_back_period_s": 10.0}
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,33 +55,41 @@ class Server:
     """A deployed model that answers at `url`."""
 
     url: str
+    drain_seconds: float = 0.0
 
     def stop(self) -> None:
-        """Take the server away; requests in work are finished first."""
-        shutdown()
+        """Take the server away: it refuses new pictures, and those accepted are finished first, in drain_seconds."""
+        try:
+            _drain(self.drain_seconds)
+        finally:
+            shutdown()
 
 
 def deploy(model_folder: str, config: ServeConfig, name: str | None = None, version: str = "") -> Server:
+    """deploy_source for a folder; `name` (else that of the folder) and `version` are what answers call the model."""
+    return deploy_source(folder_source(model_folder, name, version), config)
+
+
+def deploy_source(source: Source, config: ServeConfig) -> Server:
     """Start Ray Serve on the cluster that this process has joined and return when the model answers.
 
-    `name` (else that of the folder) and `version` are what answers call the model. Port 0 takes a free one. The folder
-    must be at the same path on every node. Raises ValueError for a bad folder, a port in use, a cluster without room
-    for the replicas, Serve already running, or a replica that does not start; nothing is left running then.
+    Port 0 takes a free one. The folder must be at the same path on every node. Raises ValueError for a bad folder or
+    key file, a port in use, a cluster without room for the replicas, Serve already running, or a replica that does not
+    start; nothing is left running then.
     """
-    folder = Path(model_folder).absolute()
+    folder = Path(source.first.folder)
     read_model_folder(folder)
-    config = locate_samples(config)
+    config = locate_files(config)
     _check_room(config)
     if serve.status().proxies:
         raise ValueError("Ray Serve runs on this cluster already; end it first (serve shutdown)")
     port = _choose_port(config)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
-    http = HTTPOptions(host=config.host, port=port, request_timeout_s=REQUEST_SECONDS)
+    http = HTTPOptions(host=config.host, port=port, request_timeout_s=config.deadline_seconds + GRACE_SECONDS)
     try:
         serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=http, logging_config=quiet)
-        application = build_application(folder, config, name or folder.name.removesuffix(".safetensors"), version)
-        serve.run(application, name=APPLICATION, route_prefix="/", logging_config=quiet)
+        serve.run(build_application(source, config), name=APPLICATION, route_prefix="/", logging_config=quiet)
     except RuntimeError as error:
         reason = _failure() or str(error)
         serve.shutdown()
@@ -69,20 +97,23 @@ def deploy(model_folder: str, config: ServeConfig, name: str | None = None, vers
     except BaseException:
         serve.shutdown()
         raise
-    return Server(f"http://{ANYWHERE.get(config.host, config.host)}:{port}")
+    return Server(f"http://{ANYWHERE.get(config.host, config.host)}:{port}", config.drain_seconds)
 
 
-def serve_forever(
-    model_folder: str, config: ServeConfig, name: str | None = None, version: str = "", address: str | None = None
-) -> None:
-    """Deploy a model, say where it answers, and stay until interrupted or terminated; then take it away."""
-    cpus = math.ceil(config.num_replicas * config.cpus_per_replica)
-    connect(address, cpus)
+def serve_forever(source: Source, config: ServeConfig, address: str | None = None) -> None:
+    """Deploy a model, say where it answers, and stay until interrupted or terminated; then drain and take it away."""
+    for name, value in QUICK_HOPS.items():
+        os.environ.setdefault(name, value)
+    connect(address, math.ceil(config.most_replicas * config.cpus_per_replica))
     ended = threading.Event()
-    server = deploy(model_folder, config, name, version)
+    server = deploy_source(source, config)
     before = signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
     try:
         print(f"{server.url} answers; the page is there, pictures go to {server.url}/v1/predict", flush=True)
+        if source.alias is not None:
+            print(
+                f"version {source.first.version} of {source.first.name}; follows the alias {source.alias}", flush=True
+            )
         ended.wait()
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -94,19 +125,60 @@ def shutdown() -> None:
     serve.shutdown()
 
 
-def build_application(folder: Path, config: ServeConfig, name: str, version: str) -> Application:
-    """The replicas of a model as Ray Serve wants to have them described; starts nothing."""
-    return (
-        serve.deployment(Replica)
-        .options(
-            num_replicas=config.num_replicas,
-            ray_actor_options={"num_cpus": config.cpus_per_replica, "num_gpus": config.gpus_per_replica},
-            max_ongoing_requests=most_waiting(config) + OTHER_REQUESTS,
-            max_queued_requests=most_waiting(config) + OTHER_REQUESTS,
-            max_constructor_retry_count=START_RETRIES,
-        )
-        .bind(str(folder), config, name, version)
+def build_application(source: Source, config: ServeConfig) -> Application:
+    """Gateway, model and, for an alias, its follower as Ray Serve wants to have them described; starts nothing."""
+    patience = {"graceful_shutdown_timeout_s": config.drain_seconds + 1.0, "graceful_shutdown_wait_loop_s": 0.2}
+    light = {"ray_actor_options": {"num_cpus": 0}, "max_ongoing_requests": GATEWAY_REQUESTS, **patience}
+    follower = None
+    if source.alias is not None:
+        bound = serve.deployment(Follower).options(**light)
+        follower = bound.bind(source.first.name, source.alias, source.tracking_uri, source.first, config)
+    held = math.ceil(config.most_waiting / config.most_replicas)
+    model = serve.deployment(Replica).options(
+        **_replicas(config),
+        **patience,
+        ray_actor_options={"num_cpus": config.cpus_per_replica, "num_gpus": config.gpus_per_replica},
+        max_ongoing_requests=held + OTHER_REQUESTS,
+        max_constructor_retry_count=START_RETRIES,
+        health_check_period_s=2.0,
     )
+    return serve.deployment(Gateway).options(**light).bind(model.bind(source.first, config, follower), follower, config)
+
+
+def locate_files(config: ServeConfig) -> ServeConfig:
+    """The configuration with absolute paths of the files it names; ValueError where one is not usable."""
+    config = locate_samples(config)
+    found: dict[str, str] = {}
+    if config.api_keys_file is not None:
+        if not read_keys(config.api_keys_file):
+            raise ValueError(f"serve.api_keys_file: {config.api_keys_file} holds no key, nobody could ask anything")
+        found["api_keys_file"] = str(Path(config.api_keys_file).absolute())
+    if config.log_file is not None:
+        log = Path(config.log_file).absolute()
+        if not log.parent.is_dir():
+            raise ValueError(f"serve.log_file: there is no folder {log.parent}")
+        found["log_file"] = str(log)
+    return config.model_copy(update=found)
+
+
+def _replicas(config: ServeConfig) -> dict[str, object]:
+    if config.most_replicas == config.num_replicas:
+        return {"num_replicas": config.num_replicas}
+    bounds = {"min_replicas": config.num_replicas, "max_replicas": config.most_replicas}
+    # Twice a batch: one in work and one that waits keep a replica busy; more wants another one.
+    wanted = {"target_ongoing_requests": 2.0 * config.max_batch_size, **SCALING_SECONDS}
+    return {"autoscaling_config": {**bounds, **wanted}}
+
+
+def _drain(seconds: float) -> None:
+    """Let the gateways take no more pictures, and wait until those accepted are answered."""
+    until = time.monotonic() + seconds
+    try:
+        handle = serve.get_app_handle(APPLICATION)
+        while sum(handle.broadcast("drain").results(timeout_s=5.0)) and time.monotonic() < until:
+            time.sleep(0.1)
+    except (RayServeException, RayError, TimeoutError) as error:
+        logger.warning("the server could not be drained: %s", error)
 
 
 def _check_room(config: ServeConfig) -> None:

@@ -1,82 +1,134 @@
-"""One copy of the model in a Ray Serve replica: gathers requests into batches and computes in a thread of its own."""
+"""One copy of the model in a Ray Serve replica: batches what comes, computes in a thread, and changes to new versions.
+
+A new version is loaded beside the old one, which answers meanwhile, and takes its place between two batches. So a
+change needs no room for another replica, drops nothing, and a version that cannot be loaded changes nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
-from fastapi import FastAPI
 from ray import serve
+from ray.serve.handle import DeploymentHandle
 
 from maskray.platform.config import ServeConfig
-from maskray.platform.data.predictor import Predictor
-from maskray.platform.data.transforms import Pixels, decode_image
-from maskray.platform.registry.folder import read_model_folder
-from maskray.platform.serve.app import Prediction, ServedModel, build_app
+from maskray.platform.serve.answers import Answer, ModelName, Refusal
+from maskray.platform.serve.batching import Batcher, DeadlinePassed
+from maskray.platform.serve.loaded import Found, LoadedModel, Task, load_model
+from maskray.platform.serve.options import Options
+from maskray.platform.serve.rollout import Report, Target
 
 STUCK_SECONDS = 300.0  # a batch that takes longer is taken for hung, and Serve replaces the replica
+REPORT_SECONDS = 1.0
+ANSWER_SECONDS = 20.0  # in which the follower has to answer a replica that starts
+
+logger = logging.getLogger(__name__)
 
 
-@serve.ingress()
 class Replica:
-    """Answers the routes of app.py with the model of a folder that every node sees at the same path."""
+    """Finds objects with the model of a folder that every node sees at the same path, or what a follower names."""
 
-    def __init__(self, model_folder: str, config: ServeConfig, name: str, version: str) -> None:
-        device = "cuda" if config.gpus_per_replica > 0 else "cpu"
-        model, spec = read_model_folder(model_folder, device)
-        self._predictor = Predictor(model, spec, device)
+    async def __init__(self, first: Target, config: ServeConfig, follower: DeploymentHandle | None) -> None:  # type: ignore[misc]  # Serve awaits it
         self._config = config
-        self._served = ServedModel(name, version, spec)
+        self._device = "cuda" if config.gpus_per_replica > 0 else "cpu"
         threads = max(1, int(config.cpus_per_replica))
         # Computing outside the event loop lets health checks and refusals be answered meanwhile. The number of
         # threads that torch uses belongs to the thread that calls it.
         self._worker = ThreadPoolExecutor(1, "predict", initializer=torch.set_num_threads, initargs=(threads,))
-        self._batch_began: float | None = None
-        self._predict_batch.set_max_batch_size(config.max_batch_size)
-        self._predict_batch.set_batch_wait_timeout_s(config.batch_wait_seconds)
+        self._loader = ThreadPoolExecutor(1, "load", initializer=torch.set_num_threads, initargs=(1,))
+        self._batcher = Batcher(self._compute, self._worker, config.max_batch_size, config.batch_wait_seconds)
+        self._follower = follower
+        self._id = serve.get_replica_context().replica_id.unique_id
+        self._failed: dict[str, str] = {}
+        self._loading: asyncio.Task[None] | None = None
+        target = await self._ask_follower(None) or first
+        self._loaded = await self._load(target)
+        self._target = target
+        if follower is not None:
+            self._following = asyncio.create_task(self._follow())
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        """The routes, built where the model is."""
-        return build_app(self._served, self._config, self.predict)
+    async def predict(self, data: bytes, size: tuple[int, int], options: Options, seconds_left: float) -> Any:
+        """An Answer for an encoded picture whose header states a (width, height), or a Refusal; 504 past its time."""
+        began = time.perf_counter()
+        group = self._loaded.padded_size(size)
+        try:
+            loaded, outcome = await self._batcher.submit(Task(data, size, options), group, seconds_left)
+        except DeadlinePassed:
+            return Refusal(504, "the deadline passed before the picture was begun")
+        if isinstance(outcome, Refusal):
+            return outcome
+        waited = time.perf_counter() - began - sum(outcome.answer.seconds.values())
+        seconds = {"wait": max(0.0, waited), **outcome.answer.seconds}
+        drawn = None
+        if options.format == "png":
+            start = time.perf_counter()
+            drawn = await asyncio.to_thread(loaded.draw, outcome)
+            seconds["draw"] = time.perf_counter() - start
+        answer: Answer = replace(outcome.answer, seconds=seconds, drawn=drawn)
+        return answer if drawn is None else replace(answer, detections=[])
+
+    async def describe(self) -> dict[str, Any]:
+        """Name, version and description of the model that answers here, as JSON values."""
+        spec = self._loaded.spec
+        return {
+            "name": self._loaded.model.name,
+            "version": self._loaded.model.version,
+            "labels": [category.model_dump(exclude_defaults=True) for category in spec.labels.categories],
+            "masks": spec.model.masks,
+            "keypoints": spec.model.keypoints,
+            "spec": spec.model_dump(mode="json"),
+        }
 
     async def check_health(self) -> None:
         """Raise where the model hangs, so that Serve starts another replica."""
-        if self._batch_began is not None and time.monotonic() - self._batch_began > STUCK_SECONDS:
+        if self._batcher.running_seconds > STUCK_SECONDS:
             raise RuntimeError(f"a batch has been running for more than {STUCK_SECONDS:.0f} s")
 
-    async def predict(self, data: bytes) -> Prediction:
-        """Decode an encoded picture and find its objects, in a batch with others that wait; ValueError if broken."""
-        began = time.perf_counter()
-        outcome = await self._predict_batch(data)
-        if isinstance(outcome, ValueError):
-            raise outcome
-        waited = time.perf_counter() - began - sum(outcome.seconds.values())
-        return Prediction(outcome.image, outcome.results, {"wait": max(0.0, waited), **outcome.seconds})
+    def _compute(self, tasks: list[Task]) -> list[tuple[LoadedModel, Found | Refusal]]:
+        loaded = self._loaded
+        return [(loaded, outcome) for outcome in loaded.find(tasks, self._config.max_image_pixels)]
 
-    @serve.batch
-    async def _predict_batch(self, pictures: list[bytes]) -> list[Prediction | ValueError]:
-        self._batch_began = time.monotonic()
+    async def _load(self, target: Target) -> LoadedModel:
+        load = partial(load_model, target.folder, ModelName(target.name, target.version), self._device)
+        return await asyncio.get_running_loop().run_in_executor(self._loader, load)
+
+    async def _follow(self) -> None:
+        """Report to the follower every second, and load what it names in a task of its own."""
+        while True:
+            target = await self._ask_follower(self._target)
+            wanted = target is not None and target.version != self._target.version
+            if target is not None and wanted and self._loading is None and target.version not in self._failed:
+                self._loading = asyncio.create_task(self._change(target))
+            await asyncio.sleep(REPORT_SECONDS)
+
+    async def _change(self, target: Target) -> None:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._worker, self._compute, pictures)
+            self._loaded = await self._load(target)
+            self._target = target
+            logger.warning("%s version %s answers now", target.name, target.version)
+        except Exception as error:
+            self._failed[target.version] = str(error)
+            logger.exception("version %s cannot be loaded, %s goes on", target.version, self._target.version)
         finally:
-            self._batch_began = None
+            self._loading = None
 
-    def _compute(self, pictures: list[bytes]) -> list[Prediction | ValueError]:
-        """Predict a batch; a picture that cannot be decoded yields its error and leaves the others alone."""
-        began = time.perf_counter()
-        decoded = [self._decode(data) for data in pictures]
-        whole = [image for image in decoded if not isinstance(image, ValueError)]
-        ready = time.perf_counter()
-        found = iter(self._predictor.predict(whole, range(len(whole))) if whole else [])
-        seconds = {"decode": ready - began, "predict": time.perf_counter() - ready}
-        return [
-            image if isinstance(image, ValueError) else Prediction(image, next(found), seconds) for image in decoded
-        ]
-
-    def _decode(self, data: bytes) -> Pixels | ValueError:
+    async def _ask_follower(self, serves: Target | None) -> Target | None:
+        """What this replica shall serve; none where nobody knows, and the present version goes on."""
+        if self._follower is None:
+            return None
+        report = Report(self._id, serves, dict(self._failed))
         try:
-            return decode_image(data, self._config.max_image_pixels)
-        except ValueError as error:
-            return error
+            target, forgotten = await asyncio.wait_for(self._follower.report.remote(report), ANSWER_SECONDS)
+        except Exception:  # it is being replaced: what is served does not depend on it
+            logger.exception("the follower does not answer; the present version goes on")
+            return None
+        for failed in forgotten:
+            self._failed.pop(failed, None)
+        return target

@@ -1,4 +1,4 @@
-"""What a request may be: size of the body, kind of content, pixels of the picture, names of the query."""
+"""What a request may be: size of its body, kind and pixels of a picture; and how one that is refused is answered."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ from collections.abc import AsyncGenerator, Collection
 
 from fastapi import Request
 from PIL import Image, UnidentifiedImageError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from maskray.platform.data.transforms import FORMATS, image_size
 
-FIELD = "image"
-MULTIPART_BYTES = 10_000  # boundaries and headers around the picture in a form
 DRAINED_BYTES = 64_000_000  # read and thrown away after a refusal, so that the client gets to read the answer
 
 
@@ -29,28 +25,8 @@ def check_query(request: Request, known: Collection[str]) -> None:
     """Refuse a query with a name that means nothing here (422): it would be ignored in silence."""
     for name in request.query_params:
         if name not in known:
-            raise RequestError(422, f"unknown parameter {name!r}; there are {', '.join(sorted(known))}")
-
-
-async def read_picture(request: Request, max_bytes: int) -> bytes:
-    """The encoded picture of a request: its body, or the field `image` of a multipart form.
-
-    Refused are a body above max_bytes (413, by Content-Length or as it arrives), content that says it is no picture
-    (415), a form without the field, and a missing picture (422).
-    """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type == "multipart/form-data":
-        body = await _read_body(request, max_bytes, max_bytes + MULTIPART_BYTES)
-        data = await _read_field(request, body)
-        if len(data) > max_bytes:
-            raise _too_large(max_bytes)
-    elif content_type in ("", "application/octet-stream") or content_type.startswith("image/"):
-        data = await _read_body(request, max_bytes, max_bytes)
-    else:
-        raise RequestError(415, f"content type {content_type} is not a picture: send image/*, or a form with {FIELD}")
-    if not data:
-        raise RequestError(422, "the request holds no picture")
-    return data
+            there = f"there are {', '.join(sorted(known))}" if known else "there are none here"
+            raise RequestError(422, f"unknown parameter {name!r}; {there}")
 
 
 def check_pixels(data: bytes, max_pixels: int) -> tuple[int, int]:
@@ -70,19 +46,30 @@ def check_pixels(data: bytes, max_pixels: int) -> tuple[int, int]:
     return width, height
 
 
-async def _read_body(request: Request, max_bytes: int, max_body_bytes: int) -> bytes:
+async def read_body(request: Request, max_bytes: int, max_body_bytes: int) -> bytes:
+    """The whole body; above max_body_bytes a refusal (413) that speaks of max_bytes, which the pictures may have."""
     stated = request.headers.get("content-length", "0")
     if stated.isdecimal() and int(stated) > max_body_bytes:
         await _drain(request.stream())
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     body = bytearray()
     stream = request.stream()
     async for chunk in stream:
         body += chunk
         if len(body) > max_body_bytes:
             await _drain(stream)
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
     return bytes(body)
+
+
+def too_large(max_bytes: int) -> RequestError:
+    """The refusal of more bytes than allowed."""
+    return RequestError(413, f"the picture is larger than the {max_bytes} bytes allowed")
+
+
+async def once(body: bytes) -> AsyncGenerator[bytes, None]:
+    """A body that is there already, as a stream."""
+    yield body
 
 
 async def _drain(stream: AsyncGenerator[bytes, None]) -> None:
@@ -92,24 +79,3 @@ async def _drain(stream: AsyncGenerator[bytes, None]) -> None:
         read += len(chunk)
         if read > DRAINED_BYTES:
             return
-
-
-async def _read_field(request: Request, body: bytes) -> bytes:
-    async def once() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    try:
-        form = await MultiPartParser(request.headers, once(), max_files=1, max_fields=10).parse()
-    except (MultiPartException, KeyError) as error:
-        raise RequestError(422, f"the form cannot be read: {' '.join(str(error).split())}") from None
-    field = form.get(FIELD)
-    if not isinstance(field, UploadFile):
-        raise RequestError(422, f"the form has no file in a field named {FIELD}")
-    try:
-        return await field.read()
-    finally:
-        await form.close()
-
-
-def _too_large(max_bytes: int) -> RequestError:
-    return RequestError(413, f"the picture is larger than the {max_bytes} bytes allowed")

@@ -23,7 +23,8 @@ SHARED = Path(os.environ.get("MASKRAY_SHARED", ROOT.parent / "shared"))
 REFERENCE = SHARED / "data/coco-eval-reference"
 PROGRAM = [sys.executable, "-m", "maskray.platform.cli"]
 COMMANDS = ("run", "check", "submit", "evaluate", "predict", "serve", "schema", "doctor", "data validate", "data shard",
-            "data synthesize", "models list", "models promote", "models import", "models export")  # fmt: skip
+            "data synthesize", "models list", "models promote", "models import", "models export",
+            "keys add", "keys list", "keys remove")  # fmt: skip
 
 
 def maskray(*arguments: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,10 @@
 """A small model that was never trained, a photograph, and a server on a cluster of this machine, started once."""
 
+import asyncio
 import io
 import os
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,12 @@ from PIL import Image
 
 from maskray.model.build import build_model
 from maskray.model.config import BackboneConfig, Category, InputConfig, LabelMap, ModelConfig, ModelSpec
+from maskray.platform.config import ServeConfig
 from maskray.platform.registry.folder import write_model_folder
+from maskray.platform.serve.admission import Places
+from maskray.platform.serve.answers import Answer, ModelName, choose
+from maskray.platform.serve.app import build_app
+from maskray.platform.serve.meters import Meters
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -58,3 +65,49 @@ def encode(pixels, kind):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format=kind)
     return file.getvalue()
+
+
+class Backend:
+    """A model in place of the real one, for what the routes do when it is slow, fails or refuses."""
+
+    def __init__(self, predict):
+        self._predict = predict
+
+    async def predict(self, data, size, options, seconds_left):
+        outcome = await self._predict(data)
+        if isinstance(outcome, list):
+            outcome = Answer(ModelName("shapes", "3"), *size, choose(outcome, options), {"predict": 0.1}, 1)
+        return outcome
+
+    async def describe(self):
+        return {"name": "shapes", "version": "3"}
+
+    async def list_models(self):
+        return {"models": [], "follows": None}
+
+
+@pytest.fixture(scope="session")
+def client_of():
+    """Opens a client of the routes around a coroutine that gives COCO results, or a Refusal, for encoded pictures."""
+
+    def open_client(predict, places=None, **config):
+        settings, meters = ServeConfig(**config), Meters()
+        app = build_app(settings, Backend(predict), meters, places or Places(settings.most_waiting, meters))
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://probe")
+
+    return open_client
+
+
+@pytest.fixture(scope="session")
+def ask(client_of):
+    """Sends requests, each a dict of arguments of httpx, one after the other to one such client."""
+
+    def send(predict, *requests, **config):
+        async def scenario():
+            async with client_of(predict, **config) as client:
+                return [await client.request(**{"method": "POST", "url": "/v1/predict"} | r) for r in requests]
+
+        return asyncio.run(scenario())
+
+    return send

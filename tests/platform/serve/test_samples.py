@@ -5,20 +5,21 @@ import io
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from PIL import Image
 
 from maskray.platform.config import ServeConfig
-from maskray.platform.serve.app import ServedModel, build_app
-from maskray.platform.serve.samples import list_samples, locate_samples
+from maskray.platform.serve.refusals import handle_errors
+from maskray.platform.serve.samples import add_samples, list_samples, locate_samples
 
 
-async def never(data):
-    raise AssertionError("nothing is predicted here")
+def answers(config, *paths):
+    app = FastAPI()
+    handle_errors(app)
+    add_samples(app, config)
 
-
-def answers(spec, config, *paths):
     async def ask():
-        transport = httpx.ASGITransport(build_app(ServedModel("shapes", "", spec), config, never))
+        transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://probe") as client:
             return [await client.get(path) for path in paths]
 
@@ -32,28 +33,28 @@ def size_of(answer):
         return image.size
 
 
-def test_without_a_folder_scenes_are_drawn_the_same_each_time(spec):
-    (listed,) = answers(spec, ServeConfig(), "/v1/samples")
+def test_without_a_folder_scenes_are_drawn_the_same_each_time():
+    (listed,) = answers(ServeConfig(), "/v1/samples")
     samples = listed.json()["samples"]
     assert len({sample["name"] for sample in samples}) == len(samples) >= 4
     shapes = {(sample["width"] > sample["height"]) - (sample["width"] < sample["height"]) for sample in samples}
     assert shapes == {1, -1}
     for sample in samples[:2]:
         path = f"/v1/samples/{sample['name']}"
-        picture, again, preview = answers(spec, ServeConfig(), path, path, f"{path}/preview")
+        picture, again, preview = answers(ServeConfig(), path, path, f"{path}/preview")
         assert size_of(picture) == (sample["width"], sample["height"])
         assert picture.content == again.content
         assert max(size_of(preview)) == 320
         assert len(preview.content) < len(picture.content) / 2
 
 
-def test_a_folder_is_offered_as_it_is(spec, tmp_path, png, jpeg):
+def test_a_folder_is_offered_as_it_is(tmp_path, png, jpeg):
     (tmp_path / "b zwei & drei?.png").write_bytes(png)
     (tmp_path / "a.JPG").write_bytes(jpeg)
     (tmp_path / "LICENSE.txt").write_text("not a picture")
     config = ServeConfig(samples=str(tmp_path))
     paths = ("/v1/samples", "/v1/samples/b%20zwei%20%26%20drei%3F.png", "/v1/samples/a.JPG/preview")
-    listed, picture, preview = answers(spec, config, *paths)
+    listed, picture, preview = answers(config, *paths)
     assert listed.json()["samples"] == [
         {"name": "a.JPG", "title": "a", "width": 160, "height": 120},
         {"name": "b zwei & drei?.png", "title": "b zwei & drei?", "width": 160, "height": 120},
@@ -63,14 +64,14 @@ def test_a_folder_is_offered_as_it_is(spec, tmp_path, png, jpeg):
     assert size_of(preview) == (160, 120)
 
 
-def test_nothing_but_samples_is_handed_out(spec, tmp_path, jpeg):
+def test_nothing_but_samples_is_handed_out(tmp_path, jpeg):
     folder = tmp_path / "samples"
     folder.mkdir()
     (folder / "a.jpg").write_bytes(jpeg)
     (tmp_path / "secret.jpg").write_bytes(jpeg)
     (folder / "b.txt").write_text("secret")
     names = ("..%2Fsecret.jpg", "%2E%2E/secret.jpg", "b.txt", "absent.jpg", "..%2Fsecret.jpg/preview")
-    for answer in answers(spec, ServeConfig(samples=str(folder)), *(f"/v1/samples/{name}" for name in names)):
+    for answer in answers(ServeConfig(samples=str(folder)), *(f"/v1/samples/{name}" for name in names)):
         assert answer.status_code == 404
         assert list(answer.json()) == ["error"]
 

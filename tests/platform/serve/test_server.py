@@ -81,7 +81,14 @@ def test_health_and_model_are_told(client, spec):
     model = client.get("/v1/model").json()
     assert (model["name"], model["version"]) == ("shapes", "3")
     assert model["labels"] == [{"id": 1, "name": "circle"}, {"id": 7, "name": "square"}]
-    assert model["limits"] == {"max_request_bytes": 2_000_000, "max_image_pixels": 4_000_000}
+    assert model["limits"] == {
+        "max_request_bytes": 2_000_000,
+        "max_image_pixels": 4_000_000,
+        "max_images_per_request": 16,
+        "deadline_seconds": 60.0,
+    }
+    serving = {"name": "shapes", "version": "3", "state": "serving", "error": None}
+    assert client.get("/v1/models").json() == {"models": [serving], "follows": None}
     assert model["spec"] == spec.model_dump(mode="json")
 
 

@@ -1,0 +1,76 @@
+"""What the server counts: each figure for GET /metrics of this process, and through Ray for those of the whole cluster.
+
+GET /metrics shows the process that answers. With one gateway, which is the rule, that is everything; where Ray Serve
+runs several, the cluster's own exporter (ray metrics of every node, names with ray_ before them) has them all.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+PICTURES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+class Meter:
+    """One figure with labels."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        to_ray: bool,
+        kind: Kind,
+        name: str,
+        description: str,
+        labels: tuple[str, ...] = (),
+        buckets: tuple[float, ...] = SECONDS,
+    ) -> None:
+        self._kind = kind
+        self._ray: Any = None
+        self._own: Any
+        if kind == "histogram":
+            self._own = Histogram(name, description, labels, registry=registry, buckets=buckets)
+        else:
+            self._own = (Counter if kind == "counter" else Gauge)(name, description, labels, registry=registry)
+        if to_ray:
+            from ray.serve import metrics
+
+            if kind == "histogram":
+                self._ray = metrics.Histogram(name, description, boundaries=list(buckets), tag_keys=labels)
+            else:
+                self._ray = (metrics.Counter if kind == "counter" else metrics.Gauge)(name, description, labels)
+
+    def record(self, value: float = 1.0, **labels: str) -> None:
+        """Add to a counter, set a gauge, or observe for a histogram."""
+        verbs = {"counter": ("inc", "inc"), "gauge": ("set", "set"), "histogram": ("observe", "observe")}
+        own, through_ray = verbs[self._kind]
+        getattr(self._own.labels(**labels) if labels else self._own, own)(value)
+        if self._ray is not None:
+            getattr(self._ray, through_ray)(value, labels)
+
+
+class Meters:
+    """All figures of a gateway."""
+
+    def __init__(self, to_ray: bool = False) -> None:
+        self._registry = CollectorRegistry()
+
+        def meter(kind: Kind, name: str, description: str, *labels: str, **more: Any) -> Meter:
+            return Meter(self._registry, to_ray, kind, f"maskray_{name}", description, labels, **more)
+
+        self.requests = meter("counter", "requests", "Answered requests.", "route", "status")
+        self.request_seconds = meter("histogram", "request_seconds", "From the first byte to the answer.", "route")
+        self.waiting = meter("gauge", "waiting_pictures", "Accepted pictures, in work or waiting.")
+        self.pictures = meter("counter", "pictures", "Pictures by model version and outcome.", "version", "outcome")
+        self.batch_size = meter(
+            "histogram", "batch_size", "Pictures computed together, seen by each of them.", buckets=PICTURES
+        )
+        self.stage_seconds = meter("histogram", "stage_seconds", "Time of a picture in a replica, by stage.", "stage")
+        self.retries = meter("counter", "retries", "Pictures sent again because their replica died.")
+
+    def text(self) -> bytes:
+        """The figures of this process in Prometheus' text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,42 @@
+"""How errors are answered: JSON {"error": one line}; what is our own mistake goes to the log and not to the client."""
+
+from __future__ import annotations
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from maskray.platform.serve.request_log import note
+from maskray.platform.serve.requests import RequestError
+
+RETRY_SECONDS = 1
+
+logger = logging.getLogger(__name__)
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Let an application answer every error so."""
+
+    @app.exception_handler(RequestError)
+    async def refused(request: Request, error: RequestError) -> JSONResponse:
+        note(request.scope, error=error.message)
+        headers = {"Retry-After": str(RETRY_SECONDS)} if error.status == 503 else None
+        return JSONResponse({"error": error.message}, error.status, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return JSONResponse({"error": f"parameter {first['loc'][-1]}: {first['msg']}"}, 422)
+
+    @app.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> JSONResponse:
+        message = f"{request.method} {request.url.path}: {error.detail}"
+        return JSONResponse({"error": message}, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> JSONResponse:
+        logger.error("request %s failed", request.scope.get("maskray.id", ""), exc_info=error)
+        return JSONResponse({"error": "the server failed on this request; its log says why"}, 500)
