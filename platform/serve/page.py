@@ -8,7 +8,10 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 
 WEB = Path(__file__).parent / "web"
-PAGE_FILES = {"/": "index.html"} | {f"/{name}": name for name in ("app.js", "masks.js", "skeletons.js", "style.css")}
+SCRIPTS = "app coco colors jobs masks notices panel samples server shapes skeletons stage worker"
+PAGE_FILES = {"/": "index.html", "/style.css": "style.css", "/icon.svg": "icon.svg"} | {
+    f"/{name}.js": f"{name}.js" for name in SCRIPTS.split()
+}
 # The page loads nothing from elsewhere, and nobody may frame it.
 PAGE_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'; "

@@ -1,260 +1,282 @@
-// The page: sends a photograph to the server and shows what it found; scores and classes are filtered here.
-import { blendMask, classColor, cropMask, inkOn } from "./masks.js";
-import { drawSkeleton, readSkeleton } from "./skeletons.js";
+// The page: hands a photograph to the server and shows what it found; scores and classes are filtered here.
+import { toResults } from "./coco.js";
+import { classColor } from "./colors.js";
+import { readPhotograph } from "./jobs.js";
+import { askKey, busy, fail, tell } from "./notices.js";
+import { element, Legend, listTimes, Objects, percent } from "./panel.js";
+import { listSamples } from "./samples.js";
+import { Server, ServerError } from "./server.js";
+import { makeShapes, paintShapes } from "./shapes.js";
+import { Stage } from "./stage.js";
 
-// Canvas pixels of the longer edge, and how far a small photograph is enlarged so that its labels can be read.
-const LONGEST_EDGE = 1600;
-const MOST_ENLARGED = 2.5;
 const get = (id) => document.getElementById(id);
-const state = { model: null, image: null, answer: null, shapes: [], hidden: new Set(), pointed: null, request: null };
+const SHOWN = ["masks", "boxes", "labels", "keypoints"];
+
+const server = new Server((refused) => askKey(refused).finally(() => setTimeout(tellPrograms)));
+const stage = new Stage(get("frame"));
+const legend = new Legend(get("legend"), (hidden) => refresh({ hidden }));
+const objects = new Objects(get("objects"), point);
+const state = {
+  model: null, // what the server says of it
+  result: null, // {fileName, photograph, answer, shapes} of the photograph that is shown
+  hidden: new Set(), // category ids
+  pinned: null, // shape that was chosen by click or key
+  hovered: null, // shape under the mouse
+  request: null, // AbortController of the photograph that is being looked at
+};
 
 async function start() {
-  get("example").textContent = `curl -H "Content-Type: image/jpeg" --data-binary @photo.jpg ${location.origin}/v1/predict`;
-  get("file").addEventListener("change", (event) => event.target.files[0] && predict(event.target.files[0]));
-  get("another").addEventListener("click", () => get("file").click());
-  get("save").addEventListener("click", save);
-  get("threshold").addEventListener("input", show);
-  for (const name of ["masks", "keypoints", "boxes", "labels"]) get(`show-${name}`).addEventListener("change", show);
-  listenForDrops();
+  listen();
+  tellPrograms();
+  await attempt(loadModel);
   try {
-    state.model = await (await fetch("v1/model")).json();
+    const count = await listSamples(get("sample-list"), server, open);
+    get("samples").hidden = count === 0;
   } catch (error) {
-    return fail(`The server does not answer: ${error.message}`);
+    fail(`The samples cannot be shown: ${error.message}`);
   }
+}
+
+async function loadModel() {
+  state.model = await server.json("v1/model");
   const { name, version, labels, limits, masks, keypoints } = state.model;
+  const classes = labels.length === 1 ? "1 class" : `${labels.length} classes`;
+  get("model").textContent = `${name}${version ? `, version ${version}` : ""}, ${classes}`;
+  get("limits").textContent = `up to ${megabytes(limits.max_request_bytes)} and ${limits.max_image_pixels / 1e6} megapixels`;
+  get("classes").replaceChildren(...labels.map((label) => element("li", { textContent: label.name })));
   get("show-masks").parentElement.hidden = !masks;
   get("show-keypoints").parentElement.hidden = !keypoints;
-  get("model").textContent = `${name}${version ? `, version ${version}` : ""}: ${labels.length} classes`;
-  const megabytes = Math.floor(limits.max_request_bytes / 1e6);
-  get("limits").textContent = `up to ${megabytes} MB and ${Math.floor(limits.max_image_pixels / 1e6)} megapixels`;
+  tellPrograms();
 }
 
-function listenForDrops() {
-  const stage = get("stage");
+function listen() {
+  get("file").addEventListener("change", (event) => openFiles(event.target.files));
+  get("another").addEventListener("click", () => get("file").click());
+  get("save-coco").addEventListener("click", saveCoco);
+  get("save-picture").addEventListener("click", async () => save(await stage.toBlob(), "png"));
+  get("cancel").addEventListener("click", cancel);
+  get("dismiss").addEventListener("click", () => fail(null));
+  get("threshold").addEventListener("input", () => refresh());
+  for (const name of SHOWN) get(`show-${name}`).addEventListener("change", () => refresh());
+  for (const name of ["classes", "objects"]) get(`color-${name}`).addEventListener("change", () => refresh({ repaint: true }));
+  get("frame").addEventListener("pointermove", (event) => {
+    if (event.pointerType === "mouse") point(stage.find(event.clientX, event.clientY), false);
+  });
+  get("frame").addEventListener("pointerleave", () => point(null, false));
+  get("frame").addEventListener("click", (event) => point(stage.find(event.clientX, event.clientY), true));
+  document.addEventListener("keydown", (event) => event.key === "Escape" && !get("key-dialog").open && letGo());
+  listenForFiles();
+}
+
+/** Files may be dropped anywhere on the page, or pasted. */
+function listenForFiles() {
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
-    stage.classList.add("over");
+    document.body.classList.add("over");
   });
-  document.addEventListener("dragleave", (event) => event.relatedTarget || stage.classList.remove("over"));
+  document.addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("over"));
   document.addEventListener("drop", (event) => {
     event.preventDefault();
-    stage.classList.remove("over");
-    if (event.dataTransfer.files[0]) predict(event.dataTransfer.files[0]);
+    document.body.classList.remove("over");
+    openFiles(event.dataTransfer.files, "What was dropped is no file");
   });
   document.addEventListener("paste", (event) => {
-    if (event.clipboardData.files[0]) predict(event.clipboardData.files[0]);
+    if (!event.target.closest("input, dialog")) openFiles(event.clipboardData.files, "What was pasted is no picture");
   });
 }
 
-async function predict(file) {
+function openFiles(files, otherwise) {
+  const file = files[0];
+  if (file) open(file.name, async () => file, files.length);
+  else if (otherwise) fail(`${otherwise}.`);
+  get("file").value = ""; // the same file may be chosen again
+}
+
+/** Send the file that `read` gives to the server and show the answer; what came before is given up. */
+async function open(fileName, read, count = 1) {
   state.request?.abort();
   const request = (state.request = new AbortController());
-  get("error").hidden = true;
-  get("working").hidden = false;
-  const began = performance.now();
+  fail(null);
+  busy(`Looking for objects in ${fileName}`);
   try {
-    const answer = await ask(file, request.signal);
-    const image = await createImageBitmap(file).catch(() => {
-      throw new Error("the server read this file, but this browser cannot show it");
-    });
+    const file = await read();
+    const result = await look(file, fileName, request);
     if (state.request !== request) return; // another photograph came meanwhile
-    Object.assign(state, { answer, image, hidden: new Set(), pointed: null });
-    prepare();
-    show();
-    const { receive, wait, decode, predict: compute } = answer.seconds;
-    const part = (seconds) => `${Math.round(seconds * 1000)} ms`;
-    get("timing").textContent =
-      `Round trip ${part((performance.now() - began) / 1000)}: receive ${part(receive)}, wait ${part(wait)}, ` +
-      `decode ${part(decode)}, model ${part(compute)}`;
+    show(result);
+    if (count > 1) fail(`${fileName} is shown; of ${count} files only the first is taken.`);
   } catch (error) {
-    if (error.name !== "AbortError") fail(`${file.name || "Photograph"}: ${error.message}`);
+    if (state.request !== request || error.name === "AbortError") return;
+    restore();
+    fail(`${fileName}: ${error.message}`, error.again && (() => open(fileName, read, count)));
   } finally {
-    if (state.request === request) get("working").hidden = true;
-    get("file").value = ""; // the same file may be chosen again
+    if (state.request === request) busy(null);
   }
 }
 
-async function ask(file, signal) {
+async function look(file, fileName, request) {
   const most = state.model?.limits.max_request_bytes;
-  if (most && file.size > most) throw new Error(`${file.size} bytes are more than the ${most} allowed`);
-  const headers = { "Content-Type": "application/octet-stream" };
-  const response = await fetch("v1/predict", { method: "POST", body: file, headers, signal });
-  const text = await response.text();
-  let answer;
-  try {
-    answer = JSON.parse(text);
-  } catch {
-    throw new Error(`the server answered ${response.status}: ${text.slice(0, 200)}`);
+  if (file.size > most) {
+    throw new ServerError(`${megabytes(file.size)} is too much; this server takes at most ${megabytes(most)}`);
   }
-  if (!response.ok) throw new Error(answer.error);
-  return answer;
+  const reading = readPhotograph(file).catch(() => null);
+  reading.then((photograph) => photograph && state.request === request && present(photograph));
+  const began = performance.now();
+  const headers = { "Content-Type": "application/octet-stream" };
+  const answer = await server.json("v1/predict", { method: "POST", body: file, headers, signal: request.signal });
+  const answered = performance.now();
+  const photograph = await reading;
+  if (!photograph) throw new Error("the server could read this file, but this browser cannot show it");
+  if (photograph.width !== answer.image.width || photograph.height !== answer.image.height) {
+    const seen = `${photograph.width} x ${photograph.height}, the server ${answer.image.width} x ${answer.image.height}`;
+    throw new Error(`this browser sees ${seen} pixels`);
+  }
+  if (state.model && answer.model.version !== state.model.version) await loadModel(); // it was replaced meanwhile
+  const ready = performance.now();
+  const shapes = await makeShapes(answer.detections, state.model?.labels ?? []);
+  const seconds = { roundTrip: (answered - began) / 1000, drawing: (performance.now() - ready) / 1000 };
+  return { fileName, photograph, answer, shapes, seconds };
 }
 
-/** Size the canvas and make every detection ready to be drawn. */
-function prepare() {
-  const { width, height } = state.answer.image;
-  const scale = Math.min(MOST_ENLARGED, LONGEST_EDGE / Math.max(width, height));
-  const canvas = get("picture");
-  canvas.width = Math.max(1, Math.round(width * scale));
-  canvas.height = Math.max(1, Math.round(height * scale));
-  const classes = new Map((state.model?.labels ?? []).map((label, index) => [label.id, index]));
-  const seen = new Map();
-  state.shapes = state.answer.detections.map((found) => {
-    const instance = seen.get(found.category_id) ?? 0;
-    seen.set(found.category_id, instance + 1);
-    const classIndex = classes.get(found.category_id) ?? found.category_id;
-    const label = state.model?.labels[classes.get(found.category_id)];
-    return {
-      ...found,
-      box: found.bbox.map((value) => value * scale),
-      mask: found.segmentation ? cropMask(found.segmentation, found.bbox, scale) : null,
-      skeleton: found.keypoints ? readSkeleton(found.keypoints, label, scale) : null,
-      classIndex,
-      color: classColor(classIndex, instance),
-    };
-  });
+/** Put a photograph on the stage before anything is known of it. */
+function present(photograph) {
   get("drop").hidden = true;
-  canvas.hidden = false;
-  get("controls").hidden = false;
+  get("frame").hidden = false;
+  point(null, true);
+  stage.show(photograph);
 }
 
-/** Draw what the controls let through; asks the server nothing. */
-function show() {
+/** Back to what was there before a photograph that came to nothing. */
+function restore() {
+  if (state.result) {
+    present(state.result.photograph);
+    refresh();
+  } else {
+    get("drop").hidden = false;
+    get("frame").hidden = true;
+  }
+}
+
+function show(result) {
+  const focusLost = get("drop").contains(document.activeElement) || document.activeElement === document.body;
+  Object.assign(state, { result, hidden: new Set() });
+  present(result.photograph);
+  get("results").hidden = false;
+  get("about").hidden = true;
+  const { answer, shapes, seconds, fileName } = result;
+  const { width, height } = answer.image;
+  get("source").textContent = `${fileName}, ${width} × ${height} pixels`;
+  paintShapes(shapes, get("color-classes").checked);
+  legend.fill(new Map(shapes.map((shape) => [shape.category_id, { name: shape.category, color: classColor(shape.classIndex) }])));
+  objects.fill(shapes);
+  get("save-coco").title = `All ${shapes.length} objects as a COCO results file, whatever the least score`;
+  const model = answer.seconds.predict === undefined ? "" : `, model ${Math.round(answer.seconds.predict * 1000)} ms`;
+  get("timing-summary").textContent = `Round trip ${Math.round(seconds.roundTrip * 1000)} ms${model}`;
+  listTimes(get("times"), seconds.roundTrip, answer.seconds, seconds.drawing);
+  refresh({ repaint: true });
+  if (focusLost) get("summary").focus({ preventScroll: true });
+}
+
+/** Draw and list what the controls let through; asks the server nothing. */
+function refresh({ hidden = state.hidden, repaint = false } = {}) {
   const threshold = Number(get("threshold").value);
   get("threshold-value").textContent = `${threshold} %`;
-  if (!state.answer) return;
-  const above = state.shapes.filter((shape) => shape.score * 100 >= threshold);
-  const shown = above.filter((shape) => !state.hidden.has(shape.category_id));
-  draw(shown);
-  listClasses(above);
-  listObjects(shown);
-  const best = state.shapes[0];
-  const nothing = best ? `no objects; the best score is ${Math.round(best.score * 100)} %` : "no objects found";
-  get("summary").textContent = shown.length ? `${shown.length} ${shown.length === 1 ? "object" : "objects"}` : nothing;
-}
-
-function draw(shown) {
-  const canvas = get("picture");
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(state.image, 0, 0, canvas.width, canvas.height);
-  const largestFirst = [...shown].sort((a, b) => b.box[2] * b.box[3] - a.box[2] * a.box[3]);
-  if (get("show-masks").checked) {
-    const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
-    for (const shape of largestFirst) {
-      const tint = shape === state.pointed ? 0.75 : 0.45;
-      if (shape.mask) blendMask(pixels.data, canvas.width, shape.mask, shape.color, tint);
-    }
-    context.putImageData(pixels, 0, 0);
-  }
-  const stroke = Math.max(1.5, canvas.width / 500);
-  for (const shape of largestFirst) {
-    if (!get("show-boxes").checked && shape !== state.pointed) continue;
-    context.strokeStyle = `rgb(${shape.color})`;
-    context.lineWidth = shape === state.pointed ? 2 * stroke : stroke;
-    context.strokeRect(...shape.box);
-  }
-  if (get("show-keypoints").checked) {
-    for (const shape of largestFirst) if (shape.skeleton) drawSkeleton(context, shape.skeleton, 2 * stroke);
-  }
-  if (get("show-labels").checked) {
-    const taken = []; // small objects have the least room and choose first
-    for (const shape of largestFirst.reverse()) drawLabel(context, canvas, shape, taken);
-  }
-  const names = shown.map((shape) => `${shape.category} ${Math.round(shape.score * 100)} %`);
-  canvas.setAttribute("aria-label", `Photograph with ${shown.length} objects: ${names.join(", ")}`);
-}
-
-function drawLabel(context, canvas, shape, taken) {
-  const size = Math.max(12, Math.round(canvas.width / 75));
-  const text = `${shape.category} ${Math.round(shape.score * 100)} %`;
-  context.font = `600 ${size}px system-ui, sans-serif`;
-  const place = placeLabel(shape.box, context.measureText(text).width + size * 0.6, size * 1.35, canvas, taken);
-  taken.push(place);
-  context.fillStyle = `rgb(${shape.color})`;
-  context.fillRect(place.x, place.y, place.width, place.height);
-  context.fillStyle = inkOn(shape.color);
-  context.textBaseline = "middle";
-  context.fillText(text, place.x + size * 0.3, place.y + place.height / 2);
-}
-
-/** The first place for a label that hides no other: above its box, below it, inside it. */
-function placeLabel([left, top, boxWidth, boxHeight], width, height, canvas, taken) {
-  const right = left + boxWidth - width;
-  const bottom = top + boxHeight;
-  const corners = [[left, top - height], [left, bottom], [right, top - height], [left, top], [right, bottom]];
-  const places = corners.map(([x, y]) => ({
-    x: Math.max(0, Math.min(x, canvas.width - width)),
-    y: Math.max(0, Math.min(y, canvas.height - height)),
-    width,
-    height,
-  }));
-  const free = (a) =>
-    !taken.some((b) => a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height);
-  return places.find(free) ?? places[0];
-}
-
-function listClasses(above) {
-  const focused = document.activeElement?.dataset?.category;
+  get("threshold").setAttribute("aria-valuetext", `${threshold} %`);
+  if (!state.result) return;
+  state.hidden = hidden;
+  const { shapes } = state.result;
+  if (repaint) repaintShapes(shapes);
+  const above = shapes.filter(({ score }) => score >= threshold / 100);
+  const shown = above.filter(({ category_id }) => !hidden.has(category_id));
+  if (!shown.includes(state.pinned)) state.pinned = null;
+  if (!shown.includes(state.hovered)) state.hovered = null;
+  stage.draw({ shapes: shown, ...Object.fromEntries(SHOWN.map((name) => [name, get(`show-${name}`).checked])) });
   const counts = new Map();
-  for (const shape of above) counts.set(shape.category_id, (counts.get(shape.category_id) ?? 0) + 1);
-  const rows = [...counts].map(([id, count]) => {
-    const { category, classIndex } = above.find((shape) => shape.category_id === id);
-    const box = element("input", { type: "checkbox", checked: !state.hidden.has(id) });
-    box.dataset.category = id;
-    box.addEventListener("change", () => {
-      box.checked ? state.hidden.delete(id) : state.hidden.add(id);
-      show();
-    });
-    const row = element("label");
-    row.append(box, swatch(classColor(classIndex)), element("span", { textContent: category }), number(String(count)));
-    const item = element("li");
-    item.append(row);
-    return item;
-  });
-  get("legend").replaceChildren(...rows);
-  if (focused) get("legend").querySelector(`[data-category="${focused}"]`)?.focus();
+  for (const { category_id } of above) counts.set(category_id, (counts.get(category_id) ?? 0) + 1);
+  get("lists").hidden = above.length === 0;
+  legend.count(counts);
+  objects.limit(shown);
+  singleOut();
+  summarize(shown, threshold);
 }
 
-function listObjects(shown) {
-  const rows = shown.map((shape) => {
-    const item = element("li");
-    item.append(swatch(shape.color), element("span", { textContent: shape.category }), number(`${Math.round(shape.score * 100)} %`));
-    const point = (target) => () => {
-      state.pointed = target;
-      draw(shown);
-    };
-    item.addEventListener("mouseenter", point(shape));
-    item.addEventListener("mouseleave", point(null));
-    return item;
-  });
-  get("objects").replaceChildren(...rows);
+function repaintShapes(shapes) {
+  const byClass = get("color-classes").checked;
+  paintShapes(shapes, byClass);
+  const indices = new Map(shapes.map(({ category_id, classIndex }) => [category_id, classIndex]));
+  legend.paint((id) => byClass && classColor(indices.get(id)));
+  objects.paint();
 }
 
-function save() {
-  get("picture").toBlob((blob) => {
-    const link = element("a", { href: URL.createObjectURL(blob), download: "maskray.png" });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  });
+function summarize(shown, threshold) {
+  const names = new Map();
+  for (const { category } of shown) names.set(category, (names.get(category) ?? 0) + 1);
+  const listed = [...names].map(([name, count]) => `${count} ${name}`).join(", ");
+  const number = shown.length === 1 ? "1 object" : `${shown.length || "No"} objects`;
+  const best = state.result.shapes[0];
+  const rest = best && !shown.length ? `; the best of all has ${percent(best.score)}` : "";
+  get("summary").textContent = `${number}${rest}`;
+  get("picture").setAttribute("aria-label", `Photograph ${state.result.fileName}: ${number}${listed && `, ${listed}`}`);
+  tell(`${number} with a score of ${threshold} % and more${listed && `: ${listed}`}${rest}`);
 }
 
-function fail(message) {
-  get("error").textContent = message;
-  get("error").hidden = false;
+/** Single an object out: until the mouse leaves it, or for longer (keep); null lets go. */
+function point(shape, keep) {
+  if (keep) Object.assign(state, { pinned: shape, hovered: null });
+  else state.hovered = shape;
+  singleOut();
 }
 
-function element(name, properties = {}) {
-  return Object.assign(document.createElement(name), properties);
+function singleOut() {
+  const shape = state.hovered ?? state.pinned;
+  stage.singleOut(shape);
+  objects.mark(shape);
+  get("frame").classList.toggle("found", shape !== null);
 }
 
-function swatch(color) {
-  const span = element("span", { className: "swatch" });
-  span.style.background = `rgb(${color})`;
-  return span;
+/** Esc: what was begun last is given up first. */
+function letGo() {
+  if (!get("busy").hidden) cancel();
+  else if (state.pinned || state.hovered) point(null, true);
+  else fail(null);
 }
 
-function number(text) {
-  return element("span", { className: "number", textContent: text });
+function cancel() {
+  state.request?.abort();
+  state.request = null;
+  busy(null);
+  restore();
+  tell("Cancelled");
+}
+
+/** Do something that may fail, now and whenever the reader tries again. */
+async function attempt(action) {
+  fail(null);
+  try {
+    await action();
+  } catch (error) {
+    fail(`The page cannot start: ${error.message}.`, () => attempt(action));
+  }
+}
+
+function tellPrograms() {
+  const key = server.hasKey ? ' \\\n  -H "Authorization: Bearer $KEY"' : "";
+  get("example").textContent = `curl${key} \\\n  -H Content-Type:image/jpeg \\\n  --data-binary @photo.jpg ${new URL("v1/predict", location)}`;
+}
+
+function saveCoco() {
+  const { answer, fileName } = state.result;
+  save(new Blob([JSON.stringify(toResults(answer.detections, fileName))], { type: "application/json" }), "json");
+}
+
+function save(blob, ending) {
+  const stem = state.result.fileName.replace(/\.[^.]*$/, "") || "photograph";
+  const link = element("a", { href: URL.createObjectURL(blob), download: `${stem}-maskray.${ending}` });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+function megabytes(bytes) {
+  return bytes < 100_000 ? `${Math.round(bytes / 1e3)} kB` : `${Math.round(bytes / 1e5) / 10} MB`;
 }
 
 start();

@@ -1,4 +1,4 @@
-// COCO run-length masks and how they are mixed into pixels; no document, so that it runs outside a browser too.
+// COCO run-length masks: which pixels they hold, and their outlines; no document, so that it runs outside a browser too.
 
 /** Run lengths of a compressed COCO mask: background first, then in turns, down the columns. */
 export function decodeCounts(text) {
@@ -23,73 +23,134 @@ export function decodeCounts(text) {
 }
 
 /**
- * The part of a mask inside its box, sampled to the pixels of a canvas.
+ * A mask as {height, width, ends}: pixel number at which each run ends, counted down the columns, background first.
  *
- * segmentation {size: [height, width], counts}, bbox [x, y, width, height] in photograph pixels, scale = canvas pixels
- * per photograph pixel. Gives {left, top, width, height, inside: Uint8Array 0/1 by rows} in canvas pixels.
+ * segmentation is {size: [height, width], counts}. Throws for counts that do not fill the size.
  */
-export function cropMask(segmentation, bbox, scale) {
-  const [height, width] = segmentation.size;
-  const canvasWidth = Math.max(1, Math.round(width * scale));
-  const canvasHeight = Math.max(1, Math.round(height * scale));
-  const left = Math.max(0, Math.floor(bbox[0] * scale) - 1);
-  const top = Math.max(0, Math.floor(bbox[1] * scale) - 1);
-  const right = Math.min(canvasWidth, Math.ceil((bbox[0] + bbox[2]) * scale) + 1);
-  const bottom = Math.min(canvasHeight, Math.ceil((bbox[1] + bbox[3]) * scale) + 1);
-  const crop = { left, top, width: Math.max(0, right - left), height: Math.max(0, bottom - top) };
-  const pixels = new Uint8Array(height * width);
-  let start = 0;
-  decodeCounts(segmentation.counts).forEach((count, index) => {
-    if (index % 2 === 1) pixels.fill(1, start, start + count);
-    start += count;
-  });
-  if (start !== height * width) throw new Error(`mask has ${start} pixels, not ${height} x ${width}`);
-  const inside = new Uint8Array(crop.width * crop.height);
-  for (let x = 0; x < crop.width; x++) {
-    const column = Math.min(width - 1, Math.floor((left + x + 0.5) / scale)) * height;
-    for (let y = 0; y < crop.height; y++) {
-      const row = Math.min(height - 1, Math.floor((top + y + 0.5) / scale));
-      inside[y * crop.width + x] = pixels[column + row];
-    }
-  }
-  return { ...crop, inside };
+export function readMask({ size: [height, width], counts }) {
+  const ends = Uint32Array.from(decodeCounts(counts));
+  let total = 0;
+  for (let index = 0; index < ends.length; index++) ends[index] = total += ends[index];
+  if (total !== height * width) throw new Error(`mask has ${total} pixels, not ${height} x ${width}`);
+  return { height, width, ends };
 }
 
-/** Mix a colour [r, g, b] into the RGBA pixels of a canvas where a mask is; its border takes the colour in full. */
-export function blendMask(rgba, canvasWidth, mask, color, tint = 0.45) {
-  const { left, top, width, height, inside } = mask;
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const at = y * width + x;
-      if (!inside[at]) continue;
-      const border =
-        x === 0 || y === 0 || x === width - 1 || y === height - 1 ||
-        !inside[at - 1] || !inside[at + 1] || !inside[at - width] || !inside[at + width];
-      const weight = border ? 1 : tint;
-      const target = 4 * ((top + y) * canvasWidth + left + x);
-      for (let channel = 0; channel < 3; channel++) {
-        rgba[target + channel] = rgba[target + channel] * (1 - weight) + color[channel] * weight;
+/** Whether a mask holds the pixel at column x and row y; false outside the picture. */
+export function isInside({ height, width, ends }, x, y) {
+  if (x < 0 || y < 0 || x >= width || y >= height) return false;
+  const pixel = x * height + y;
+  let low = 0;
+  let high = ends.length - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (ends[middle] > pixel) high = middle;
+    else low = middle + 1;
+  }
+  return low % 2 === 1;
+}
+
+/** Number of pixels of a mask. */
+export function countPixels({ ends }) {
+  let count = 0;
+  for (let run = 1; run < ends.length; run += 2) count += ends[run] - ends[run - 1];
+  return count;
+}
+
+/** First and last column and row of a mask as [left, top, right, bottom], the last two exclusive; null if empty. */
+function findExtent({ height, ends }) {
+  let [left, top, right, bottom] = [Infinity, height, 0, 0];
+  for (let run = 1; run < ends.length; run += 2) {
+    const [start, last] = [ends[run - 1], ends[run] - 1];
+    if (last < start) continue;
+    const [first, final] = [Math.floor(start / height), Math.floor(last / height)];
+    left = Math.min(left, first);
+    right = Math.max(right, final + 1);
+    top = first === final ? Math.min(top, start % height) : 0;
+    bottom = first === final ? Math.max(bottom, (last % height) + 1) : height;
+  }
+  return right ? [left, top, right, bottom] : null;
+}
+
+/**
+ * A mask sampled at a scale of at most 1, with an empty rim of one cell around it.
+ *
+ * Gives {left, top, width, height, cells: Uint8Array 0/1 down the columns}, left and top of the rim in cells.
+ */
+export function sampleMask(mask, scale) {
+  const extent = findExtent(mask);
+  if (!extent) return { left: 0, top: 0, width: 0, height: 0, cells: new Uint8Array(0) };
+  // The first cell whose middle lies at or behind an edge between pixels.
+  const cellAt = (edge) => Math.max(0, Math.ceil(edge * scale - 0.5));
+  const [left, top, right, bottom] = extent.map(cellAt);
+  const [width, height] = [right - left + 2, bottom - top + 2];
+  const cells = new Uint8Array(width * height);
+  let run = 1;
+  for (let column = left; column < right; column++) {
+    const begin = Math.floor((column + 0.5) / scale) * mask.height;
+    const end = begin + mask.height;
+    while (run < mask.ends.length && mask.ends[run] <= begin) run += 2;
+    for (let at = run; at < mask.ends.length && mask.ends[at - 1] < end; at += 2) {
+      const first = cellAt(Math.max(mask.ends[at - 1] - begin, 0));
+      const last = cellAt(Math.min(mask.ends[at] - begin, mask.height));
+      const start = (column - left + 1) * height + 1 - top;
+      if (last > first) cells.fill(1, start + first, start + last);
+    }
+  }
+  return { left: left - 1, top: top - 1, width, height, cells };
+}
+
+/**
+ * The outlines of a mask as closed polygons in pixels of the picture, holes too: an array of Float32Array x y x y ...
+ *
+ * They run through the middles of the edges between inside and outside, which rounds the steps off by half a cell.
+ * A cell is 1 / scale pixels; scale is at most 1.
+ */
+export function traceOutlines(mask, scale) {
+  const sample = sampleMask(mask, scale);
+  const { width, height, cells } = sample;
+  const seen = new Uint8Array(cells.length);
+  const outlines = [];
+  for (let x = 1; x < width - 1; x++) {
+    for (let y = 1; y < height - 1; y++) {
+      const cell = x * height + y;
+      // Every outline passes along the top of some cell, with the inside to the right of the way.
+      if (!cells[cell] || cells[cell - 1] || seen[cell]) continue;
+      const points = followOutline(cells, height, x, y, seen);
+      for (let index = 0; index < points.length; index += 2) {
+        points[index] = (points[index] + sample.left) / scale;
+        points[index + 1] = (points[index + 1] + sample.top) / scale;
       }
+      outlines.push(Float32Array.from(points));
     }
   }
+  return outlines;
 }
 
-/** Colour of a class as [r, g, b]; instances of it differ a little, as in the pictures that the server draws. */
-export function classColor(classIndex, instance = 0) {
-  const turn = 0.03 * Math.floor((instance + 1) / 2) * (instance % 2 === 0 ? 1 : -1);
-  const hue = (((classIndex * 0.618033988749895 + turn) % 1) + 1) % 1;
-  return hslToRgb(hue, 0.85, [0.52, 0.62, 0.44][instance % 3]);
+const STEPS = [[1, 0], [0, 1], [-1, 0], [0, -1]]; // right, down, left, up
+const AHEAD_RIGHT = [[0, 0], [-1, 0], [-1, -1], [0, -1]]; // cell at the right hand beyond a corner, from the corner
+const AHEAD_LEFT = [[0, -1], [0, 0], [-1, 0], [-1, -1]];
+
+function followOutline(cells, height, startX, startY, seen) {
+  const points = [];
+  let [x, y, way, before] = [startX, startY, 0, -1];
+  do {
+    if (way === 0) seen[x * height + y] = 1;
+    const [stepX, stepY] = STEPS[way];
+    // Of a straight stretch only the first and the last middle are needed; the last one moves on with it.
+    const straight = way === before && points.length >= 4 && isStraight(points, stepX, stepY);
+    if (straight) points.length -= 2;
+    points.push(x + stepX / 2, y + stepY / 2);
+    [x, y, before] = [x + stepX, y + stepY, way];
+    const right = cells[(x + AHEAD_RIGHT[way][0]) * height + y + AHEAD_RIGHT[way][1]];
+    const left = cells[(x + AHEAD_LEFT[way][0]) * height + y + AHEAD_LEFT[way][1]];
+    if (!right) way = (way + 1) % 4;
+    else if (left) way = (way + 3) % 4;
+  } while (x !== startX || y !== startY || way !== 0);
+  return points;
 }
 
-function hslToRgb(hue, saturation, lightness) {
-  const chroma = saturation * Math.min(lightness, 1 - lightness);
-  return [0, 8, 4].map((offset) => {
-    const k = (offset + hue * 12) % 12;
-    return Math.round(255 * (lightness - chroma * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
-  });
-}
-
-/** Black or white, whichever reads better on a colour. */
-export function inkOn([red, green, blue]) {
-  return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#000" : "#fff";
+/** Whether the last two points lie in the direction of a step. */
+function isStraight(points, stepX, stepY) {
+  const end = points.length;
+  return (points[end - 2] - points[end - 4]) * stepY === (points[end - 1] - points[end - 3]) * stepX;
 }

@@ -7,17 +7,17 @@ const RIGHT = [40, 170, 255];
 const MIDDLE = [90, 225, 110];
 
 /**
- * What is drawn of an object: {lines: [{from, to, color}], points: [{at, color}]} in canvas pixels.
+ * What is drawn of an object: {lines: [{from, to, color}], points: [{at, color}]} in pixels of the picture.
  *
- * keypoints [x, y, score, ...] in photograph pixels, whole numbers at the middle of a pixel; label has names (keypoints)
- * and pairs of numbers from 1 (skeleton), or neither; scale = canvas pixels per photograph pixel.
+ * keypoints [x, y, score, ...], whole numbers at the middle of a pixel; label has names (keypoints) and pairs of numbers
+ * from 1 (skeleton), or neither.
  */
-export function readSkeleton(keypoints, label, scale) {
+export function readSkeleton(keypoints, label) {
   const names = label?.keypoints ?? [];
   const found = new Map();
   for (let index = 0; 3 * index < keypoints.length; index++) {
     const [x, y, score] = keypoints.slice(3 * index, 3 * index + 3);
-    if (score > LEAST_SCORE) found.set(index, [(x + 0.5) * scale, (y + 0.5) * scale]);
+    if (score > LEAST_SCORE) found.set(index, [x + 0.5, y + 0.5]);
   }
   const pairs = (label?.skeleton ?? []).map(([start, end]) => [start - 1, end - 1]);
   const joined = pairs.filter(([start, end]) => found.has(start) && found.has(end));
@@ -35,11 +35,11 @@ function sideColor(names, indices) {
   return MIDDLE;
 }
 
-/** Draw on a canvas with lines of a width in pixels, each in a dark rim. */
-export function drawSkeleton(context, skeleton, width) {
+/** Draw each line in a dark rim; unit = length on the canvas's scale that one pixel of the screen has. */
+export function drawSkeleton(context, skeleton, unit) {
   context.lineCap = "round";
   for (const rim of [true, false]) {
-    context.lineWidth = rim ? width + 2 : width;
+    context.lineWidth = (rim ? 5 : 3) * unit;
     for (const { from, to, color } of skeleton.lines) {
       context.strokeStyle = rim ? "rgb(15 15 15)" : `rgb(${color})`;
       context.beginPath();
@@ -48,12 +48,12 @@ export function drawSkeleton(context, skeleton, width) {
       context.stroke();
     }
   }
-  context.lineWidth = 1;
+  context.lineWidth = unit;
   context.strokeStyle = "rgb(15 15 15)";
   for (const { at, color } of skeleton.points) {
     context.fillStyle = `rgb(${color})`;
     context.beginPath();
-    context.arc(...at, width * 0.9, 0, 2 * Math.PI);
+    context.arc(...at, 3.5 * unit, 0, 2 * Math.PI);
     context.fill();
     context.stroke();
   }

@@ -1,0 +1,30 @@
+// The pictures on offer, as buttons; a press hands on the picture as a file, as if it had been dropped.
+import { element } from "./panel.js";
+
+/** Fill a list with the server's samples; `choose` is called with a name and a function that reads the File. Gives how many there are. */
+export async function listSamples(list, server, choose) {
+  const { samples } = await server.json("v1/samples");
+  const buttons = samples.map(({ name, title, width, height }) => {
+    const path = `v1/samples/${encodeURIComponent(name)}`;
+    const image = element("img", { alt: "", width, height });
+    const button = element("button", { type: "button", title }, image);
+    button.setAttribute("aria-label", `Sample: ${title}`);
+    button.addEventListener("click", () => choose(name, () => readFile(server, path, name)));
+    return { button, load: () => loadPreview(image, server, path) };
+  });
+  list.replaceChildren(...buttons.map(({ button }) => element("li", {}, button)));
+  await Promise.all(buttons.map(({ load }) => load()));
+  return samples.length;
+}
+
+async function readFile(server, path, name) {
+  const blob = await server.blob(path);
+  return new File([blob], name, { type: blob.type });
+}
+
+// Not by its address: an <img> sends no key.
+async function loadPreview(image, server, path) {
+  image.src = URL.createObjectURL(await server.blob(`${path}/preview`));
+  await image.decode();
+  URL.revokeObjectURL(image.src);
+}
