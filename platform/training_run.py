@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,14 +23,23 @@ from maskray.platform.data.storage import open_folder, write_file
 from maskray.platform.evaluation.evaluate import evaluate_model
 from maskray.platform.load import dump_job, load_job
 from maskray.platform.plan import plan_job
+from maskray.platform.publication import (
+    check_publication,
+    collect_evidence,
+    promote_version,
+    publish_evaluation,
+    publish_metrics,
+)
 from maskray.platform.ray_cluster import connect
-from maskray.platform.registry.models import check_names, register_model
+from maskray.platform.registry.errors import wait_for_server
+from maskray.platform.registry.registration import register_model
 from maskray.platform.registry.tracking import RunStatus, Tracking
 from maskray.platform.summary import RunSummary, print_summary
 from maskray.platform.train.launch import train
 from maskray.platform.train.record import RunRecord
 from maskray.platform.validation import ShardValidation
 
+Result = TypeVar("Result")
 JOB_FILE = "job.yaml"
 STATE_FILE = "run.json"
 
@@ -60,6 +69,14 @@ class _Run:
         self.state |= values
         _write(self.folder / STATE_FILE, json.dumps(self.state, indent=1))
 
+    def publish(self, work: Callable[[], Result]) -> Result:
+        """Do what needs the tracking server, and wait for it as long as the job allows."""
+        return wait_for_server(work, self.job.tracking.wait_seconds, self.tell)
+
+    def tell(self, line: str) -> None:
+        """Print one line as it is."""
+        self.console.print(escape(line), soft_wrap=True)
+
 
 def run_training(job: JobConfig, resume: bool = False) -> RunSummary:
     """Run a job from its data to a registered model in the folder `<output>/<name>`, and print what came of it.
@@ -68,7 +85,7 @@ def run_training(job: JobConfig, resume: bool = False) -> RunSummary:
     goes on from there. Raises ValueError where the name is taken, the job differs from the one resumed, data or
     weights are not there, training diverges, or a figure is below evaluation.expect (everything is written by then).
     """
-    _check(job)
+    _check(job, resume)
     run = _open_run(job, resume)
     try:
         connect(job.resources.address, job.resources.local_cpus)
@@ -79,29 +96,36 @@ def run_training(job: JobConfig, resume: bool = False) -> RunSummary:
             shutil.rmtree(run.folder, ignore_errors=True)
         raise
     run_id = _start_tracking(run, manifests)
-    status: RunStatus = "FAILED"
     try:
         summary = _train_and_register(run, run_id, manifests)
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
+        run.publish(lambda: run.tracking.finish_run(run_id))
+    except BaseException as error:
+        _tell_failure(run, run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-    finally:
-        run.tracking.finish_run(run_id, status)
     print_summary(summary, run.console)
     return summary
 
 
-def _check(job: JobConfig) -> None:
+def _tell_failure(run: _Run, run_id: str, status: RunStatus) -> None:
+    """Leave metrics and status of a run that failed on the server, unless that is what it failed of."""
+    try:
+        run.tracking.check_server()
+        publish_metrics(RunRecord(run.folder), run.tracking, run_id)
+        run.tracking.finish_run(run_id, status)
+    except ValueError as error:
+        run.tell(
+            f"not on the tracking server: the run's end, and metrics that {run.folder} keeps for --resume: {error}"
+        )
+
+
+def _check(job: JobConfig, resume: bool) -> None:
     """Everything that can be known to be wrong before a folder is made."""
     for split in ("train", "val"):
         check_source(getattr(job.data, split), f"data.{split}")
     problems = plan_job(job).problems
     if problems:
         raise ValueError("\n".join(problems))
-    if job.tracking.register_as is not None:
-        check_names(job.tracking.register_as, job.tracking.alias)
-    Tracking(job.tracking, job.output).check_server()
+    check_publication(job, Tracking(job.tracking, job.output), resume)
 
 
 def _open_run(job: JobConfig, resume: bool) -> _Run:
@@ -181,15 +205,15 @@ def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest
         )
     out = run.folder / "evaluation"
     with run.stage("evaluation"):
-        metrics = evaluate_model(trained.best, val, job, out, RunRecord(run.folder).history())
-        defined = {f"final/{name}": value for name, value in metrics.items() if value > -1}
-        run.tracking.log_metrics(run_id, defined, trained.step)
-        run.tracking.log_artifact(run_id, out, "evaluation")
+        record = RunRecord(run.folder)
+        metrics = evaluate_model(trained.best, val, job, out, record.history())
+        run.publish(lambda: publish_metrics(record, run.tracking, run_id))
+        run.publish(lambda: publish_evaluation(run.tracking, run_id, out, metrics, trained.step))
     summary = RunSummary(job.name, run.folder, Path(trained.best), metrics, Path(out / "report.html"), run.seconds)
     _check_expected(job, metrics)
     if job.tracking.register_as is not None:
         with run.stage("registration"):
-            summary.model_uri = _register(run, run_id, trained.best, metrics)
+            summary.model_uri = _register(run, run_id, summary, manifests)
     if job.serve.check_after_training:
         with run.stage("serving check"):
             summary.served_picture = _check_server(run, trained.best, val)
@@ -204,13 +228,20 @@ def _check_expected(job: JobConfig, metrics: Mapping[str, float]) -> None:
             raise ValueError(f"{name} is {metrics[name]:.3f}, below the {least:g} of evaluation.expect")
 
 
-def _register(run: _Run, run_id: str, folder: str, metrics: Mapping[str, float]) -> str:
-    """Register the model once, however often the run is resumed."""
-    tracking = run.job.tracking
-    name = str(tracking.register_as)
+def _register(run: _Run, run_id: str, summary: RunSummary, manifests: Mapping[str, Manifest]) -> str:
+    """Register the model and give it its alias, each once, however often the run is resumed."""
+    config = run.job.tracking
+    name, alias = str(config.register_as), config.alias
+    evidence = collect_evidence(run.job, manifests, summary.report)
     if "version" not in run.state:
-        run.remember(version=register_model(run.tracking, run_id, name, folder, metrics, tracking.alias))
-    return f"models:/{name}/{run.state['version']}"
+        folder, metrics = summary.checkpoint, summary.metrics
+        version = run.publish(lambda: register_model(run.tracking, run_id, name, folder, metrics, evidence))
+        run.remember(version=version)
+    version = str(run.state["version"])
+    if alias is not None and run.state.get("alias") != alias:
+        run.publish(lambda: promote_version(run.tracking, name, version, alias, config.gate))
+        run.remember(alias=alias)
+    return f"models:/{name}/{version}"
 
 
 def _check_server(run: _Run, folder: str, val: Manifest) -> Path:

@@ -20,9 +20,9 @@ FLOORS = (
     ("platform/config", "platform/ray_cluster.py", "platform/skeletons.py"),
     ("platform/data", "platform/registry", "platform/drawing.py"),
     ("platform/train", "platform/evaluation", "platform/serve", "platform/export", "platform/load.py",
-     "platform/plan.py", "platform/schema.py"),
+     "platform/plan.py", "platform/schema.py", "platform/latency.py"),
     ("platform/prediction.py", "platform/submit.py", "platform/doctor.py", "platform/validation.py",
-     "platform/summary.py", "platform/sweep"),
+     "platform/summary.py", "platform/publication.py", "platform/sweep"),
     ("platform/training_run.py", "platform/model_evaluation.py"),
     ("platform/cli",),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import logging
 import os
@@ -10,8 +11,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ import yaml
 
 from maskray.platform.config import JobConfig, TrackingConfig
 from maskray.platform.registry.environment import describe_commit, describe_environment
+from maskray.platform.registry.errors import ServerAwayError, readable_errors
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 MetricRow = tuple[int, int, Mapping[str, float]]  # step, milliseconds since 1970, metrics
@@ -52,6 +53,8 @@ class Tracking:
         """An mlflow.MlflowClient of this server. MLflow is imported here: it takes a second."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        # Who can wait for a server that is away does so by himself and says it; MLflow's seven tries take minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         from mlflow import MlflowClient
 
         if self.uri.startswith(SQLITE):
@@ -66,7 +69,7 @@ class Tracking:
         return self.uri.startswith(("http://", "https://"))
 
     def check_server(self, timeout_seconds: float = 10.0) -> None:
-        """Raise ValueError at once where an HTTP server does not answer (the client alone would retry for minutes)."""
+        """Raise ServerAwayError at once where an HTTP server does not answer (the client alone would try again)."""
         if not self.is_server:
             return
         if "@" in urllib.parse.urlsplit(self.uri).netloc:
@@ -76,9 +79,11 @@ class Tracking:
                 return
         except urllib.error.HTTPError:
             return  # it does answer; what it dislikes is told by the request that follows
-        except (OSError, ValueError) as error:
+        except (http.client.InvalidURL, ValueError) as error:
+            raise ValueError(f"tracking.uri: {self.uri}: {error}") from None
+        except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-            raise ValueError(f"tracking.uri: the server {self.uri} does not answer: {reason}") from None
+            raise ServerAwayError(f"tracking.uri: the server {self.uri} does not answer: {reason}") from None
 
     def start_run(
         self,
@@ -94,8 +99,7 @@ class Tracking:
         hardware. Raises ValueError where the server is away or refuses.
         """
         self.check_server()
-        tree = _without_password(job.model_dump(mode="json"))
-        text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+        text = job_text(job)
         all_tags = {"job_sha256": hashlib.sha256(text.encode()).hexdigest(), "seed": str(job.seed)}
         all_tags |= {f"data_{split}_sha256": digest for split, digest in digests.items()}
         commit = describe_commit()
@@ -109,12 +113,19 @@ class Tracking:
             client = self.client
             run = client.create_run(self._experiment_id(client), run_name=job.name, tags=all_tags | dict(tags or {}))
             run_id = str(run.info.run_id)
-            self._log_params(client, run_id, flatten(tree))
+            self._log_params(client, run_id, flatten(yaml.safe_load(text)))
             client.log_inputs(run_id, [_dataset(split, digest, job) for split, digest in digests.items()])
             client.log_text(run_id, text, "job.yaml")
             client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
             client.log_batch(run_id, tags=_entities("RunTag", {f"env.{k}": v for k, v in environment.items()}))
         return run_id
+
+    def start_group(self, name: str, tags: Mapping[str, str]) -> str:
+        """Create a run that others belong to as its children, status RUNNING, and return its id."""
+        self.check_server()
+        with readable_errors(f"starting run {name}"):
+            client = self.client
+            return str(client.create_run(self._experiment_id(client), run_name=name, tags=dict(tags)).info.run_id)
 
     def resume_run(self, run_id: str) -> None:
         """Set a run that ended early back to RUNNING; ValueError where there is no such run."""
@@ -125,6 +136,14 @@ class Tracking:
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
         """Log the metrics of one step in one request."""
         self.log_metric_rows(run_id, [(step, int(time.time() * 1000), metrics)])
+
+    def log_changed_metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+        """Log those metrics of which the run has another value, or none, as its newest: for what may be said again."""
+        with readable_errors(f"reading metrics of run {run_id}"):
+            newest = self.client.get_run(run_id).data.metrics
+        changed = {name: value for name, value in metrics.items() if newest.get(name) != value}
+        if changed:
+            self.log_metrics(run_id, changed, step)
 
     def log_metric_rows(self, run_id: str, rows: Iterable[MetricRow]) -> None:
         """Log the metrics of many steps in as few requests as the server allows (1000 values each)."""
@@ -189,23 +208,6 @@ class Tracking:
             client.log_batch(run_id, params=entities[start : start + MOST_PARAMS])
 
 
-@contextmanager
-def readable_errors(what: str) -> Iterator[None]:
-    """Turn exceptions of MLflow and its database into a ValueError of one line that says what was being done."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except MlflowException as error:
-        message = " ".join(str(error.message).split())
-        raise ValueError(f"{what}: {message[:500]}") from error
-    except SQLAlchemyError as error:
-        raise ValueError(f"{what}: the tracking database refuses: {' '.join(str(error).split())[:500]}") from error
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{what}: tracking.uri needs a package that is not installed: {error.name}") from error
-
-
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested mappings as one, with dotted names; lists stay one value, as JSON."""
     flat: dict[str, str] = {}
@@ -215,6 +217,11 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
     return flat
+
+
+def job_text(job: JobConfig) -> str:
+    """The resolved job as YAML, without a password, for all who may read the run."""
+    return yaml.safe_dump(_without_password(job.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
 
 
 def _without_password(tree: dict[str, Any]) -> dict[str, Any]:

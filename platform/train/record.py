@@ -30,14 +30,34 @@ class RunRecord:
         self.events_path = self.folder / "events.jsonl"
         self._failure_path = self.folder / "failure.json"
 
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        """Append one line of metrics to history.jsonl; a number that is not finite is stored as null."""
+    def log(self, metrics: dict[str, float], step: int) -> int:
+        """Append one line of metrics to history.jsonl and return its time in milliseconds since 1970.
+
+        A number that is not finite is stored as null.
+        """
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        _append(self.history_path, {"step": step, "time": round(time.time(), 3), **finite})
+        milliseconds = int(time.time() * 1000)
+        _append(self.history_path, {"step": step, "time": milliseconds / 1000, **finite})
+        return milliseconds
 
     def history(self) -> list[dict[str, Any]]:
         """All lines of history.jsonl, by time."""
         return _read_lines(self.history_path)
+
+    def metric_rows(self) -> list[tuple[int, int, dict[str, float]]]:
+        """The history as step, milliseconds since 1970 and metrics; null becomes NaN."""
+        return [
+            (
+                line["step"],
+                round(line["time"] * 1000),
+                {
+                    name: math.nan if value is None else value
+                    for name, value in line.items()
+                    if name not in ("step", "time")
+                },
+            )
+            for line in self.history()
+        ]
 
     def newest_metrics(self) -> dict[str, Any] | None:
         """The last line of history.jsonl that holds a training loss, read from the end of the file."""

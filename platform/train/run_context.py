@@ -71,9 +71,9 @@ class RunContext:
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Append to the history and queue for the tracking server."""
         if self.rank == 0:
-            self.record.log(metrics, step)
+            milliseconds = self.record.log(metrics, step)
             if self.sender is not None:
-                self.sender.put(metrics, step)
+                self.sender.put(metrics, step, milliseconds)
 
     def save(self, trainer: Trainer, step: int) -> None:
         """Write a checkpoint, evaluate it where that is due, and delete those that are no longer kept."""

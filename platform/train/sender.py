@@ -26,14 +26,17 @@ class MetricSender:
         self._thread = threading.Thread(target=self._run, name="metric-sender", daemon=True)
         self._thread.start()
 
-    def put(self, metrics: dict[str, float], step: int) -> None:
-        """Queue the metrics of a step and return at once."""
+    def put(self, metrics: dict[str, float], step: int, milliseconds: int) -> None:
+        """Queue the metrics of a step, made at a time since 1970, and return at once."""
         with self._changed:
-            self._waiting.append((step, int(time.time() * 1000), dict(metrics)))
+            self._waiting.append((step, milliseconds, dict(metrics)))
             self._changed.notify()
 
-    def close(self, timeout_seconds: float = 30.0) -> int:
-        """Send what is left, for at most that long; returns how many rows could not be sent."""
+    def close(self, timeout_seconds: float = 5.0) -> int:
+        """Send what is left, for at most that long; returns how many rows could not be sent.
+
+        Those are in the history of the run, from which the launcher sends what the server lacks.
+        """
         with self._changed:
             self._closed = True
             self._give_up_at = time.monotonic() + timeout_seconds

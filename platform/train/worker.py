@@ -26,6 +26,7 @@ from maskray.model.weights import load_weights
 from maskray.platform.config import JobConfig, TrackingConfig
 from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.stream import train_batches
+from maskray.platform.registry.delivery import MetricDelivery
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.train.checkpoint import (
     Checkpoint,
@@ -233,8 +234,7 @@ def _note_start(context: RunContext, start_step: int, stage: Stage) -> None:
 def _start_sender(tracking: dict[str, str] | None) -> MetricSender | None:
     if tracking is None:
         return None
-    server, run_id = Tracking(TrackingConfig(uri=tracking["uri"])), tracking["run_id"]
-    return MetricSender(lambda rows: server.log_metric_rows(run_id, rows))
+    return MetricSender(MetricDelivery(Tracking(TrackingConfig(uri=tracking["uri"])), tracking["run_id"]).send)
 
 
 def _has_running_statistics(model: nn.Module) -> bool:

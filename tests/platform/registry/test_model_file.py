@@ -21,8 +21,9 @@ from maskray.platform.registry.folder import (
     write_model_file,
     write_model_folder,
 )
-from maskray.platform.registry.models import register_model, resolve_model
+from maskray.platform.registry.models import resolve_model
 from maskray.platform.registry.new_file import new_file
+from maskray.platform.registry.registration import register_model
 
 SPEC = ModelSpec.model_validate(
     {

@@ -11,11 +11,11 @@ from maskray.platform.registry.folder import read_model_spec, read_weights
 from maskray.platform.registry.models import (
     check_names,
     list_models,
-    promote,
-    register_model,
     resolve_model,
     version_of_alias,
 )
+from maskray.platform.registry.promotion import promote
+from maskray.platform.registry.registration import register_model
 from maskray.platform.registry.tracking import Tracking
 
 METRICS = {"bbox/AP": 0.31, "segm/AP50": 0.62, "segm/APl": float("nan")}
@@ -30,7 +30,9 @@ def name(tmp_path):
 def registered(tracking, job, model_folder, name):
     run_id = tracking.start_run(job, {})
     (model_folder / "trainer.pt").write_bytes(b"not for the registry")
-    return run_id, register_model(tracking, run_id, name, model_folder, METRICS, "champion")
+    version = register_model(tracking, run_id, name, model_folder, METRICS)
+    promote(tracking, name, version, "champion")
+    return run_id, version
 
 
 @pytest.mark.usefixtures("registered")
@@ -71,10 +73,11 @@ def test_signature_is_readable_by_mlflow(tracking, name, tmp_path):
     assert [column.name for column in signature.outputs] == ["category_id", "category", "bbox", "score", "segmentation"]
 
 
-def test_alias_moves_between_versions(tracking, name, registered, model_folder):
-    run_id, _ = registered
-    assert register_model(tracking, run_id, name, model_folder, {}, "champion") == "2"
-    assert register_model(tracking, run_id, name, model_folder, {}) == "3"
+@pytest.mark.usefixtures("registered")
+def test_alias_moves_between_versions(tracking, job, name, model_folder):
+    for version in ("2", "3"):
+        assert register_model(tracking, tracking.start_run(job, {}), name, model_folder, {}) == version
+    promote(tracking, name, "2", "champion")
     assert version_of_alias(tracking, name, "champion") == "2"
     promote(tracking, name, "1", "champion")
     assert version_of_alias(tracking, name, "champion") == "1"
@@ -130,14 +133,14 @@ def test_file_that_changed_on_the_server_is_refused(job, model_folder, tmp_path)
 def test_failed_upload_leaves_no_version(job, model_folder, tmp_path):
     """The store of artifacts is a file, so that the upload itself fails, after the run was found."""
     tracking = Tracking(TrackingConfig(), tmp_path / "outputs")
+    register_model(tracking, tracking.start_run(job, {}), "m", model_folder, {})
     run_id = tracking.start_run(job, {})
-    register_model(tracking, run_id, "m", model_folder, {}, "champion")
     models = tmp_path / "outputs/mlartifacts/models"
     models.rename(models.with_name("moved"))
     models.write_text("in the way")
     with pytest.raises((ValueError, OSError)):
-        register_model(tracking, run_id, "m", model_folder, {}, "champion")
-    assert [(v["version"], v["aliases"]) for v in list_models(tracking)] == [("1", ["champion"])]
+        register_model(tracking, run_id, "m", model_folder, {})
+    assert [v["version"] for v in list_models(tracking)] == ["1"]
 
 
 @pytest.mark.usefixtures("registered")

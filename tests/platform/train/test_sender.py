@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from maskray.platform.config import TrackingConfig
+from maskray.platform.registry.delivery import MetricDelivery
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.train.sender import MetricRow, MetricSender
 
@@ -24,7 +25,7 @@ def test_all_rows_arrive_once_and_in_order_after_failures() -> None:
 
     sender = MetricSender(send, first_wait_seconds=0.01)
     for step in range(100):
-        sender.put({"loss": float(step)}, step)
+        sender.put({"loss": float(step)}, step, 1_700_000_000_000 + step)
     assert sender.close(timeout_seconds=10) == 0
     assert [row[0] for row in received] == list(range(100))
     assert sender.last_error == "the server does not answer"
@@ -41,7 +42,7 @@ def test_a_slow_server_delays_no_step() -> None:
     sender = MetricSender(send)
     started = time.perf_counter()
     for step in range(1000):
-        sender.put({"loss": 1.0}, step)
+        sender.put({"loss": 1.0}, step, 1_700_000_000_000 + step)
     assert time.perf_counter() - started < 0.5
     free.set()
     assert sender.close(timeout_seconds=10) == 0
@@ -54,7 +55,7 @@ def test_a_server_that_never_comes_back_is_counted() -> None:
 
     sender = MetricSender(send, first_wait_seconds=60.0)
     for step in range(7):
-        sender.put({"loss": 1.0}, step)
+        sender.put({"loss": 1.0}, step, 1_700_000_000_000 + step)
     started = time.perf_counter()
     assert sender.close(timeout_seconds=1.0) == 7
     assert time.perf_counter() - started < 3.0
@@ -65,9 +66,9 @@ def test_rows_reach_a_real_tracking_store(tmp_path: Path) -> None:
     tracking = Tracking(TrackingConfig(), tmp_path)
     client = tracking.client
     run_id = client.create_run(client.create_experiment("training")).info.run_id
-    sender = MetricSender(lambda rows: tracking.log_metric_rows(run_id, rows))
+    sender = MetricSender(MetricDelivery(tracking, run_id).send)
     for step in range(1, 6):
-        sender.put({"loss": 1.0 / step, "val/segm/AP": step / 10}, step)
+        sender.put({"loss": 1.0 / step, "val/segm/AP": step / 10}, step, 1_700_000_000_000 + step)
     assert sender.close() == 0
     history = client.get_metric_history(run_id, "loss")
     assert [(point.step, point.value) for point in history] == [(step, 1.0 / step) for step in range(1, 6)]
