@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from typing import Any
 
@@ -65,6 +66,10 @@ class Follower:
                 "registry_error": self._registry_error or None,
             },
         }
+
+    async def process_id(self) -> int:
+        """The process of this follower on its machine."""
+        return os.getpid()
 
     async def _watch(self, seconds: float) -> None:
         while True:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -86,6 +87,10 @@ class Replica:
             "spec": spec.model_dump(mode="json"),
         }
 
+    async def process_id(self) -> int:
+        """The process of this replica on its machine, for those who look after it or try what its death does."""
+        return os.getpid()
+
     async def check_health(self) -> None:
         """Raise where the model hangs, so that Serve starts another replica."""
         if self._batcher.running_seconds > STUCK_SECONDS:
@@ -113,6 +118,7 @@ class Replica:
             self._loaded = await self._load(target)
             self._target = target
             logger.warning("%s version %s answers now", target.name, target.version)
+            await self._ask_follower(target)  # at once: who starts now shall begin with this version
         except Exception as error:
             self._failed[target.version] = str(error)
             logger.exception("version %s cannot be loaded, %s goes on", target.version, self._target.version)
