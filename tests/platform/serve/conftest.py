@@ -88,11 +88,12 @@ class Backend:
 
 @pytest.fixture(scope="session")
 def client_of():
-    """Opens a client of the routes around a coroutine that gives COCO results, or a Refusal, for encoded pictures."""
+    """Opens a client of the routes around a backend, or a coroutine that gives COCO results or a Refusal for bytes."""
 
     def open_client(predict, places=None, **config):
         settings, meters = ServeConfig(**config), Meters()
-        app = build_app(settings, Backend(predict), meters, places or Places(settings.most_waiting, meters))
+        backend = predict if hasattr(predict, "predict") else Backend(predict)
+        app = build_app(settings, backend, meters, places or Places(settings.most_waiting, meters))
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://probe")
 
