@@ -3,6 +3,7 @@ import { inkOn } from "./colors.js";
 import { isInside } from "./masks.js";
 import { drawSkeleton } from "./skeletons.js";
 
+const AROUND = 250; // pixels of the page above and below the photograph, so that header and samples are seen with it
 const MOST_ENLARGED = 6; // pixels of the page for one of the photograph
 const LONGEST_EDGE = 2560; // of the canvases
 const TINT = 0.42;
@@ -73,7 +74,7 @@ export class Stage {
   #fit(always = false) {
     if (!this.#photograph) return;
     const { width, height } = this.#photograph;
-    const most = Math.max(260, Math.min(innerHeight - 200, innerWidth < 800 ? innerHeight * 0.6 : Infinity));
+    const most = Math.max(260, Math.min(innerHeight - AROUND, innerWidth < 800 ? innerHeight * 0.6 : Infinity));
     const scale = Math.min(this.#frame.clientWidth / width, most / height, MOST_ENLARGED);
     const pageWidth = Math.max(1, Math.round(width * scale));
     const pageHeight = Math.max(1, Math.round(height * scale));
