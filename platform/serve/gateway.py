@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from typing import Any
 
@@ -54,6 +55,10 @@ class Gateway:
         """Take no more pictures, and say how many are still in work or waiting."""
         self._places.draining = True
         return self._places.taken
+
+    async def process_id(self) -> int:
+        """The process of this gateway on its machine."""
+        return os.getpid()
 
     async def predict(self, data: bytes, size: tuple[int, int], options: Options, seconds_left: float) -> Any:
         """The outcome of a picture from whichever replica, from another where that one dies."""

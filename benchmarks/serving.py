@@ -1,0 +1,191 @@
+"""Pictures per second and milliseconds that the server adds, beside the bare model on the same cores in the same run.
+
+    python benchmarks/serving.py --model FOLDER --images FOLDER    throughput and latency, by turns with the bare loop
+    python benchmarks/serving.py ... --soak MINUTES                good and broken requests mixed; errors and memory
+    python benchmarks/serving.py ... --kill                        a replica is killed under load
+
+The bare loop is what the server is there for and nothing else: bytes decoded, the model run, COCO results made, by the
+same code on as many threads as the server's replicas have together, in batches of --batch (1 for the latency). Both are
+processes of their own, and the other one is idle meanwhile. Without --images, scenes are drawn; without --model, an
+untrained ResNet-18 model that finds 20 objects everywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import itertools
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+os.environ["RAY_AUTH_MODE"] = os.environ.get("RAY_AUTH_MODE", "disabled")
+
+import httpx
+from serving_load import HEADERS, kill, soak
+
+GOAL_RATIO = 0.95
+GOAL_ADDED_MS = 10.0
+
+
+def draw_pictures(folder: Path) -> list[bytes]:
+    """Scenes of 480 x 640 pixels as JPEG."""
+    from maskray.platform.data.synthetic import synthesize
+
+    return read_pictures(Path(synthesize(folder, 24, seed=0, height=480, width=640).images))
+
+
+def read_pictures(folder: Path) -> list[bytes]:
+    """The files of a folder, by name."""
+    return [path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()]
+
+
+def make_model(folder: Path) -> Path:
+    """An untrained model that finds something everywhere."""
+    import torch
+
+    from maskray.model.build import build_model
+    from maskray.model.config import BackboneConfig, Category, InputConfig, LabelMap, ModelConfig, ModelSpec
+    from maskray.platform.registry.folder import write_model_folder
+
+    config = ModelConfig(
+        backbone=BackboneConfig(name="resnet18", norm="group_norm", freeze_stages=0),
+        inference={"score_threshold": 0.0, "detections_per_image": 20},
+    )
+    labels = LabelMap(categories=(Category(id=1, name="thing"),))
+    spec = ModelSpec(model=config, input=InputConfig(shorter_edge=320), labels=labels)
+    torch.manual_seed(0)
+    return write_model_folder(folder, build_model(spec.model, spec.input, spec.labels.num_classes), spec)
+
+
+def bare_loop(orders: Connection, model: str, threads: int) -> None:
+    """The peer: for each order (pictures, batch size) the seconds of every batch, without a server."""
+    import torch
+
+    from maskray.platform.data.predictor import Predictor
+    from maskray.platform.data.transforms import decode_image
+    from maskray.platform.registry.folder import read_model_folder
+
+    torch.set_num_threads(threads)
+    predictor = Predictor(*read_model_folder(model))
+    while True:
+        pictures, batch_size = orders.recv()
+        seconds = []
+        for start in range(0, len(pictures), batch_size):
+            began = time.perf_counter()
+            images = [decode_image(data) for data in pictures[start : start + batch_size]]
+            predictor.predict(images, range(len(images)))
+            seconds.append(time.perf_counter() - began)
+        orders.send(seconds)
+
+
+class Bench:
+    """A server, the bare loop, and the clients of the server."""
+
+    def __init__(self, options: argparse.Namespace, url: str, bare: Connection, pictures: list[bytes]) -> None:
+        self.options, self.url, self.bare, self.pictures = options, url, bare, pictures
+
+    def ask(self, client: httpx.Client, data: bytes) -> float:
+        """Seconds until the answer is there."""
+        began = time.perf_counter()
+        answer = client.post("/v1/predict", content=data, headers=HEADERS)
+        assert answer.status_code == 200, answer.text
+        return time.perf_counter() - began
+
+    def measure_bare(self, number: int, batch_size: int) -> list[float]:
+        """Seconds of each batch of the bare loop."""
+        self.bare.send((list(itertools.islice(itertools.cycle(self.pictures), number)), batch_size))
+        return self.bare.recv()
+
+    def measure_throughput(self, number: int) -> float:
+        """Pictures per second of as many clients as fill two batches of every replica."""
+        pictures = list(itertools.islice(itertools.cycle(self.pictures), number))
+        with httpx.Client(base_url=self.url, timeout=300, limits=httpx.Limits(max_connections=64)) as client:
+            num_clients = 2 * self.options.batch * self.options.replicas
+            began = time.perf_counter()
+            with concurrent.futures.ThreadPoolExecutor(num_clients) as clients:
+                list(clients.map(lambda data: self.ask(client, data), pictures))
+            return number / (time.perf_counter() - began)
+
+    def compare(self) -> None:
+        """Rounds of both by turns, and the medians."""
+        number, batch = self.options.pictures, self.options.batch
+        rates: dict[str, list[float]] = {"bare": [], "server": []}
+        latencies: dict[str, list[float]] = {"bare": [], "server": []}
+        self.measure_bare(len(self.pictures), batch)
+        self.measure_throughput(len(self.pictures))
+        for _ in range(self.options.rounds):
+            rates["bare"].append(number / sum(self.measure_bare(number, batch)))
+            rates["server"].append(self.measure_throughput(number))
+            alone = max(10, number // 2)
+            latencies["bare"] += self.measure_bare(alone, 1)
+            with httpx.Client(base_url=self.url, timeout=300) as client:
+                every = itertools.islice(itertools.cycle(self.pictures), alone)
+                latencies["server"] += [self.ask(client, data) for data in every]
+        ours, theirs = statistics.median(rates["server"]), statistics.median(rates["bare"])
+        reached = "reached" if ours / theirs >= GOAL_RATIO else "not reached"
+        print(f"throughput, batches of {batch}: server {ours:.2f} pictures/s, bare loop {theirs:.2f}, ratio of medians "
+              f"{ours / theirs:.3f}  goal {GOAL_RATIO} {reached}")  # fmt: skip
+        print(f"  rounds: server {_list(rates['server'])}, bare {_list(rates['bare'])}")
+        p50 = {who: 1e3 * statistics.median(values) for who, values in latencies.items()}
+        added = p50["server"] - p50["bare"]
+        reached = "reached" if added <= GOAL_ADDED_MS else "not reached"
+        print(f"latency of one client: p50 server {p50['server']:.1f} ms, bare loop {p50['bare']:.1f} ms, added "
+              f"{added:.1f} ms  goal {GOAL_ADDED_MS:g} ms {reached}", flush=True)  # fmt: skip
+
+
+def _list(values: list[float]) -> str:
+    return " ".join(f"{value:.2f}" for value in values)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="model folder")
+    parser.add_argument("--images", type=Path, help="folder of encoded pictures")
+    parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the bare loop, and of all replicas")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--pictures", type=int, default=64, help="of a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="mixed requests in place of the comparison")
+    parser.add_argument("--kill", action="store_true", help="kill a replica in place of the comparison")
+    options = parser.parse_args()
+    from maskray.platform.config import ServeConfig
+    from maskray.platform.ray_cluster import connect
+    from maskray.platform.serve.deploy import QUICK_HOPS, deploy
+
+    os.environ.update(QUICK_HOPS)
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = read_pictures(options.images) if options.images else draw_pictures(Path(folder) / "pictures")
+        model = options.model or str(make_model(Path(folder) / "model"))
+        bare, other = multiprocessing.get_context("spawn").Pipe()
+        loop = multiprocessing.get_context("spawn").Process(
+            target=bare_loop, args=(other, model, options.threads), daemon=True
+        )
+        loop.start()
+        connect(None, options.threads)
+        cpus = options.threads / options.replicas
+        config = ServeConfig(port=0, num_replicas=options.replicas, cpus_per_replica=cpus, max_batch_size=options.batch)
+        server = deploy(model, config)
+        print(f"{len(pictures)} pictures, {options.replicas} replicas of {cpus:g} CPUs, {os.cpu_count()} cores, load "
+              f"before {os.getloadavg()[0]:.1f}", flush=True)  # fmt: skip
+        try:
+            bench = Bench(options, server.url, bare, pictures)
+            if options.soak:
+                soak(server.url, pictures, options.soak)
+            elif options.kill:
+                kill(server.url, pictures, options.replicas)
+            else:
+                bench.compare()
+        finally:
+            server.stop()
+            loop.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
