@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from maskray.model.config import ModelSpec
-from maskray.platform.config import JobConfig, SyntheticSource
+from maskray.platform.config import CocoSource, JobConfig, SyntheticSource
 from maskray.platform.registry.environment import describe_commit
 from maskray.platform.registry.errors import readable_errors
 from maskray.platform.registry.folder import SPEC_FILE, WEIGHTS_FILE, read_model_spec, read_weights
@@ -58,7 +58,7 @@ def evaluation_set_name(job: JobConfig) -> str:
     source = job.data.val
     if isinstance(source, SyntheticSource):
         return f"synthetic-{source.num_images}-seed{source.seed}"
-    return Path(getattr(source, "annotations", None) or getattr(source, "path", "").rstrip("/")).stem
+    return Path(source.annotations).stem if isinstance(source, CocoSource) else Path(source.path).name
 
 
 def register_model(
@@ -80,6 +80,8 @@ def register_model(
     check_names(name)
     if Path(folder).is_file():
         raise ValueError(f"{folder}: a model folder is registered, not a file")
+    if evidence.report is not None and not evidence.report.is_file():
+        raise ValueError(f"{evidence.report}: no report to register")
     spec = read_model_spec(folder)
     read_weights(folder)
     with tempfile.TemporaryDirectory() as scratch, readable_errors(f"registering {name}"):

@@ -1,15 +1,4 @@
-"""A model folder without training, a job, and MLflow servers with passwords, on sqlite and on PostgreSQL."""
-
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-import urllib.request
-from dataclasses import dataclass, field
-from pathlib import Path
+"""A model folder without training, a job, and tracking objects on a file and on servers."""
 
 import pytest
 import torch
@@ -19,9 +8,6 @@ from maskray.model.config import Category, InputConfig, LabelMap, ModelConfig, M
 from maskray.platform.config import DataConfig, JobConfig, SyntheticSource, TrackingConfig, TrainConfig
 from maskray.platform.registry.folder import write_model_folder
 from maskray.platform.registry.tracking import Tracking
-
-ADMIN, TRAINER, READER = "admin", "trainer", "reader"
-PASSWORDS = {ADMIN: "admin-of-a-test-server", TRAINER: "trainer-of-a-test-server", READER: "reader-of-a-test-server"}
 
 
 @pytest.fixture(scope="session")
@@ -42,169 +28,18 @@ def model_folder(tmp_path, spec):
     return write_model_folder(tmp_path / "model", nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), spec)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@dataclass
-class TrackingServer:
-    """A real tracking server that asks for passwords, on one store, to be started and killed at will."""
-
-    folder: Path
-    database: str  # URI without the database's name
-    port: int = field(default_factory=free_port)
-    process: subprocess.Popen | None = None
-
-    @property
-    def uri(self):
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def log(self):
-        return self.folder / "log"
-
-    def start(self):
-        (self.folder / "auth.ini").write_text(
-            f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {self.database}auth.db\nadmin_username = {ADMIN}\n"
-            f"admin_password = {PASSWORDS[ADMIN]}\nauth_cache_ttl_seconds = 60\n"
-            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
-        )
-        command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"]
-        command += ["--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--backend-store-uri", f"{self.database}mlflow.db"]
-        command += ["--artifacts-destination", str(self.folder / "store")]
-        environment = {
-            **os.environ,
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_FLASK_SERVER_SECRET_KEY": "of-a-test-server",
-            "MLFLOW_AUTH_CONFIG_PATH": str(self.folder / "auth.ini"),
-        }
-        with self.log.open("ab") as log:
-            # A group of its own: a kill takes the worker along with its parent.
-            self.process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder, start_new_session=True
-            )
-        for _ in range(480):
-            assert self.process.poll() is None, self.log.read_text()
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
-                return self
-            except OSError:
-                time.sleep(0.125)
-        raise AssertionError(self.log.read_text())
-
-    def kill(self):
-        """End the server as a power cut would."""
-        if self.process is not None:
-            os.killpg(self.process.pid, 9)
-            self.process.wait(timeout=20)
-            self.process = None
-
-    def create_users(self):
-        """A trainer, who owns what he makes, and a reader."""
-        from mlflow.server.auth.client import AuthServiceClient
-
-        with pytest.MonkeyPatch.context() as patch:
-            log_in(patch, ADMIN)
-            for name in (TRAINER, READER):
-                AuthServiceClient(self.uri).create_user(name, PASSWORDS[name])
-
-
-def log_in(patch, user):
-    patch.setenv("MLFLOW_TRACKING_USERNAME", user)
-    patch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORDS[user])
-
-
-@pytest.fixture(scope="session")
-def sqlite_server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mlflow-server")
-    server = TrackingServer(folder, f"sqlite:///{folder}/").start()
-    try:
-        server.create_users()
-        yield server
-    finally:
-        server.kill()
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    """A PostgreSQL cluster of Debian's package, run by another user where the tests are run by root."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    if not programs:
-        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    user = "postgres" if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="maskray-postgres-"))  # below pytest's folder others may not read
-    port = free_port()
-    try:
-        if user is not None:
-            shutil.chown(folder, user)
-        bin_folder = programs[-1].parent
-        asked = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-        initdb = [bin_folder / "initdb", "-D", folder / "data", "-U", "maskray", "-A", "trust", "--no-sync"]
-        subprocess.run(initdb, check=True, **asked)
-        options = ["-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}"]
-        cluster = subprocess.Popen([bin_folder / "postgres", "-D", folder / "data", *options], **asked)
-        try:
-            create_databases(port, cluster)
-            yield f"postgresql+psycopg2://maskray@127.0.0.1:{port}/"
-        finally:
-            cluster.send_signal(3)  # at once: nothing of it is kept
-            cluster.wait(timeout=30)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def create_databases(port, cluster):
-    import psycopg2
-
-    for _ in range(200):
-        assert cluster.poll() is None, cluster.stderr.read()
-        try:
-            connection = psycopg2.connect(host="127.0.0.1", port=port, user="maskray", dbname="postgres")
-            break
-        except psycopg2.OperationalError:
-            time.sleep(0.1)
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        for name in ("mlflow.db", "auth.db"):
-            cursor.execute(f'CREATE DATABASE "{name}"')
-    connection.close()
-
-
-@pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory, postgres):
-    server = TrackingServer(tmp_path_factory.mktemp("mlflow-postgres"), postgres).start()
-    try:
-        server.create_users()
-        yield server
-    finally:
-        server.kill()
-
-
 @pytest.fixture(params=["sqlite_server", "postgres_server"])
-def server(request, monkeypatch):
+def server(request, as_trainer):
     """Each server in turn, to whom the trainer is known."""
-    log_in(monkeypatch, TRAINER)
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture
-def as_reader(monkeypatch):
-    """A function after which this process is known as the reader."""
-    return lambda: log_in(monkeypatch, READER)
-
-
 @pytest.fixture(params=["sqlite", "server"])
-def tracking(request, tmp_path, monkeypatch):
+def tracking(request, tmp_path):
     """A tracking object on a fresh sqlite file, and one on the server with an experiment of its own."""
     if request.param == "sqlite":
         return Tracking(TrackingConfig(), tmp_path / "outputs")
-    log_in(monkeypatch, TRAINER)
-    uri = request.getfixturevalue("sqlite_server").uri
-    return Tracking(TrackingConfig(uri=uri, experiment=f"probe-{tmp_path.name}"))
+    return request.getfixturevalue("on_sqlite")
 
 
 @pytest.fixture
@@ -214,7 +49,6 @@ def on_server(server, tmp_path):
 
 
 @pytest.fixture
-def on_sqlite(sqlite_server, tmp_path, monkeypatch):
+def on_sqlite(sqlite_server, tmp_path, as_trainer):
     """A tracking object on the server that keeps its data in sqlite."""
-    log_in(monkeypatch, TRAINER)
     return Tracking(TrackingConfig(uri=sqlite_server.uri, experiment=f"probe-{tmp_path.name}"))
