@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from maskray.platform import cli_data, cli_export, cli_import, cli_inference, cli_models, cli_serve
+from maskray.platform import cli_data, cli_export, cli_import, cli_inference, cli_models, cli_serve, cli_sweep
 from maskray.platform.cli_errors import tell_error
 
 app = typer.Typer(
@@ -40,19 +40,17 @@ def run(
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run of this name.")] = False,
 ) -> None:
-    """Run a job from data to registered model, on this machine or on the cluster it names."""
+    """Run a job from data to registered model, or a sweep to its table, on this machine or the cluster it names."""
     from maskray.platform.cli_plan import print_plan
-    from maskray.platform.load import load_job
-    from maskray.platform.plan import plan_job
+    from maskray.platform.jobs import plan_any, run_any
+    from maskray.platform.load import load_any
 
-    job = load_job(job_file, overrides or [])
-    plan = plan_job(job)
+    job = load_any(job_file, overrides or [])
+    plan = plan_any(job)
     print_plan(job, plan)
     if plan.problems:
         raise typer.Exit(1)
-    from maskray.platform.training_run import run_training
-
-    run_training(job, resume=resume)
+    run_any(job, resume=resume)
 
 
 @app.command(rich_help_panel="Jobs")
@@ -63,11 +61,11 @@ def check(
 ) -> None:
     """Validate a job and show what it is going to do, in less than a second; exit code 1 if it cannot work."""
     from maskray.platform.cli_plan import print_plan
-    from maskray.platform.load import load_job
-    from maskray.platform.plan import plan_job
+    from maskray.platform.jobs import plan_any
+    from maskray.platform.load import load_any
 
-    job = load_job(job_file, overrides or [])
-    plan = plan_job(job)
+    job = load_any(job_file, overrides or [])
+    plan = plan_any(job)
     if as_json:
         print(json.dumps({"plan": plan.as_dict(), "job": job.model_dump(mode="json")}, indent=1))
     else:
@@ -89,9 +87,9 @@ def submit(
     wheel: Annotated[Path | None, typer.Option(help="Wheel of maskray, for machines that do not have it.")] = None,
 ) -> None:
     """Send a job to a Ray cluster. With token authentication export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN first."""
-    from maskray.platform.load import load_job
+    from maskray.platform.load import load_any
 
-    job = load_job(job_file, overrides or [])
+    job = load_any(job_file, overrides or [])
     from maskray.platform.submit import follow_job, submit_job
 
     submission_id = submit_job(job, address, resume=resume, working_dir=working_dir, wheel=wheel)
@@ -106,6 +104,7 @@ app.command("predict", rich_help_panel="Models and data")(cli_inference.predict)
 app.command("serve", rich_help_panel="Models and data")(cli_serve.serve)
 cli_models.app.command("import")(cli_import.import_model)
 cli_models.app.command("export")(cli_export.export)
+app.add_typer(cli_sweep.app, name="sweep", rich_help_panel="Jobs")
 app.add_typer(cli_models.app, name="models", rich_help_panel="Models and data")
 app.add_typer(cli_data.app, name="data", rich_help_panel="Models and data")
 app.add_typer(cli_serve.keys, name="keys", rich_help_panel="Set-up")

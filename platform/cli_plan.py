@@ -2,29 +2,60 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from maskray.platform.config import JobConfig
+from maskray.platform.config_sweep import SweepConfig
+from maskray.platform.load import AnyJob
 from maskray.platform.plan import DATA_CPUS, Plan
+from maskray.platform.sweep.record import OUTCOMES, TrialRecord
+from maskray.platform.sweep.trials import SweepPlan
 
 
-def print_plan(job: JobConfig, plan: Plan) -> None:
-    """Print the plan as a table, then warnings and problems, one line each."""
+def print_plan(job: AnyJob, plan: Plan | SweepPlan) -> None:
+    """Print the plan as a table, then warnings and problems, one line each; of a sweep that of its first trial too."""
     console = Console()
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in _rows(job, plan):
-        table.add_row(name, escape(value))
-    console.print(table)
-    for warning in plan.warnings:
+    if isinstance(plan, SweepPlan):
+        _print_rows(console, _sweep_rows(cast(SweepConfig, job), plan))
+        console.print("[bold]first trial[/]")
+        job, shown = plan.trials[0].job, plan.first
+    else:
+        shown = plan
+    _print_rows(console, _rows(cast(JobConfig, job), shown))
+    for warning in shown.warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
     for problem in plan.problems:
         console.print(f"[red]wrong:[/] {escape(problem)}", soft_wrap=True)
     if not plan.problems:
         console.print("[green]ok:[/] this job can run", soft_wrap=True)
+
+
+def _print_rows(console: Console, rows: list[tuple[str, str]]) -> None:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, escape(value))
+    console.print(table)
+
+
+def _sweep_rows(sweep: SweepConfig, plan: SweepPlan) -> list[tuple[str, str]]:
+    ended = sum(TrialRecord(trial).state in OUTCOMES for trial in plan.trials)
+    scheduler = sweep.scheduler.name if sweep.scheduler.name != "none" else "none, every trial runs to its end"
+    return [
+        ("sweep folder", plan.folder),
+        (
+            "trials",
+            f"{len(plan.trials)} = {len(plan.labels)} variants x {len(sweep.seeds)} seeds, {ended} ended already",
+        ),
+        ("variants", "; ".join(plan.labels)),
+        ("scheduler", f"{scheduler}; metric {sweep.metric}, {sweep.max_concurrent} trials at a time"),
+        ("CPUs", f"{plan.cpus_needed:g}" + ("" if plan.cpus_local is None else f" of {plan.cpus_local}")),
+    ]
 
 
 def _rows(job: JobConfig, plan: Plan) -> list[tuple[str, str]]:

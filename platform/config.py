@@ -18,6 +18,13 @@ LearningRate = Annotated[float, Field(gt=0)]
 SyntheticClass = Literal["person", "circle", "square", "triangle", "star", "ring", "cross", "crescent"]
 
 
+def check_plain_name(name: str) -> str:
+    """The name; ValueError where it could not be that of a folder and of a registered model everywhere."""
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not a plain name: letters, digits, . _ - only, not first . _ or -")
+    return name
+
+
 class SyntheticSource(Config):
     """Pictures that maskray draws itself, in COCO format (platform/data/synthetic.py)."""
 
@@ -222,9 +229,7 @@ class JobConfig(Config):
     @field_validator("name")
     @classmethod
     def _plain_name(cls, name: str) -> str:
-        if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not a plain name: letters, digits, . _ - only, not first . _ or -")
-        return name
+        return check_plain_name(name)
 
     @model_validator(mode="after")
     def _scheme(self) -> Self:

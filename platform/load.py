@@ -1,16 +1,21 @@
-"""Job files: YAML text to a frozen JobConfig, with errors that name the dotted key; imports neither torch nor Ray."""
+"""Job files: YAML to a frozen configuration, with errors that name the dotted key; imports neither torch nor Ray."""
 
 from __future__ import annotations
 
 import difflib
 import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from maskray.platform.config import JobConfig
+from maskray.platform.config_sweep import SweepConfig
+
+AnyJob = JobConfig | SweepConfig
+Described = TypeVar("Described", bound=BaseModel)
+NAMED_BY_SWEEP = ("name", "output")
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -33,12 +38,55 @@ def _construct_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
 
 
-def load_job(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> JobConfig:
-    """Read a job file and apply `a.b=c` overrides, whose values are YAML too.
+def load_any(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> AnyJob:
+    """Read a job file of any kind and apply `a.b=c` overrides, whose values are YAML too.
 
-    Raises ValueError with one line per mistake: the dotted key, what is wrong, and the valid names of an unknown key.
+    The base of a sweep is read into it where it is a path. Raises ValueError with one line per mistake: the dotted key,
+    what is wrong, and the valid names of an unknown key.
     """
     path = Path(path)
+    tree = _read_tree(path)
+    try:
+        if tree.get("kind") == "sweep" and isinstance(tree.get("base"), str):
+            base = _read_tree(path.parent / tree["base"])
+            tree["base"] = {key: value for key, value in base.items() if key not in NAMED_BY_SWEEP}
+        for override in overrides:
+            apply_override(tree, override)
+        return _build(tree)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def load_job(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> JobConfig:
+    """The same where the file must be of kind train."""
+    job = load_any(path, overrides)
+    if not isinstance(job, JobConfig):
+        raise ValueError(f"{path}: kind is {job.kind}; this takes a job of kind train")
+    return job
+
+
+def parse_job(text: str, overrides: list[str] | tuple[str, ...] = ()) -> JobConfig:
+    """A job of kind train from YAML text."""
+    tree = _parse_tree(text)
+    for override in overrides:
+        apply_override(tree, override)
+    return validate_tree(JobConfig, tree)
+
+
+def validate_tree(kind: type[Described], tree: dict[str, Any]) -> Described:
+    """The configuration that nested keys and values describe; ValueError with one line per mistake."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError("\n".join(_describe(item, kind) for item in error.errors())) from None
+
+
+def dump_job(job: AnyJob) -> str:
+    """The resolved job as YAML that load_any reads back to the same configuration."""
+    return yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_tree(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -46,33 +94,32 @@ def load_job(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> J
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as text: {error}") from None
     try:
-        return parse_job(text, overrides)
+        return _parse_tree(text)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def parse_job(text: str, overrides: list[str] | tuple[str, ...] = ()) -> JobConfig:
-    """The same from YAML text."""
+def _parse_tree(text: str) -> dict[str, Any]:
     try:
         tree = yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise ValueError("a job file holds keys and values at its top level")
-    for override in overrides:
-        _apply_override(tree, override)
-    try:
-        return JobConfig.model_validate(tree)
-    except ValidationError as error:
-        raise ValueError("\n".join(_describe(item) for item in error.errors())) from None
+    return tree
 
 
-def dump_job(job: JobConfig) -> str:
-    """The resolved job as YAML that load_job reads back to the same configuration."""
-    return yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def _build(tree: dict[str, Any]) -> AnyJob:
+    kinds = {kind.model_fields["kind"].default: kind for kind in (JobConfig, SweepConfig)}
+    name = tree.get("kind", "train")
+    if name not in kinds:
+        raise ValueError(f"kind: {name!r} is none of {', '.join(kinds)}")
+    kind: type[AnyJob] = kinds[name]
+    return validate_tree(kind, tree)
 
 
-def _apply_override(tree: dict[str, Any], override: str) -> None:
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Change one key of nested keys and values by `a.b=value`; ValueError where it is written otherwise."""
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
         raise ValueError(f"--set {override!r}: write it as a.b=value")
@@ -80,24 +127,31 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         parsed = yaml.load(value, Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, ValueError):
         raise ValueError(f"--set {override!r}: {value!r} is not a YAML value") from None
-    *parents, last = key.strip().split(".")
+    try:
+        set_key(tree, key.strip(), parsed)
+    except ValueError as error:
+        raise ValueError(f"--set {override!r}: {error}") from None
+
+
+def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in nested keys and values, making the groups it stands in; changes only what it must."""
+    *parents, last = key.split(".")
     node = tree
     for depth, parent in enumerate(parents):
         child = node.get(parent)
-        if child is None:
-            child = node[parent] = {}
-        if not isinstance(child, dict):
-            raise ValueError(f"--set {override!r}: {'.'.join(parents[: depth + 1])} is a value, not a group of keys")
+        if child is not None and not isinstance(child, dict):
+            raise ValueError(f"{'.'.join(parents[: depth + 1])} is a value, not a group of keys")
+        child = node[parent] = dict(child or {})  # a copy: the tree may share its groups with another
         node = child
-    node[last] = parsed
+    node[last] = value
 
 
-def _describe(item: Any) -> str:
+def _describe(item: Any, kind: type[BaseModel]) -> str:
     """One line for one mistake that pydantic found."""
     location = [part for part in item["loc"] if part not in ("synthetic", "coco", "shards")]
     dotted = ".".join(str(part) for part in location) or "the job"
     if item["type"] == "extra_forbidden":
-        valid = _valid_names(item["loc"][:-1])
+        valid = _valid_names(item["loc"][:-1], kind)
         close = difflib.get_close_matches(str(location[-1]), valid, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         return f"{dotted}: unknown key; {hint}valid here: {', '.join(valid)}"
@@ -109,9 +163,9 @@ def _describe(item: Any) -> str:
     return f"{dotted}: {message}{shown}"
 
 
-def _valid_names(location: tuple[Any, ...]) -> list[str]:
+def _valid_names(location: tuple[Any, ...], kind: type[BaseModel]) -> list[str]:
     """Field names of the configuration class that stands at a location of the job."""
-    current: Any = JobConfig
+    current: Any = kind
     for part in location:
         if isinstance(current, type) and issubclass(current, BaseModel):
             field = current.model_fields.get(str(part))

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from maskray.platform.config import JobConfig
+from pydantic import TypeAdapter
+
+from maskray.platform.load import AnyJob
 
 
 def job_schema() -> dict[str, Any]:
     """JSON schema (draft 2020-12) of a job file; unknown keys are refused, defaults and descriptions are included."""
-    schema = JobConfig.model_json_schema()
+    schema = TypeAdapter(AnyJob).json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "maskray job"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import logging
 import os
@@ -12,13 +13,15 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskray.platform.config import CocoSource, JobConfig, ShardSource
-from maskray.platform.load import dump_job
+from maskray.platform.config_sweep import SweepConfig
+from maskray.platform.load import AnyJob, dump_job, set_key
+from maskray.platform.sweep.trials import list_trials
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -33,7 +36,7 @@ AGENT_SECONDS = 60.0
 
 
 def submit_job(
-    job: JobConfig, address: str, resume: bool = False, working_dir: Path | None = None, wheel: Path | None = None
+    job: AnyJob, address: str, resume: bool = False, working_dir: Path | None = None, wheel: Path | None = None
 ) -> str:
     """Send a job to the cluster whose dashboard is at an address; returns its submission id.
 
@@ -41,8 +44,14 @@ def submit_job(
     do not have it. Raises ValueError for a job that cannot work there, one that was sent before, a refused token and
     a cluster that does not answer.
     """
-    job = job.model_copy(update={"resources": job.resources.model_copy(update={"address": "auto"})})
-    _check_paths(job, working_dir)
+    if isinstance(job, SweepConfig):
+        job = job.model_copy(update={"base": copy.deepcopy(job.base)})
+        set_key(job.base, "resources.address", "auto")
+        jobs = [trial.job for trial in list_trials(job)]
+    else:
+        job = job.model_copy(update={"resources": job.resources.model_copy(update={"address": "auto"})})
+        jobs = [job]
+    _check_paths(job.output, jobs, working_dir)
     if wheel is not None and not (wheel.suffix == ".whl" and zipfile.is_zipfile(wheel)):
         raise ValueError(f"--wheel {wheel}: not a wheel file (.whl)")
     text = dump_job(job)
@@ -156,14 +165,14 @@ def _fill(folder: Path, text: str, working_dir: Path | None) -> None:
     (folder / JOB_FILE).write_text(text, encoding="utf-8")
 
 
-def _check_paths(job: JobConfig, working_dir: Path | None) -> None:
+def _check_paths(output: str, jobs: Sequence[JobConfig], working_dir: Path | None) -> None:
     """Relative paths would start in a temporary folder of one node: outputs would be lost, data not found."""
     if working_dir is not None and not working_dir.is_dir():
         raise ValueError(f"--working-dir {working_dir}: no such folder")
     mistakes = []
-    if not _is_absolute(job.output):
-        mistakes.append(f"output: {job.output!r} is relative; on a cluster name storage that every node sees")
-    for key, path in _read_paths(job):
+    if not _is_absolute(output):
+        mistakes.append(f"output: {output!r} is relative; on a cluster name storage that every node sees")
+    for key, path in dict.fromkeys(found for job in jobs for found in _read_paths(job)):
         if not _is_absolute(path) and not (working_dir is not None and (working_dir / path).exists()):
             mistakes.append(f"{key}: {path!r} is relative and not in the --working-dir that would go along")
     if mistakes:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ray.train import UserCallback
 from rich.console import Console
 from rich.markup import escape
 
@@ -55,6 +56,7 @@ class _Run:
     state: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     console: Console = field(default_factory=Console)
+    callbacks: Sequence[UserCallback] = ()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -78,15 +80,27 @@ class _Run:
         self.console.print(escape(line), soft_wrap=True)
 
 
-def run_training(job: JobConfig, resume: bool = False) -> RunSummary:
+@dataclass(frozen=True)
+class Parent:
+    """The run on the tracking server that a run belongs to, and tags of the run that say how it belongs."""
+
+    run_id: str
+    tags: Mapping[str, str]
+
+
+def run_training(
+    job: JobConfig, resume: bool = False, parent: Parent | None = None, callbacks: Sequence[UserCallback] = ()
+) -> RunSummary:
     """Run a job from its data to a registered model in the folder `<output>/<name>`, and print what came of it.
 
     A run that failed before training leaves nothing behind; a later failure keeps all that was written, and `resume`
     goes on from there. Raises ValueError where the name is taken, the job differs from the one resumed, data or
     weights are not there, training diverges, or a figure is below evaluation.expect (everything is written by then).
+    A trial of a sweep has a `parent`, and `callbacks` that Ray Train calls at each checkpoint.
     """
     _check(job, resume)
     run = _open_run(job, resume)
+    run.callbacks = callbacks
     try:
         connect(job.resources.address, job.resources.local_cpus)
         with run.stage("data"):
@@ -95,7 +109,7 @@ def run_training(job: JobConfig, resume: bool = False) -> RunSummary:
         if not resume:
             shutil.rmtree(run.folder, ignore_errors=True)
         raise
-    run_id = _start_tracking(run, manifests)
+    run_id = _start_tracking(run, manifests, parent)
     try:
         summary = _train_and_register(run, run_id, manifests)
         run.publish(lambda: run.tracking.finish_run(run_id))
@@ -135,7 +149,7 @@ def _open_run(job: JobConfig, resume: bool) -> _Run:
     if resume:
         if not (folder / JOB_FILE).is_file():
             raise ValueError(f"{folder}: no run to resume")
-        _check_same_job(load_job(folder / JOB_FILE), job)
+        check_same_job(load_job(folder / JOB_FILE), job)
         if (folder / STATE_FILE).is_file():
             run.state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         return run
@@ -154,7 +168,7 @@ def _write(path: Path, text: str) -> None:
     write_file(filesystem, name, text.encode())
 
 
-def _check_same_job(before: JobConfig, now: JobConfig) -> None:
+def check_same_job(before: JobConfig, now: JobConfig) -> None:
     """Raise ValueError naming the groups of keys in which a resumed job differs from what was begun."""
     old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
     free = {"resources", "serve", "evaluation", "tracking"}
@@ -180,11 +194,13 @@ def _prepare_data(run: _Run) -> dict[str, Manifest]:
     return manifests
 
 
-def _start_tracking(run: _Run, manifests: Mapping[str, Manifest]) -> str:
+def _start_tracking(run: _Run, manifests: Mapping[str, Manifest], parent: Parent | None) -> str:
     run_id = run.state.get("run_id")
     if run_id is None:
         digests = {split: manifest.digest for split, manifest in manifests.items()}
-        run_id = run.tracking.start_run(run.job, digests)
+        run_id = run.tracking.start_run(
+            run.job, digests, parent.tags if parent else None, parent.run_id if parent else None
+        )
         run.remember(run_id=run_id)
     else:
         run.tracking.resume_run(run_id)
@@ -202,6 +218,7 @@ def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest
             tracking={"uri": run.tracking.uri, "run_id": run_id},
             validate=ShardValidation(val.location, spec, job.evaluation.iou_types),
             resume=run.resume,
+            callbacks=run.callbacks,
         )
     out = run.folder / "evaluation"
     with run.stage("evaluation"):

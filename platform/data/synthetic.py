@@ -73,12 +73,17 @@ def synthesize(
     paths = SyntheticPaths(
         root / split, annotations / f"instances_{split}.json", annotations / f"person_keypoints_{split}.json"
     )
-    settings = {"num_images": num_images, "seed": seed, "height": height, "width": width, "max_objects": max_objects}
+    settings: dict[str, Any] = {
+        "num_images": num_images,
+        "seed": seed,
+        "height": height,
+        "width": width,
+        "max_objects": max_objects,
+    }
     settings |= ({"persons": True} if persons else {}) | ({"classes": list(classes)} if classes else {})
-    names = drawn = list(classes or CLASSES)
-    if persons:
-        others = [name for name in names if name != "person"]
-        drawn = ["person"] * max(1, len(others)) + others
+    names = list(classes or CLASSES)
+    others = [name for name in names if name != "person"]
+    drawn = ["person"] * max(1, len(others)) + others if persons else names
     info = {"description": f"maskray synthetic, {split}", "version": VERSION, "settings": settings}
     if _is_complete(paths, info):
         return paths

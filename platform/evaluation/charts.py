@@ -27,7 +27,7 @@ def precision_recall_chart(figures: Sequence[CocoFigures]) -> str:
     for axes, one in zip(np.atleast_1d(canvas.subplots(1, len(figures), squeeze=False)[0]), figures):
         precision = one.precision[:, :, :, 0, -1]  # (T, R, K)
         defined = precision[:, :, (precision > -1).all(axis=(0, 1))]
-        _dress(axes, TITLES[one.iou_type], "recall", "precision")
+        dress_axes(axes, TITLES[one.iou_type], "recall", "precision")
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
         if defined.shape[2] == 0:
             axes.text(0.5, 0.5, "no ground truth", color=INK, ha="center")
@@ -37,7 +37,7 @@ def precision_recall_chart(figures: Sequence[CocoFigures]) -> str:
         for color, (label, curve) in zip(COLORS, curves.items()):
             axes.plot(RECALL_LEVELS, curve.mean(axis=1), color=color, label=f"{overlap} {label}", linewidth=2)
         axes.legend(frameon=False, labelcolor=INK, loc="upper right")
-    return _to_svg(canvas)
+    return to_svg(canvas)
 
 
 def history_chart(history: Sequence[Mapping[str, Any]], width: float = 9.2) -> str:
@@ -52,7 +52,7 @@ def history_chart(history: Sequence[Mapping[str, Any]], width: float = 9.2) -> s
         return ""
     canvas = Figure(figsize=(width, 3.6), layout="constrained")
     for axes, (title, curves) in zip(canvas.subplots(1, len(panels), squeeze=False)[0], panels):
-        _dress(axes, title, "step", "")
+        dress_axes(axes, title, "step", "")
         few = title == "Validation"
         for index, (name, points) in enumerate(curves.items()):
             axes.plot(
@@ -65,7 +65,7 @@ def history_chart(history: Sequence[Mapping[str, Any]], width: float = 9.2) -> s
             )
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False, labelcolor=INK, fontsize=8)
-    return _to_svg(canvas)
+    return to_svg(canvas)
 
 
 def _curves(history: Sequence[Mapping[str, Any]], wanted: Any) -> dict[str, list[tuple[int, float]]]:
@@ -77,7 +77,8 @@ def _curves(history: Sequence[Mapping[str, Any]], wanted: Any) -> dict[str, list
     return dict(sorted(curves.items()))
 
 
-def _dress(axes: Any, title: str, x: str, y: str) -> None:
+def dress_axes(axes: Any, title: str, x: str, y: str) -> None:
+    """Titles, grid and spines in the ink that reads on any page."""
     axes.set_title(title, color=INK)
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)
@@ -89,7 +90,7 @@ def _dress(axes: Any, title: str, x: str, y: str) -> None:
         spine.set_color(INK)
 
 
-def _to_svg(canvas: Figure) -> str:
+def to_svg(canvas: Figure) -> str:
     """The drawing as an <svg> element of flexible width, without date and XML header."""
     canvas.patch.set_alpha(0)
     stream = io.StringIO()

@@ -11,6 +11,7 @@ from maskray.platform.config import JobConfig
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.storage import open_folder, write_file
 from maskray.platform.evaluation.coco_ap import CocoFigures, evaluate_images, merge
+from maskray.platform.evaluation.matches_file import write_matches
 from maskray.platform.evaluation.matching import ImageMatches
 from maskray.platform.evaluation.results import GroundTruth, read_ground_truth, read_results
 from maskray.platform.evaluation.rules import IOU_TYPES, IouType
@@ -79,8 +80,8 @@ def evaluate_model(
     """Evaluate a model folder on a data set by Ray Data actors and write everything that is to be known about it.
 
     Returns the figures as merge_parts does. out_folder gets results.json (COCO results of all images), metrics.json,
-    per_class.csv, per_class.md and report.html, each whole or not at all. history are records of training with step
-    and loss, for the report. Ray must be initialised. Errors as predict_rows.
+    matches.npz (matches_file.py), per_class.csv, per_class.md and report.html, each whole or not at all. history are
+    records of training with step and loss, for the report. Ray must be initialised. Errors as predict_rows.
     """
     from maskray.platform.evaluation.paper import read_paper_row
     from maskray.platform.evaluation.predict import predict_rows
@@ -103,6 +104,7 @@ def evaluate_model(
         ("per_class.md", per_class_markdown(figures, manifest.labels)),
     ):
         write_file(filesystem, f"{folder}/{name}", text.encode())
+    write_matches(Path(out_folder) / "matches.npz", parts)
     write_report(Path(out_folder) / "report.html", job, manifest, figures, evaluations, history)
     return metrics
 

@@ -33,6 +33,14 @@ def read_paper_row(name: str) -> PaperRow:
     return PaperRow(table, entry["title"], row, figures)
 
 
+def read_paper_table(table: str) -> dict[str, PaperRow]:
+    """The rows of a published table by name, e.g. of 2c; ValueError listing the tables where there is none."""
+    tables = _read_tables()
+    if table not in tables:
+        raise ValueError(f"table {table!r} is none of the paper's: {', '.join(tables)}")
+    return {row: read_paper_row(f"{table}/{row}") for row in tables[table]["rows"]}
+
+
 def _read_tables() -> dict[str, Any]:
     # By path: importlib.resources does not find the files of a package without __init__.py installed editable.
     tables: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("paper.yaml").read_text(encoding="utf-8"))

@@ -32,6 +32,7 @@ from maskray.platform.evaluation.predict import RowEvaluation
 from maskray.platform.evaluation.rules import RULES, figure_names
 from maskray.platform.evaluation.tables import per_class_rows
 
+PAGE_STYLE = Path(__file__).with_name("page.css")
 SHOWN_SCORE = 0.5
 SMALL_EDGE, LARGE_EDGE = 400, 960  # pixels; smaller pictures are enlarged before drawing, larger ones reduced after
 MEANING = {  # IoU, size of the objects, most detections per image

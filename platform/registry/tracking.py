@@ -171,13 +171,16 @@ class Tracking:
         with readable_errors(f"finishing run {run_id}"):
             self.client.set_terminated(run_id, status)
 
+    def experiment_of(self, run_id: str) -> str:
+        """Id of the experiment that a run belongs to."""
+        with readable_errors(f"looking up run {run_id}"):
+            return str(self.client.get_run(run_id).info.experiment_id)
+
     def run_url(self, run_id: str) -> str | None:
         """Page of a run in the server's own pages; None for a sqlite file, which has no pages of its own."""
         if not self.is_server:
             return None
-        with readable_errors(f"looking up run {run_id}"):
-            experiment_id = self.client.get_run(run_id).info.experiment_id
-        return f"{self.uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+        return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_of(run_id)}/runs/{run_id}"
 
     @property
     def _sqlite_folder(self) -> Path:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from maskray.platform.config import JobConfig
@@ -45,14 +46,15 @@ def train(
     tracking: dict[str, str] | None = None,
     validate: Validation | None = None,
     resume: bool = False,
+    callbacks: Sequence[UserCallback] = (),
 ) -> TrainResult:
     """Train `job` on the shards at `manifest_path` with data parallel workers; Ray must be connected.
 
     Writes run_folder/checkpoints, history.jsonl and events.jsonl; run_folder must be seen by every node. `tracking`
-    holds the `uri` and `run_id` that rank 0 logs metrics to. A worker that dies is replaced, up to
-    resources.max_failures times, and training goes on from the newest complete checkpoint; `resume` does the same for
-    a run that was interrupted as a whole. With the same number of workers the numbers are those of a run that was
-    never interrupted.
+    holds the `uri` and `run_id` that rank 0 logs metrics to; `callbacks` are told of each checkpoint by Ray Train.
+    A worker that dies is replaced, up to resources.max_failures times, and training goes on from the newest complete
+    checkpoint; `resume` does the same for a run that was interrupted as a whole. With the same number of workers the
+    numbers are those of a run that was never interrupted.
 
     Raises ValueError where the cluster is too small, the folder not shared, the run not new (or not the same, for
     resume) or the data wrong; NonFiniteLossError where training diverges; TrainingInterruptedError.
@@ -69,16 +71,16 @@ def train(
         manifest_path = str(Path(manifest_path).resolve())
     plan = WorkerPlan(job, manifest_path, str(folder), tracking, validate)
     with TrainingProgress(record, job.train.total_steps, job.train.images_per_batch):
-        _fit(plan, record)
+        _fit(plan, record, callbacks)
     return _collect(job, record)
 
 
-def _fit(plan: WorkerPlan, record: RunRecord) -> None:
+def _fit(plan: WorkerPlan, record: RunRecord, callbacks: Sequence[UserCallback]) -> None:
     """Run the workers to their end; their own failure comes before what Ray Train says about it."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
     error: TrainingFailedError | None = None
     try:
-        build_ray_trainer(plan).fit()
+        build_ray_trainer(plan, callbacks).fit()
     except TrainingFailedError as caught:
         error = caught
     failure = record.failure()
@@ -93,7 +95,7 @@ def _fit(plan: WorkerPlan, record: RunRecord) -> None:
         ) from error
 
 
-def build_ray_trainer(plan: WorkerPlan) -> TorchTrainer:
+def build_ray_trainer(plan: WorkerPlan, callbacks: Sequence[UserCallback] = ()) -> TorchTrainer:
     """Ray's trainer for a plan. Its own files lie under run_folder/ray and hold no weights.
 
     The name is new each time: with a known name Ray Train would go on by its own record, which may be older than the
@@ -115,6 +117,7 @@ def build_ray_trainer(plan: WorkerPlan) -> TorchTrainer:
             name=f"{plan.job.name}-{secrets.token_hex(4)}",
             storage_path=str(Path(plan.run_folder) / "ray"),
             failure_config=FailureConfig(max_failures=resources.max_failures),
+            callbacks=list(callbacks),
             # Starts, checkpoints and failures are told by the run's own events.
             logging_config=LoggingConfig(log_level="ERROR"),
         ),

@@ -1,0 +1,82 @@
+"""The run on the tracking server that the trials of a sweep belong to, and where its pages are."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from maskray.platform.config import JobConfig
+from maskray.platform.config_sweep import SweepConfig
+from maskray.platform.data.storage import open_folder, write_file
+from maskray.platform.registry.tracking import Tracking
+from maskray.platform.sweep.record import TrialRecord
+from maskray.platform.sweep.table import SweepTable
+from maskray.platform.sweep.table_files import TABLE_FILES
+from maskray.platform.sweep.trials import slug
+
+STATE_FILE = "sweep.json"
+
+
+@dataclass(frozen=True)
+class ParentRun:
+    """A run of the tracking server at `uri`."""
+
+    tracking: Tracking
+    run_id: str
+
+    @property
+    def uri(self) -> str:
+        """The tracking server."""
+        return self.tracking.uri
+
+
+def start_parent(sweep: SweepConfig, job: JobConfig, folder: Path) -> ParentRun:
+    """Create the sweep's run, or take up the one that was created before."""
+    tracking = Tracking(sweep.tracking or job.tracking, sweep.output)
+    path = folder / STATE_FILE
+    if path.is_file():
+        run_id, _ = read_parent(folder)
+        tracking.resume_run(run_id)
+        return ParentRun(tracking, run_id)
+    run_id = tracking.start_group(sweep.name, {"sweep": sweep.name, "variant": "(all)"})
+    filesystem, name = open_folder(path)
+    write_file(filesystem, name, json.dumps({"run_id": run_id, "uri": tracking.uri}).encode())
+    return ParentRun(tracking, run_id)
+
+
+def read_parent(folder: Path) -> tuple[str, str]:
+    """Run id and tracking server of the sweep in a folder; ValueError where none was begun there."""
+    path = folder / STATE_FILE
+    if not path.is_file():
+        raise ValueError(f"{folder}: no sweep was begun here (no {STATE_FILE})")
+    state = json.loads(path.read_text(encoding="utf-8"))
+    return str(state["run_id"]), str(state["uri"])
+
+
+def finish_parent(parent: ParentRun, table: SweepTable, folder: Path) -> None:
+    """Log means of all variants, the table's files and the sweep itself, and end the run."""
+    means = {
+        f"{slug(row.label)}/{figure}": row.mean(figure)
+        for row in table.rows
+        for figure in table.figures
+        if not math.isnan(row.mean(figure))
+    }
+    if means:
+        parent.tracking.log_metrics(parent.run_id, means, 0)
+    for name in ("sweep.yaml", *TABLE_FILES):
+        parent.tracking.log_artifact(parent.run_id, folder / name)
+    complete = all(len(row.seeds) + row.stopped == row.num_trials for row in table.rows)
+    parent.tracking.finish_run(parent.run_id, "FINISHED" if complete else "FAILED")
+
+
+def compare_url(server: str, experiment_id: str, records: Sequence[TrialRecord]) -> str:
+    """MLflow's page that compares the trials which have a run; ValueError where none has."""
+    runs = [record.run_id for record in records if record.run_id is not None]
+    if not runs:
+        raise ValueError("no trial of this sweep has begun")
+    asked = f"runs={quote(json.dumps(runs))}&experiments={quote(json.dumps([experiment_id]))}"
+    return f"{server.rstrip('/')}/#/compare-runs?{asked}"

@@ -1,0 +1,189 @@
+"""Runs a sweep: data once, every trial that has not ended yet by Ray Tune, then the table."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from maskray.platform.config import JobConfig, ShardSource
+from maskray.platform.config_sweep import TRIAL_CPUS, SweepConfig
+from maskray.platform.data.source import check_source, prepare
+from maskray.platform.data.storage import open_folder, write_file
+from maskray.platform.load import dump_job, load_job
+from maskray.platform.ray_cluster import connect
+from maskray.platform.sweep.parent_run import finish_parent, start_parent
+from maskray.platform.sweep.progress import SweepProgress
+from maskray.platform.sweep.record import OUTCOMES, TrialRecord
+from maskray.platform.sweep.table import SweepTable, build_table
+from maskray.platform.sweep.table_files import print_table, write_table
+from maskray.platform.sweep.trials import Trial, plan_sweep, sweep_folder
+from maskray.platform.training_run import JOB_FILE, Parent, check_same_job
+
+SWEEP_FILE = "sweep.yaml"
+# Ray Tune writes a folder of loggers' files per trial and takes the interrupt for itself unless it is told not to.
+TUNE_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+}
+
+
+def run_sweep(sweep: SweepConfig) -> SweepTable:
+    """Run what is left of a sweep in `<output>/<name>`, write and print its table, and return it.
+
+    The same sweep again goes on where it was: trials that have finished or were stopped by the scheduler are not
+    repeated, trials under way resume, failed ones are tried again; variants and seeds may have been added. Raises
+    ValueError for a sweep that cannot work, one that another process is running, a trial whose job has changed, and
+    trials that failed (the table of the others is written by then).
+    """
+    plan = plan_sweep(sweep)
+    if plan.problems:
+        raise ValueError("\n".join(plan.problems))
+    for trial in plan.trials:
+        for split in ("train", "val"):
+            check_source(getattr(trial.job.data, split), f"base.data.{split}")
+    console = Console()
+    folder = sweep_folder(sweep)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        _write(folder / SWEEP_FILE, dump_job(sweep))
+        resources = plan.trials[0].job.resources
+        connect(resources.address, resources.local_cpus)
+        trials = _share_data(sweep, plan.trials)
+        parent = start_parent(sweep, trials[0].job, folder)
+        records = [TrialRecord(_tracked(trial, parent.uri)) for trial in trials]
+        _check_same_jobs(records)
+        try:
+            _run_trials(sweep, records, Parent(parent.run_id, {}), console)
+        finally:
+            table = build_table(sweep, records)
+            write_table(table, folder)
+            finish_parent(parent, table, folder)
+        print_table(table, folder, console)
+    failed = [record for record in records if record.state == "failed"]
+    if failed:
+        lines = "\n".join(f"  {record.trial.name}: {record.outcome()['error']}" for record in failed)
+        raise ValueError(f"{len(failed)} of {len(records)} trials failed; the same command tries them again\n{lines}")
+    return table
+
+
+def _run_trials(sweep: SweepConfig, records: Sequence[TrialRecord], parent: Parent, console: Console) -> None:
+    """Run the trials that have not ended, and note which of them the scheduler stopped."""
+    for record in records:
+        if record.state == "failed":
+            record.reopen()
+    left = [record for record in records if record.state not in OUTCOMES]
+    if len(left) < len(records):
+        console.print(f"{len(records) - len(left)} of {len(records)} trials have ended already", highlight=False)
+    if not left:
+        return
+    ended = [record for record in records if record.state in OUTCOMES]
+    with SweepProgress(records, sweep.metric, console):
+        lost = _tune(sweep, left, ended, parent)
+    for record in left:
+        if record.state in OUTCOMES:
+            continue
+        if record.trial.name in lost:
+            record.close("failed", error=lost[record.trial.name])
+        else:
+            record.close("stopped", step=record.step(), evaluations=record.evaluations(sweep.metric))
+
+
+def _tune(
+    sweep: SweepConfig, left: Sequence[TrialRecord], ended: Sequence[TrialRecord], parent: Parent
+) -> dict[str, str]:
+    """Run trials by Ray Tune; returns the errors of those whose process was lost too often, by name."""
+    os.environ |= TUNE_ENVIRONMENT
+    from ray import tune
+
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses the files of the loggers that are turned off
+
+    from maskray.platform.sweep.schedulers import build_scheduler
+    from maskray.platform.sweep.trial import run_trial
+
+    trials = {record.trial.name: record.trial for record in left}
+    function = partial(run_trial, sweep=sweep, trials=trials, parent=parent)
+    results = tune.Tuner(
+        tune.with_resources(function, {"CPU": TRIAL_CPUS}),
+        param_space={"trial": tune.grid_search(list(trials))},
+        tune_config=tune.TuneConfig(
+            scheduler=build_scheduler(sweep, ended),
+            max_concurrent_trials=sweep.max_concurrent,
+            reuse_actors=False,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name=f"{sweep.name}-{secrets.token_hex(4)}",  # Tune's own files, read by nobody afterwards
+            storage_path=str(sweep_folder(sweep) / "ray"),
+            failure_config=tune.FailureConfig(max_failures=sweep.max_failures),
+            verbose=0,
+        ),
+    ).fit()
+    return {
+        results[index].config["trial"]: " ".join(str(results[index].error).split())[-300:]
+        for index in range(len(results))
+        if results[index].error is not None
+    }
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process however that ends."""
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder}: another process is running this sweep") from None
+        yield
+
+
+def _share_data(sweep: SweepConfig, trials: Sequence[Trial]) -> list[Trial]:
+    """The trials with shards in place of their sources; each different source is drawn and sharded once."""
+    shared: dict[str, dict[str, ShardSource]] = {}
+    result = []
+    for trial in trials:
+        data = trial.job.data
+        made_of = [data.train, data.val, data.rows_per_shard, data.max_bad_images]
+        text = json.dumps([part.model_dump(mode="json") if hasattr(part, "model_dump") else part for part in made_of])
+        key = hashlib.sha256(text.encode()).hexdigest()[:12]
+        if key not in shared:
+            folder = sweep_folder(sweep) / "data" / key
+            shared[key] = {
+                split: ShardSource(path=prepare(getattr(data, split), split, trial.job, folder).location)
+                for split in ("train", "val")
+            }
+        result.append(replace(trial, job=_changed(trial.job, data=data.model_copy(update=shared[key]))))
+    return result
+
+
+def _tracked(trial: Trial, uri: str) -> Trial:
+    """The trial with its run on the server of the sweep."""
+    return replace(trial, job=_changed(trial.job, tracking=trial.job.tracking.model_copy(update={"uri": uri})))
+
+
+def _changed(job: JobConfig, **values: Any) -> JobConfig:
+    return job.model_copy(update=values)
+
+
+def _check_same_jobs(records: Sequence[TrialRecord]) -> None:
+    """ValueError naming the keys in which a trial that was begun or has ended differs from what is asked for now."""
+    for record in records:
+        if (record.folder / JOB_FILE).is_file():
+            check_same_job(load_job(record.folder / JOB_FILE), record.trial.job)
+
+
+def _write(path: Path, text: str) -> None:
+    filesystem, name = open_folder(path)
+    write_file(filesystem, name, text.encode())

@@ -1,0 +1,60 @@
+"""A tiny sweep: two RoI operations and two seeds of a network that trains in seconds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskray.platform.config_sweep import SweepConfig
+from maskray.platform.load import validate_tree
+
+PICTURE = {"kind": "synthetic", "height": 64, "width": 96, "max_objects": 3, "classes": ["square", "star"]}
+TREE: dict[str, Any] = {
+    "name": "tiny",
+    "kind": "sweep",
+    "base": {
+        "data": {"train": {**PICTURE, "num_images": 12, "seed": 1}, "val": {**PICTURE, "num_images": 6, "seed": 2}},
+        "input": {"shorter_edge": 64, "longer_edge_max": 96},
+        "model": {
+            "backbone": {
+                "name": "resnet18", "norm": "group_norm", "freeze_stages": 0,
+                "fpn_channels": 16, "stem_channels": 16, "res2_channels": 16,
+            },
+            "anchors": {"sizes": [8, 16, 32, 64, 128]},
+            "rpn": {"pre_nms_top_n_train": 50, "post_nms_top_n_train": 20, "post_nms_top_n_test": 20},
+            "box_head": {"hidden_channels": 16, "samples_per_image": 8},
+            "mask_head": {"channels": 16, "num_convs": 1},
+            "inference": {"score_threshold": 0.01, "detections_per_image": 10},
+        },
+        "train": {
+            "steps": 4, "images_per_batch": 2, "reference_images_per_batch": 2, "warmup_steps": 1,
+            "checkpoint_every": 2, "evaluate_every": 2, "log_every": 1,
+        },
+        "resources": {"num_workers": 1, "num_evaluators": 1},
+    },
+    "variants": {
+        "RoIPool max": {"model.roi_op.name": "roi_pool", "model.roi_op.reduction": "max"},
+        "RoIAlign mean": {"model.roi_op.name": "roi_align"},
+    },
+    "seeds": [1, 2],
+}  # fmt: skip
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> dict[str, Any]:
+    """Keys and values of the sweep, to change."""
+    return copy.deepcopy(TREE) | {"output": str(tmp_path)}
+
+
+@pytest.fixture
+def make_sweep(tree: dict[str, Any]) -> Callable[..., SweepConfig]:
+    """Builds the sweep with some of its keys changed."""
+
+    def make(**changes: Any) -> SweepConfig:
+        return validate_tree(SweepConfig, tree | changes)
+
+    return make
