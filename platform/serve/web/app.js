@@ -28,13 +28,12 @@ const state = {
 async function start() {
   listen();
   tellPrograms();
-  await attempt(loadModel);
-  try {
-    const count = await listSamples(get("sample-list"), server, open);
-    get("samples").hidden = count === 0;
-  } catch (error) {
-    fail(`The samples cannot be shown: ${error.message}`);
-  }
+  await attempt(() => Promise.all([loadModel(), loadSamples()]));
+}
+
+async function loadSamples() {
+  const count = await listSamples(get("sample-list"), server, open);
+  get("samples").hidden = count === 0;
 }
 
 async function loadModel() {
@@ -81,7 +80,7 @@ function listenForFiles() {
     openFiles(event.dataTransfer.files, "What was dropped is no file");
   });
   document.addEventListener("paste", (event) => {
-    if (!event.target.closest("input, dialog")) openFiles(event.clipboardData.files, "What was pasted is no picture");
+    if (!event.target.closest?.("input, dialog")) openFiles(event.clipboardData.files, "What was pasted is no picture");
   });
 }
 
@@ -137,8 +136,9 @@ async function look(file, fileName, request) {
   return { fileName, photograph, answer, shapes, seconds };
 }
 
-/** Put a photograph on the stage before anything is known of it. */
+/** Put a photograph on the stage before anything is known of it; the results of another one are out of reach. */
 function present(photograph) {
+  get("results").inert = true;
   get("drop").hidden = true;
   get("frame").hidden = false;
   point(null, true);
@@ -149,6 +149,7 @@ function present(photograph) {
 function restore() {
   if (state.result) {
     present(state.result.photograph);
+    get("results").inert = false;
     refresh();
   } else {
     get("drop").hidden = false;
@@ -160,6 +161,7 @@ function show(result) {
   const focusLost = get("drop").contains(document.activeElement) || document.activeElement === document.body;
   Object.assign(state, { result, hidden: new Set() });
   present(result.photograph);
+  get("results").inert = false;
   get("results").hidden = false;
   get("about").hidden = true;
   const { answer, shapes, seconds, fileName } = result;

@@ -76,7 +76,8 @@ export class Objects {
       const row = event.target.closest("[role=option]");
       if (row) point(this.#shapeOf(row), true);
     });
-    list.addEventListener("pointerover", (event) => {
+    // Not "pointerover", which also comes when rows move under a mouse that rests.
+    list.addEventListener("pointermove", (event) => {
       const row = event.target.closest("[role=option]");
       if (row && event.pointerType === "mouse") point(this.#shapeOf(row), false);
     });

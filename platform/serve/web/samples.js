@@ -6,7 +6,7 @@ export async function listSamples(list, server, choose) {
   const { samples } = await server.json("v1/samples");
   const buttons = samples.map(({ name, title, width, height }) => {
     const path = `v1/samples/${encodeURIComponent(name)}`;
-    const image = element("img", { alt: "", width, height });
+    const image = element("img", { alt: "", width, height, draggable: false });
     const button = element("button", { type: "button", title }, image);
     button.setAttribute("aria-label", `Sample: ${title}`);
     button.addEventListener("click", () => choose(name, () => readFile(server, path, name)));
