@@ -39,7 +39,8 @@ class Gateway:
     """Answers the routes of app.py."""
 
     def __init__(self, model: DeploymentHandle, follower: DeploymentHandle | None, config: ServeConfig) -> None:
-        self._model = model
+        # By value: over gRPC, and not as actor calls whose arguments and results are objects of the cluster.
+        self._model = model.options(_by_reference=False)
         self._follower = follower
         self._config = config
         self._meters = Meters(to_ray=True)

@@ -1,7 +1,8 @@
-"""What the server counts: each figure for GET /metrics of this process, and through Ray for those of the whole cluster.
+"""What the server counts: each figure for GET /metrics of this process, and the sums of the cluster through Ray too.
 
-GET /metrics shows the process that answers. With one gateway, which is the rule, that is everything; where Ray Serve
-runs several, the cluster's own exporter (ray metrics of every node, names with ray_ before them) has them all.
+GET /metrics shows the process that answers. With one gateway, which is the rule, that is everything. The exporter of
+Ray, one on every node, has the counters and gauges of all gateways (names with ray_ before them), and Serve's own
+durations of every deployment beside them; the durations here are not sent to it, each would cost as much as the rest.
 """
 
 from __future__ import annotations
@@ -35,13 +36,10 @@ class Meter:
             self._own = Histogram(name, description, labels, registry=registry, buckets=buckets)
         else:
             self._own = (Counter if kind == "counter" else Gauge)(name, description, labels, registry=registry)
-        if to_ray:
+        if to_ray and kind != "histogram":
             from ray.serve import metrics
 
-            if kind == "histogram":
-                self._ray = metrics.Histogram(name, description, boundaries=list(buckets), tag_keys=labels)
-            else:
-                self._ray = (metrics.Counter if kind == "counter" else metrics.Gauge)(name, description, labels)
+            self._ray = (metrics.Counter if kind == "counter" else metrics.Gauge)(name, description, labels)
 
     def record(self, value: float = 1.0, **labels: str) -> None:
         """Add to a counter, set a gauge, or observe for a histogram."""
