@@ -42,6 +42,9 @@ QUICK_HOPS = {
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    # And less at rest: the defaults, 0.1 s each, cost small machines several per cent of a core.
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+    "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
 }
 # How Serve adds and removes replicas between num_replicas and max_replicas: soon up, slowly down.
 SCALING_SECONDS = {"upscale_delay_s": 5.0, "downscale_delay_s": 120.0, "look_back_period_s": 10.0}

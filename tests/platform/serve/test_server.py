@@ -4,8 +4,11 @@ import concurrent.futures
 import io
 import socket
 import struct
+import subprocess
+import sys
 import time
 import zlib
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -20,6 +23,7 @@ from maskray.platform.drawing import draw_detections
 from maskray.platform.registry.folder import read_model_folder
 from maskray.platform.serve.deploy import deploy
 
+DOCUMENT = Path(__file__).parents[3] / "docs/serving.md"
 CONFIG = ServeConfig(port=0, max_request_bytes=2_000_000, max_image_pixels=4_000_000)
 JPEG = {"Content-Type": "image/jpeg"}
 
@@ -247,3 +251,20 @@ def test_second_server_on_the_cluster_is_refused(model_folder, client):
     with pytest.raises(ValueError, match="Ray Serve runs on this cluster already"):
         deploy(model_folder, CONFIG)
     assert client.get("/healthz").status_code == 200
+
+
+def test_documented_commands_run(server, jpeg, tmp_path):
+    """Those of docs/serving.md under "Asking", as they stand there, and the lines of Python that read the tensors."""
+    text = DOCUMENT.read_text(encoding="utf-8").partition("## Asking")[2].partition("## Answers")[0]
+    lines = [line[4:] for line in text.splitlines() if line.startswith("    ")]
+    commands = [line.partition(" # ")[0] for line in lines if line.startswith("curl ")]
+    assert len(commands) >= 7
+    for name in ("photo.jpg", "a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(jpeg)
+    for command in commands:
+        script = f"url={server.url}/v1/predict; {command} --fail-with-body --silent --show-error"
+        done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    program = "\n".join(line for line in lines if not line.startswith(("curl ", "url=")))
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
