@@ -4,6 +4,7 @@ import { isInside } from "./masks.js";
 import { drawSkeleton } from "./skeletons.js";
 
 const AROUND = 250; // pixels of the page above and below the photograph, so that header and samples are seen with it
+const LEAST_HEIGHT = 240;
 const MOST_ENLARGED = 6; // pixels of the page for one of the photograph
 const LONGEST_EDGE = 2560; // of the canvases
 const TINT = 0.42;
@@ -74,7 +75,7 @@ export class Stage {
   #fit(always = false) {
     if (!this.#photograph) return;
     const { width, height } = this.#photograph;
-    const most = Math.max(260, Math.min(innerHeight - AROUND, innerWidth < 800 ? innerHeight * 0.6 : Infinity));
+    const most = Math.max(LEAST_HEIGHT, Math.min(innerHeight - AROUND, innerWidth < 832 ? innerHeight * 0.45 : Infinity));
     const scale = Math.min(this.#frame.clientWidth / width, most / height, MOST_ENLARGED);
     const pageWidth = Math.max(1, Math.round(width * scale));
     const pageHeight = Math.max(1, Math.round(height * scale));

@@ -132,6 +132,8 @@ def test_any_picture_fits_a_narrow_screen_in_its_own_pixels(visit, upload, size,
     assert box["width"] / box["height"] == pytest.approx(size[0] / size[1], rel=0.05)
     canvas = page.evaluate("[document.querySelector('#picture').width, document.querySelector('#over').width]")
     assert canvas == [round(box["width"] * ratio)] * 2
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")  # it stays in view beside the list
+    assert 0 <= page.locator("#picture").bounding_box()["y"] < 100
     page.set_viewport_size({"width": 340, "height": 844})
     page.wait_for_timeout(100)
     assert page.evaluate("document.documentElement.scrollWidth") <= 340
