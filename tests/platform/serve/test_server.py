@@ -1,6 +1,7 @@
 """A real server: Ray Serve on a free port with a small model; one start for the whole file."""
 
 import concurrent.futures
+import contextlib
 import io
 import socket
 import struct
@@ -268,3 +269,14 @@ def test_documented_commands_run(server, jpeg, tmp_path):
     program = "\n".join(line for line in lines if not line.startswith(("curl ", "url=")))
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_clients_that_go_away_leave_their_places_free(server, client, jpeg):
+    for _ in range(CONFIG.most_waiting + 2):
+        with contextlib.suppress(httpx.TimeoutException):
+            httpx.post(f"{server.url}/v1/predict", content=jpeg, headers=JPEG, timeout=httpx.Timeout(20, read=0.01))
+    assert predict(client, jpeg).status_code == 200
+    until = time.monotonic() + 30
+    while "maskray_waiting_pictures 0.0" not in client.get("/metrics").text:
+        assert time.monotonic() < until
+        time.sleep(0.1)
