@@ -81,7 +81,8 @@ def promote(
 ) -> None:
     """Give an alias to a version, so that models:/NAME@ALIAS means it from now on; exit code 1 if the gate refuses."""
     from maskray.platform.cli_models_tables import print_comparison
-    from maskray.platform.publication import load_gate, promote_version
+    from maskray.platform.load import load_gate
+    from maskray.platform.publication import promote_version
     from maskray.platform.registry.gate import GateRefusedError
 
     asked = None if gate is None else load_gate(gate)

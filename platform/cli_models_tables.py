@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from maskray.platform.registry.gate import shown
+
 if TYPE_CHECKING:
     from maskray.platform.registry.description import VersionDetails, VersionDifferences
     from maskray.platform.registry.gate import Comparison
@@ -34,7 +36,7 @@ def print_details(details: VersionDetails) -> None:
         if text is not None:
             console.print(f"[bold]{name:>18}[/]  {escape(text)}", soft_wrap=True, highlight=False)
     for name, value in details["metrics"].items():
-        console.print(f"{name:>18}  {_number(value)}", highlight=False)
+        console.print(f"{name:>18}  {_figure(value)}", highlight=False)
     for comparison in details["comparisons"]:
         print_comparison(comparison)
     if details["moves"]:
@@ -44,7 +46,7 @@ def print_details(details: VersionDetails) -> None:
                 move["alias"],
                 move["version"],
                 move["before"],
-                move["time"],
+                move["time"][:19],
                 move["by"],
                 move["way"],
                 move["reason"],
@@ -63,11 +65,11 @@ def print_comparison(comparison: Comparison) -> None:
     for check in comparison["checks"]:
         limit = "-"
         if check["least"] is not None:
-            limit = f"at least {check['least']:.6g}"
+            limit = f"at least {shown(check['least'])}"
         elif check["most"] is not None:
-            limit = f"at most {check['most']:.6g}"
+            limit = f"at most {shown(check['most'])}"
         verdict = "[green]passed[/]" if check["passed"] else "[red]refused[/]"
-        table.add_row(escape(check["name"]), _number(check["candidate"]), _number(check["holder"]), limit, verdict)
+        table.add_row(escape(check["name"]), shown(check["candidate"]), shown(check["holder"]), limit, verdict)
     console.print(table)
     for refusal in comparison["refusals"]:
         console.print(f"[red]refused:[/] {escape(refusal)}", soft_wrap=True)
@@ -79,8 +81,10 @@ def print_differences(differences: VersionDifferences) -> None:
     sides = (escape(differences["first"]), escape(differences["second"]))
     table = Table("figure", *sides, "difference")
     for name, (one, other) in differences["metrics"].items():
-        change = "-" if one is None or other is None else f"{other - one:+.4f}"
-        table.add_row(escape(name), _number(one), _number(other), change)
+        change = "-"
+        if one is not None and other is not None and min(one, other) >= 0:
+            change = f"{other - one:+.4f}"
+        table.add_row(escape(name), _figure(one), _figure(other), change)
     sizes = differences["size_bytes"]
     table.add_row("weights", _bytes(sizes[0]), _bytes(sizes[1]), "")
     console.print(table)
@@ -101,8 +105,8 @@ def print_differences(differences: VersionDifferences) -> None:
         console.print(table)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.6g}"
+def _figure(value: float | None) -> str:
+    return "-" if value is None or value < 0 else shown(value)
 
 
 def _bytes(size: int | None) -> str:

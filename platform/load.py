@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from maskray.platform.config import JobConfig
+from maskray.platform.config import GateConfig, JobConfig
 from maskray.platform.config_sweep import SweepConfig
 
 AnyJob = JobConfig | SweepConfig
 Described = TypeVar("Described", bound=BaseModel)
-NAMED_BY_SWEEP = ("name", "output")
+NAMED_BY_SWEEP = ("name", "output", "seed")
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -65,6 +65,15 @@ def load_job(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> J
     return job
 
 
+def load_gate(path: str | Path) -> GateConfig:
+    """Read a gate file, which holds the keys of tracking.gate; errors as load_any."""
+    tree = _read_tree(Path(path), "gate file")
+    try:
+        return validate_tree(GateConfig, tree)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 def parse_job(text: str, overrides: list[str] | tuple[str, ...] = ()) -> JobConfig:
     """A job of kind train from YAML text."""
     tree = _parse_tree(text)
@@ -86,26 +95,26 @@ def dump_job(job: AnyJob) -> str:
     return yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read_tree(path: Path) -> dict[str, Any]:
+def _read_tree(path: Path, what: str = "job file") -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such job file") from None
+        raise ValueError(f"{path}: no such {what}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as text: {error}") from None
     try:
-        return _parse_tree(text)
+        return _parse_tree(text, what)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _parse_tree(text: str) -> dict[str, Any]:
+def _parse_tree(text: str, what: str = "job file") -> dict[str, Any]:
     try:
         tree = yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
-        raise ValueError("a job file holds keys and values at its top level")
+        raise ValueError(f"a {what} holds keys and values at its top level")
     return tree
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-from pydantic import ValidationError
-
-from maskray.platform.config import GateConfig, JobConfig, LatencyLimit, first_mistake
+from maskray.platform.config import GateConfig, JobConfig, LatencyLimit
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.latency import measure_latency
 from maskray.platform.registry.delivery import MetricDelivery
@@ -42,18 +39,6 @@ def check_publication(job: JobConfig, tracking: Tracking, resume: bool = False) 
     for name in config.gate.metrics:
         if name.partition("/")[0] not in job.evaluation.iou_types:
             raise ValueError(f"tracking.gate.metrics: {name} is not of evaluation.iou_types")
-
-
-def load_gate(path: Path) -> GateConfig:
-    """Read a gate file, which holds the keys of tracking.gate; ValueError of one line that names file and key."""
-    try:
-        return GateConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        raise ValueError(f"{path}: {first_mistake(error)}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable: {getattr(error, 'strerror', None) or error}") from None
 
 
 def publish_metrics(run: RunRecord, tracking: Tracking, run_id: str) -> None:

@@ -141,12 +141,18 @@ def _sentence(check: Check) -> str:
     if value is None:
         return f"{name} of the version is not known"
     if check["most"] is not None:
-        return f"{name} is {value:.6g}, more than {check['most']:.6g}"
+        return f"{name} is {shown(value)}, more than {shown(check['most'])}"
     if check["least"] is None:
         return f"{name} of the version that has the alias is not known"
-    return (
-        f"{name} is {value:.6g}, below {check['least']:.6g} (the {check['holder']:.6g} of the holder less the margin)"
-    )
+    least, holder = shown(check["least"]), shown(check["holder"])
+    return f"{name} is {shown(value)}, below {least} (the {holder} of the holder less the margin)"
+
+
+def shown(value: float | None) -> str:
+    """A figure as people read it; a dash for one that is not known."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 10000 else f"{value:.6g}"
 
 
 def _short(digest: str | None) -> str:

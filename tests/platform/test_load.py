@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskray.platform.config import CocoSource, JobConfig, SyntheticSource
-from maskray.platform.load import dump_job, load_job, parse_job
+from maskray.platform.load import dump_job, load_gate, load_job, parse_job
 
 MINIMAL = """
 name: a
@@ -135,3 +135,24 @@ def test_dumped_job_reads_back_the_same(seed, lr, text, sizes):
     job = JobConfig.model_validate(tree)
     assert parse_job(dump_job(job)) == job
     assert json.loads(job.model_dump_json()) == yaml.safe_load(dump_job(job))
+
+
+def test_gate_file_is_read_or_refused_by_name(tmp_path):
+    path = tmp_path / "gate.yaml"
+    path.write_text("evaluation_set: val\nmetrics: {segm/AP: 0.01}\nlatency: {seconds: 0.5, height: 320}\n")
+    gate = load_gate(path)
+    assert (gate.metrics, gate.latency.height, gate.latency.width) == ({"segm/AP": 0.01}, 320, 640)
+    for text, message in (
+        ("evaluation_set: val\nmetrics: {}\n", "metrics: "),
+        ("evaluation_set: val\nmetrics: {segm/AP: 0}\nmetric: 3\n", "metric: unknown key; did you mean metrics"),
+        ("evaluation_set: val\nevaluation_set: val\n", "key 'evaluation_set' stands twice"),
+        ("evaluation_set: [", "not valid YAML"),
+        ("3", "a gate file holds keys and values"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message) as caught:
+            load_gate(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"absent\.yaml: no such gate file"):
+        load_gate(tmp_path / "absent.yaml")

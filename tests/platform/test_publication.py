@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from maskray.platform.config import JobConfig
-from maskray.platform.publication import check_publication, load_gate
+from maskray.platform.publication import check_publication
 from maskray.platform.registry.description import describe_version
 from maskray.platform.registry.errors import ServerAwayError
 from maskray.platform.registry.gate import GateRefusedError
@@ -146,23 +146,3 @@ def test_gate_that_does_not_fit_the_job_is_told_before_anything_begins(sqlite_se
             check_publication(job, Tracking(job.tracking))
     with pytest.raises(ValueError, match="gate guards an alias: set register_as and alias too"):
         make_job(tmp_path, sqlite_server, gate=GATE)
-
-
-def test_gate_file_is_read_or_refused_by_name(tmp_path):
-    path = tmp_path / "gate.yaml"
-    path.write_text("evaluation_set: val\nmetrics: {segm/AP: 0.01}\nlatency: {seconds: 0.5, height: 320}\n")
-    gate = load_gate(path)
-    assert (gate.metrics, gate.latency.height, gate.latency.width) == ({"segm/AP": 0.01}, 320, 640)
-    for text, message in (
-        ("evaluation_set: val\nmetrics: {}\n", "metrics: "),
-        ("evaluation_set: val\nmetrics: {segm/AP: 0}\nmargin: 3\n", "margin: "),
-        ("evaluation_set: [", "not valid YAML"),
-        ("3", "valid dictionary"),
-    ):
-        path.write_text(text)
-        with pytest.raises(ValueError, match=message) as caught:
-            load_gate(path)
-        assert str(caught.value).startswith(f"{path}: ")
-        assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match=r"absent\.yaml: not readable: No such file"):
-        load_gate(tmp_path / "absent.yaml")

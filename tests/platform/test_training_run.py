@@ -18,6 +18,7 @@ from maskray.platform.data.shards import read_rows
 from maskray.platform.data.synthetic import synthesize
 from maskray.platform.model_evaluation import evaluate_on_coco
 from maskray.platform.prediction import predict_files
+from maskray.platform.registry.description import describe_version
 from maskray.platform.registry.models import resolve_model
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.serve.deploy import deploy
@@ -59,7 +60,16 @@ def make_job(output: Path, name: str = "small", **changes: Any) -> JobConfig:
             "log_every": 1,
         },
         "evaluation": {"report_images": 2, "iou_types": IOU_TYPES},
-        "tracking": {"experiment": "small", "register_as": "small", "alias": "champion"},
+        "tracking": {
+            "experiment": "small",
+            "register_as": "small",
+            "alias": "champion",
+            "gate": {
+                "evaluation_set": "synthetic-6-seed2",
+                "metrics": {"segm/AP": 0.01},
+                "latency": {"seconds": 100, "height": 64, "width": 96, "pictures": 2},
+            },
+        },
         "serve": {"check_after_training": True},
     }
     tree |= changes
@@ -87,6 +97,10 @@ def test_run_leaves_a_registered_and_evaluated_model(summary: RunSummary, output
     folder = resolve_model("models:/small@champion", tracking, output / "cache")
     weights = Path(folder, "model.safetensors").read_bytes()
     assert weights == (summary.checkpoint / "model.safetensors").read_bytes()
+    details = describe_version(tracking, "models:/small@champion")
+    assert [check["name"] for check in details["comparisons"][0]["checks"]] == ["segm/AP", "latency, seconds"]
+    assert details["latency"]["seconds"] > 0
+    assert details["data"]["evaluation_digest"] == details["data"]["data_val_sha256"]
     run_id = json.loads((summary.folder / "run.json").read_text())["run_id"]
     run = tracking.client.get_run(run_id)
     assert run.info.status == "FINISHED"
@@ -170,7 +184,7 @@ def test_labels_without_the_keypoints_of_the_model_leave_nothing_behind(output: 
     paths = synthesize(tmp_path, 4, seed=1, height=64, width=64)
     source = {"kind": "coco", "annotations": str(paths.annotations), "images": str(paths.images)}
     with pytest.raises(ValueError, match=r"model\.keypoints is true, but no category names keypoints"):
-        run_training(make_job(output, name="faceless", data={"train": source, "val": source}))
+        run_training(make_job(output, name="faceless", data={"train": source, "val": source}, tracking={}))
     assert not (output / "faceless").exists()
 
 
@@ -182,7 +196,7 @@ def test_data_that_turn_out_bad_leave_nothing_behind(output: Path, tmp_path: Pat
     )
     source = {"kind": "coco", "annotations": str(annotations), "images": str(tmp_path)}
     with pytest.raises(ValueError, match=r"gone\.jpg"):
-        run_training(make_job(output, name="gone", data={"train": source, "val": source}))
+        run_training(make_job(output, name="gone", data={"train": source, "val": source}, tracking={}))
     assert not (output / "gone").exists()
 
 
