@@ -22,6 +22,7 @@ from maskray.platform.config import ServeConfig
 from maskray.platform.serve.admission import Places
 from maskray.platform.serve.answers import Refusal
 from maskray.platform.serve.app import build_app
+from maskray.platform.serve.memory import keep_memory_flat
 from maskray.platform.serve.meters import Meters
 from maskray.platform.serve.options import Options
 from maskray.platform.serve.request_log import open_log
@@ -47,6 +48,7 @@ class Gateway:
         self._places = Places(config.most_waiting, self._meters)
         self._described: tuple[float, dict[str, Any]] = (0.0, {})
         open_log(config.log_file)
+        keep_memory_flat()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The routes, with this gateway behind them."""

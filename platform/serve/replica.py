@@ -23,6 +23,7 @@ from maskray.platform.config import ServeConfig
 from maskray.platform.serve.answers import Answer, ModelName, Refusal
 from maskray.platform.serve.batching import Batcher, DeadlinePassed
 from maskray.platform.serve.loaded import Found, LoadedModel, Task, load_model
+from maskray.platform.serve.memory import keep_memory_flat
 from maskray.platform.serve.options import Options
 from maskray.platform.serve.rollout import Report, Target
 
@@ -52,6 +53,7 @@ class Replica:
         target = await self._ask_follower(None) or first
         self._loaded = await self._load(target)
         self._target = target
+        keep_memory_flat()
         if follower is not None:
             self._following = asyncio.create_task(self._follow())
 
