@@ -69,7 +69,8 @@ class SweepConfig(Config):
     kind: Literal["sweep"] = "sweep"
     output: str = Field("outputs", description="Folder of all runs and sweeps.")
     base: dict[str, Any] = Field(
-        description="A job without name and output, or the path of a job file, from this file's folder."
+        description="A job without name, output and seed, or the path of a job file (those left out), from here.",
+        json_schema_extra={"type": ["object", "string"]},
     )
     variants: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Rows of the table: dotted keys of the job and their values, by label."

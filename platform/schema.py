@@ -14,6 +14,10 @@ from maskray.platform.load import AnyJob
 def job_schema() -> dict[str, Any]:
     """JSON schema (draft 2020-12) of a job file; unknown keys are refused, defaults and descriptions are included."""
     schema = TypeAdapter(AnyJob).json_schema()
+    del schema["anyOf"]
+    # A validator that tries each kind in turn would say of any mistake only that no kind fits.
+    schema["if"] = {"properties": {"kind": {"const": "sweep"}}, "required": ["kind"]}
+    schema |= {"then": {"$ref": "#/$defs/SweepConfig"}, "else": {"$ref": "#/$defs/JobConfig"}}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "maskray job"}
 
 

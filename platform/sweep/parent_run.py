@@ -12,7 +12,7 @@ from urllib.parse import quote
 from maskray.platform.config import JobConfig
 from maskray.platform.config_sweep import SweepConfig
 from maskray.platform.data.storage import open_folder, write_file
-from maskray.platform.registry.tracking import Tracking
+from maskray.platform.registry.tracking import RunStatus, Tracking
 from maskray.platform.sweep.record import TrialRecord
 from maskray.platform.sweep.table import SweepTable
 from maskray.platform.sweep.table_files import TABLE_FILES
@@ -32,6 +32,11 @@ class ParentRun:
     def uri(self) -> str:
         """The tracking server."""
         return self.tracking.uri
+
+    def end_child(self, run_id: str | None, status: RunStatus) -> None:
+        """End the run of a trial whose own process is gone, if it had one."""
+        if run_id is not None:
+            self.tracking.finish_run(run_id, status)
 
 
 def start_parent(sweep: SweepConfig, job: JobConfig, folder: Path) -> ParentRun:

@@ -23,7 +23,7 @@ from maskray.platform.data.source import check_source, prepare
 from maskray.platform.data.storage import open_folder, write_file
 from maskray.platform.load import dump_job, load_job
 from maskray.platform.ray_cluster import connect
-from maskray.platform.sweep.parent_run import finish_parent, start_parent
+from maskray.platform.sweep.parent_run import ParentRun, finish_parent, start_parent
 from maskray.platform.sweep.progress import SweepProgress
 from maskray.platform.sweep.record import OUTCOMES, TrialRecord
 from maskray.platform.sweep.table import SweepTable, build_table
@@ -62,11 +62,11 @@ def run_sweep(sweep: SweepConfig) -> SweepTable:
         resources = plan.trials[0].job.resources
         connect(resources.address, resources.local_cpus)
         trials = _share_data(sweep, plan.trials)
+        check_trials([TrialRecord(trial) for trial in trials])
         parent = start_parent(sweep, trials[0].job, folder)
         records = [TrialRecord(_tracked(trial, parent.uri)) for trial in trials]
-        _check_same_jobs(records)
         try:
-            _run_trials(sweep, records, Parent(parent.run_id, {}), console)
+            _run_trials(sweep, records, parent, console)
         finally:
             table = build_table(sweep, records)
             write_table(table, folder)
@@ -79,7 +79,7 @@ def run_sweep(sweep: SweepConfig) -> SweepTable:
     return table
 
 
-def _run_trials(sweep: SweepConfig, records: Sequence[TrialRecord], parent: Parent, console: Console) -> None:
+def _run_trials(sweep: SweepConfig, records: Sequence[TrialRecord], parent: ParentRun, console: Console) -> None:
     """Run the trials that have not ended, and note which of them the scheduler stopped."""
     for record in records:
         if record.state == "failed":
@@ -91,13 +91,15 @@ def _run_trials(sweep: SweepConfig, records: Sequence[TrialRecord], parent: Pare
         return
     ended = [record for record in records if record.state in OUTCOMES]
     with SweepProgress(records, sweep.metric, console):
-        lost = _tune(sweep, left, ended, parent)
+        lost = _tune(sweep, left, ended, Parent(parent.run_id, {}))
     for record in left:
         if record.state in OUTCOMES:
             continue
         if record.trial.name in lost:
             record.close("failed", error=lost[record.trial.name])
+            parent.end_child(record.run_id, "FAILED")
         else:
+            parent.end_child(record.run_id, "KILLED")
             record.close("stopped", step=record.step(), evaluations=record.evaluations(sweep.metric))
 
 
@@ -177,7 +179,7 @@ def _changed(job: JobConfig, **values: Any) -> JobConfig:
     return job.model_copy(update=values)
 
 
-def _check_same_jobs(records: Sequence[TrialRecord]) -> None:
+def check_trials(records: Sequence[TrialRecord]) -> None:
     """ValueError naming the keys in which a trial that was begun or has ended differs from what is asked for now."""
     for record in records:
         if (record.folder / JOB_FILE).is_file():

@@ -8,12 +8,12 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from maskray.platform.config import JobConfig
 from maskray.platform.config_sweep import TRIAL_CPUS, SweepConfig, TableConfig
 from maskray.platform.evaluation.paper import read_paper_table
-from maskray.platform.evaluation.rules import RULES, IouType, figure_names
+from maskray.platform.evaluation.rules import RULES, figure_names
 from maskray.platform.load import NAMED_BY_SWEEP, set_key, validate_tree
 from maskray.platform.plan import DATA_CPUS, Plan, plan_job
 
@@ -69,7 +69,7 @@ def list_trials(sweep: SweepConfig) -> list[Trial]:
     ValueError naming the trial where its job is not valid, where the base holds a key that the sweep sets itself, or
     where two labels would share a folder.
     """
-    for key in (*NAMED_BY_SWEEP, "seed"):
+    for key in NAMED_BY_SWEEP:
         if key in sweep.base:
             instead = "seeds" if key == "seed" else "name and output of the sweep"
             raise ValueError(f"base.{key}: a sweep gives it to its trials; set {instead} instead")
@@ -139,7 +139,7 @@ def _trial(sweep: SweepConfig, label: str, changes: dict[str, Any], seed: int) -
     where = f"variants.{label}" if label in sweep.variants else label
     try:
         for key, value in changes.items():
-            if key.partition(".")[0] in (*NAMED_BY_SWEEP, "kind", "seed", "tracking"):
+            if key.partition(".")[0] in (*NAMED_BY_SWEEP, "kind", "tracking"):
                 raise ValueError(f"{key}: a sweep gives it to its trials")
             set_key(tree, key, value)
         job = validate_tree(JobConfig, tree)
@@ -168,7 +168,7 @@ def _table_problems(sweep: SweepConfig, trials: list[Trial], labels: tuple[str, 
     evaluated = {kind for trial in trials for kind in trial.job.evaluation.iou_types}
     for key, figure in dict.fromkeys(figures):
         kind, _, name = figure.partition("/")
-        if kind not in RULES or name not in figure_names(cast(IouType, kind)):
+        if kind not in RULES or name not in figure_names(kind):
             problems.append(f"{key}: no figure {figure!r}; they are named as bbox/AP, segm/AP50, keypoints/APm")
         elif kind not in evaluated:
             problems.append(f"{key}: {figure} is evaluated in no trial (evaluation.iou_types)")

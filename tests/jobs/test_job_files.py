@@ -10,16 +10,32 @@ import jsonschema
 import pytest
 import yaml
 
-from maskray.platform.load import load_job
-from maskray.platform.plan import plan_job
+from maskray.platform.jobs import plan_any
+from maskray.platform.load import load_any, load_job
 from maskray.platform.schema import job_schema, schema_text
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 FILES = sorted(JOBS.rglob("*.yaml"))
+ABLATIONS = ("2a", "2b", "2c", "2d", "2e", "3", "5", "6")
 
 
 def test_there_are_jobs():
     assert {"demo.yaml", "mask_rcnn_r50_fpn_1x.yaml"} <= {path.name for path in FILES}
+
+
+@pytest.mark.parametrize("table", ABLATIONS)
+def test_an_ablation_has_a_full_size_and_a_small_file(table):
+    """The small one takes no GPU and several seeds; both compare with the same table of the paper, where it can."""
+    full, small = (load_any(JOBS / "ablations" / f"table_{table}{suffix}.yaml") for suffix in ("", "_small"))
+    first = {sweep.name: plan_any(sweep).trials[0].job for sweep in (full, small)}
+    assert first[full.name].resources.gpus_per_worker == 1
+    assert first[full.name].data.train.kind == "coco"
+    assert first[small.name].resources.gpus_per_worker == 0
+    assert first[small.name].data.train.kind == "synthetic"
+    assert len(small.seeds) >= 5
+    assert full.table.paper == table
+    assert full.table.findings
+    assert small.table.findings
 
 
 def test_schema_is_up_to_date():
@@ -32,15 +48,16 @@ def test_schema_is_a_schema():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_job_loads_and_can_run(path):
-    assert plan_job(load_job(path)).problems == ()
+    assert plan_any(load_any(path)).problems == ()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_job_fits_the_schema(path):
     tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     jsonschema.validate(tree, job_schema())
+    group = "table" if tree.get("kind") == "sweep" else "train"
     with pytest.raises(jsonschema.ValidationError, match="stepz"):
-        jsonschema.validate({**tree, "train": {**tree["train"], "stepz": 1}}, job_schema())
+        jsonschema.validate({**tree, group: {**tree[group], "stepz": 1}}, job_schema())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
