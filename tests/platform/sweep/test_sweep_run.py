@@ -1,0 +1,184 @@
+"""Whole sweeps on a real Ray cluster: killed and gone on with, trials that fail, trials that are stopped early."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from maskray.platform.config import TrackingConfig
+from maskray.platform.load import load_any
+from maskray.platform.registry.tracking import Tracking
+from maskray.platform.sweep.parent_run import read_parent
+from maskray.platform.sweep.record import TrialRecord
+from maskray.platform.sweep.trials import list_trials
+from maskray.platform.train.record import RunRecord
+
+DEADLINE_SECONDS = 400
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "maskray.platform.cli", *arguments]
+
+
+def records_of(path: Path) -> dict[str, TrialRecord]:
+    return {trial.name: TrialRecord(trial) for trial in list_trials(load_any(path))}
+
+
+def wait_until(condition: Any, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert process.poll() is None, f"the sweep ended early: {process.communicate()}"
+        assert time.monotonic() < deadline, "the sweep does not get there"
+        time.sleep(0.2)
+
+
+@pytest.mark.timeout(DEADLINE_SECONDS * 2)
+def test_killed_sweep_goes_on_and_repeats_nothing(tree, tmp_path):
+    """kill -9 in the second trial; the same command resumes it, tries the failing one, and makes the table."""
+    tree["variants"]["too fast"] = {"train.base_lr": 1e30, "train.warmup_steps": 0}
+    tree["seeds"] = [1]
+    tree["base"]["train"] |= {"steps": 6}
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    first, second, third = records_of(path).values()
+    process = subprocess.Popen(
+        command("run", str(path)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        wait_until(lambda: first.state == "finished" and second.step() >= 2, process)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert second.state == "begun"
+    kept = first.outcome()
+    again = subprocess.run(
+        command("run", str(path)), capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False
+    )
+    assert again.returncode == 1, again.stdout + again.stderr
+    assert "1 of 3 trials have ended already" in again.stdout
+    assert "1 of 3 trials failed" in again.stderr
+    assert "too-fast-seed-1" in again.stderr
+    assert (first.outcome(), first.state) == (kept, "finished")
+    starts = [event["step"] for event in RunRecord(second.folder).events() if event["event"] == "start"]
+    assert len(starts) >= 2
+    assert starts[-1] >= 2, "the killed trial began anew"
+    assert (second.state, third.state) == ("finished", "failed")
+    check_tracking(tmp_path / "tiny", [first, second, third])
+    assert "failed" in (tmp_path / "tiny" / "table.md").read_text()
+    compare = subprocess.run(
+        command("sweep", "open", str(tmp_path / "tiny"), "--server", "http://127.0.0.1:5000"),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert compare.stdout.startswith("http://127.0.0.1:5000/#/compare-runs?runs=")
+    assert str(first.run_id) in compare.stdout
+
+
+def check_tracking(folder: Path, records: list[TrialRecord]) -> None:
+    """One parent run with the table, and one nested run for each trial however often it was started."""
+    run_id, uri = read_parent(folder)
+    client = Tracking(TrackingConfig(uri=uri)).client
+    parent = client.get_run(run_id)
+    found = client.search_runs([parent.info.experiment_id], filter_string=f"tags.mlflow.parentRunId = '{run_id}'")
+    assert {run.info.run_id for run in found} == {record.run_id for record in records}
+    tags = {run.data.tags["mlflow.runName"]: run.data.tags for run in found}
+    assert tags["RoIPool-max-seed-1"]["variant"] == "RoIPool max"
+    assert tags["RoIPool-max-seed-1"]["model.roi_op.name"] == "roi_pool"
+    assert {item.path for item in client.list_artifacts(run_id)} >= {
+        "table.html",
+        "table.md",
+        "table.csv",
+        "sweep.yaml",
+    }
+    assert parent.info.status == "FAILED"  # a trial is missing
+    assert {run.data.tags["variant"]: run.info.status for run in found}["RoIAlign mean"] == "FINISHED"
+
+
+@pytest.mark.timeout(DEADLINE_SECONDS * 2)
+def test_asha_stops_a_trial_and_does_not_bring_it_back(tree, tmp_path):
+    """The second trial cannot learn (its rate is next to nothing), so its first evaluation ends it."""
+    tree["variants"] = {"learns": {}, "stands still": {"train.base_lr": 1e-12}}
+    tree["seeds"] = [1]
+    tree["metric"] = "bbox/AR100"
+    tree["scheduler"] = {"name": "asha", "grace_steps": 10, "reduction_factor": 2}
+    train = {"steps": 60, "checkpoint_every": 10, "evaluate_every": 10, "clip_gradient_norm": 10.0}
+    tree["base"]["train"] |= train | {"images_per_batch": 4, "reference_images_per_batch": 4, "base_lr": 0.05}
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    learns, still = records_of(path).values()
+    subprocess.run(command("run", str(path)), capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=True)
+    assert learns.state == "finished"
+    assert still.state == "stopped", still.outcome()
+    assert 10 <= still.step() < 60
+    before = {path: path.stat().st_mtime_ns for path in still.folder.rglob("*.jsonl")}
+    again = subprocess.run(
+        command("run", str(path)), capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=True
+    )
+    assert "2 of 2 trials have ended already" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in still.folder.rglob("*.jsonl")} == before
+    assert "1 stopped" in (tmp_path / "tiny" / "table.md").read_text()
+
+
+def test_a_sweep_that_runs_already_is_left_alone(tree, tmp_path):
+    import fcntl
+
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    (tmp_path / "tiny").mkdir()
+    with (tmp_path / "tiny" / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        found = subprocess.run(command("run", str(path)), capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 1
+    assert "another process is running this sweep" in found.stderr
+    assert not (tmp_path / "tiny" / "sweep.yaml").exists()
+
+
+def test_a_trial_that_has_changed_is_refused(tree, tmp_path):
+    """Figures of another job must not stand in the table under the same name."""
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    record = next(iter(records_of(path).values()))
+    record.folder.mkdir(parents=True)
+    from maskray.platform.load import dump_job
+    from maskray.platform.sweep.sweep_run import check_trials
+
+    (record.folder / "job.yaml").write_text(dump_job(record.trial.job))
+    check_trials([record])
+    tree["base"]["train"]["base_lr"] = 0.5
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(ValueError, match=f"cannot resume {record.trial.name} with another train"):
+        check_trials([next(iter(records_of(path).values()))])
+
+
+@pytest.mark.parametrize("arguments", [["table"], ["open"]])
+def test_folders_that_are_no_sweep_are_told(tmp_path, arguments):
+    found = subprocess.run(
+        command("sweep", *arguments, str(tmp_path)), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert found.returncode == 1
+    assert "no sweep" in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+
+
+def test_evaluations_of_earlier_trials_reach_the_scheduler(make_sweep):
+    """After a restart ASHA knows what trials of the first process had reached."""
+    from maskray.platform.sweep.schedulers import build_scheduler
+
+    records = [TrialRecord(trial) for trial in list_trials(make_sweep(variants={}, seeds=[1, 2, 3]))]
+    for record, value in zip(records, (0.1, 0.5)):
+        record.folder.mkdir(parents=True)
+        (record.folder / "history.jsonl").write_text(json.dumps({"step": 2, "val/segm/AP": value}) + "\n")
+    for name in ("asha", "median"):
+        sweep = make_sweep(scheduler={"name": name, "grace_steps": 1, "reduction_factor": 2, "min_trials": 2})
+        scheduler = build_scheduler(sweep, records[:2])
+        late = type("Late", (), {"trial_id": "late"})()
+        scheduler.on_trial_add(None, late)
+        assert scheduler.on_trial_result(None, late, {"step": 2, "segm/AP": 0.05}) == "STOP"
