@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
@@ -21,7 +22,8 @@ def build_scheduler(sweep: SweepConfig, ended: Iterable[TrialRecord]) -> TrialSc
     names = {"time_attr": "step", "metric": sweep.metric, "mode": "max", "grace_period": config.grace_steps}
     records = list(ended)
     if config.name == "median":
-        scheduler = MedianStoppingRule(**names, min_samples_required=config.min_trials)
+        # With a time slice it would pause trials in favour of waiting ones until it has enough to compare.
+        scheduler = MedianStoppingRule(**names, min_samples_required=config.min_trials, min_time_slice=math.inf)
     else:
         # The last rung is never reached: what has come so far is evaluated as a whole.
         longest = max(int(sweep.base["train"]["steps"]), config.grace_steps + 1)
