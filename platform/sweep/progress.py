@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from maskray.platform.data.progress import FollowedProgress
 from maskray.platform.sweep.record import OUTCOMES, TrialRecord
 
 POLL_SECONDS = 1.0
 LINE_SECONDS = 60.0
 
 
-class SweepProgress:
+class SweepProgress(FollowedProgress):
     """Context manager: while it is open a thread follows the trials; a line when one ends, a bar of all steps."""
 
     def __init__(self, records: Sequence[TrialRecord], metric: str, console: Console) -> None:
@@ -26,9 +24,7 @@ class SweepProgress:
         self._console = console
         self._ended = {record.trial.name for record in records if record.state in OUTCOMES}
         self._line_at = time.monotonic()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="sweep-progress", daemon=True)
-        self._progress = Progress(
+        progress = Progress(
             TextColumn("sweep"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -38,26 +34,10 @@ class SweepProgress:
             disable=not console.is_terminal,
         )
         steps = sum(record.trial.job.train.total_steps for record in records)
-        self._task = self._progress.add_task("starting", total=steps)
+        self._task = progress.add_task("starting", total=steps)
+        super().__init__(progress, POLL_SECONDS)
 
-    def __enter__(self) -> Self:
-        self._progress.start()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._update()
-        self._progress.stop()
-
-    def _follow(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
-            self._update()
-
-    def _update(self) -> None:
+    def _update(self, final: bool) -> None:
         done, running = 0, []
         for record in self._records:
             state = record.state

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from maskray.platform.data.progress import FollowedProgress
 from maskray.platform.train.record import RunRecord
 
 LINE_SECONDS = 10.0
 POLL_SECONDS = 0.5
 
 
-class TrainingProgress:
+class TrainingProgress(FollowedProgress):
     """Context manager: while it is open a thread follows the run's history and events."""
 
     def __init__(self, record: RunRecord, steps: int, images_per_batch: int, console: Console | None = None) -> None:
@@ -27,9 +26,7 @@ class TrainingProgress:
         self._events_shown = len(record.events())
         self._started = False  # lines of the history before that are of an earlier try
         self._line_shown: tuple[float, int] = (time.monotonic(), -1)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="training-progress", daemon=True)
-        self._progress = Progress(
+        progress = Progress(
             TextColumn("train"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -38,24 +35,8 @@ class TrainingProgress:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task = self._progress.add_task("starting the workers", total=steps)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._update(final=True)
-        self._progress.stop()
-
-    def _follow(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
-            self._update(final=False)
+        self._task = progress.add_task("starting the workers", total=steps)
+        super().__init__(progress, POLL_SECONDS)
 
     def _update(self, final: bool) -> None:
         events = self._record.events()
