@@ -8,8 +8,9 @@ import json
 import logging
 import os
 import secrets
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from maskray.platform.sweep.trials import Trial, plan_sweep, sweep_folder
 from maskray.platform.training_run import JOB_FILE, Parent, check_same_job
 
 SWEEP_FILE = "sweep.yaml"
+TUNE_LOG = "tune.log"
 # Ray Tune writes a folder of loggers' files per trial and takes the interrupt for itself unless it is told not to.
 TUNE_ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -54,7 +56,7 @@ def run_sweep(sweep: SweepConfig) -> SweepTable:
     for trial in plan.trials:
         for split in ("train", "val"):
             check_source(getattr(trial.job.data, split), f"base.data.{split}")
-    console = Console()
+    console = Console(file=sys.stdout)  # this very one: what Ray Tune prints is led elsewhere
     folder = sweep_folder(sweep)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
@@ -90,7 +92,8 @@ def _run_trials(sweep: SweepConfig, records: Sequence[TrialRecord], parent: Pare
     if not left:
         return
     ended = [record for record in records if record.state in OUTCOMES]
-    with SweepProgress(records, sweep.metric, console):
+    told = sweep_folder(sweep) / TUNE_LOG
+    with SweepProgress(records, sweep.metric, console), told.open("a") as log, redirect_stdout(log):
         lost = _tune(sweep, left, ended, Parent(parent.run_id, {}))
     for record in left:
         if record.state in OUTCOMES:
