@@ -220,13 +220,34 @@ def test_detections_are_paired(found, unmatched, agrees):
 
 
 @pytest.mark.parametrize(
-    ("shift", "count", "agrees"), [(17.0, 2, True), (17.0, 9, False), (0.6, 340, False), (0.1, 340, True)]
+    ("shift", "count", "height", "agrees"),
+    [
+        (17.0, 2, 1.0, True),
+        (17.0, 2, 1.005, True),
+        (17.0, 1, 0.97, False),  # not the highest peak
+        (17.0, 9, 1.0, False),
+        (0.6, 340, 1.0, False),
+        (0.1, 340, 1.0, True),
+    ],
 )
-def test_a_keypoint_may_lie_at_another_peak(shift, count, agrees):
+def test_a_keypoint_may_lie_at_another_peak_of_one_height(shift, count, height, agrees):
     _, spec = small_model(BOTH_HEADS)
     expected = detections([[10 * k, 0, 10 * k + 9, 9] for k in range(20)], np.linspace(0.9, 0.5, 20), [0] * 20)
     expected["keypoints"] = np.random.default_rng(0).uniform(0, 100, (20, 17, 3)).astype(np.float32)
     moved = expected["keypoints"].copy()
+    moved.reshape(-1, 3)[:count] *= [1, 1, height]
     moved.reshape(-1, 3)[:count, 0] += shift
     comparison = compare_detections("picture", expected, expected | {"keypoints": moved}, spec)
     assert comparison.agrees == agrees
+
+
+def test_keypoints_of_boxes_on_either_side_of_a_whole_number_are_not_compared():
+    """Their maps are resized to 35 and to 36 columns, whose peaks lie elsewhere."""
+    _, spec = small_model(BOTH_HEADS)
+    expected = detections([[0, 0, 35, 20], [50, 0, 80, 20]], [0.9, 0.8], [0, 0])
+    expected["keypoints"] = np.random.default_rng(0).uniform(0, 30, (2, 17, 3)).astype(np.float32)
+    found = {key: values.copy() for key, values in expected.items()}
+    found["keypoints"][0, :9] *= 1.2
+    assert not compare_detections("picture", expected, found, spec).agrees
+    found["boxes"][0, 2] += 0.001
+    assert compare_detections("picture", expected, found, spec).agrees
