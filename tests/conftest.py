@@ -1,4 +1,4 @@
-"""What holds for all tests: no file of tests leaves a Ray cluster to the next one."""
+"""What all tests share: no file of tests leaves a Ray cluster to the next one, and small tensors have one thread."""
 
 from __future__ import annotations
 
@@ -28,3 +28,14 @@ def wait_for_streams() -> None:
         if time.monotonic() > deadline:
             return
         time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small tensors gain nothing from threads, which stall one another on busy cores; torchvision rounds otherwise."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

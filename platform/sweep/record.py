@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from maskray.platform.data.storage import open_folder, write_file
 from maskray.platform.sweep.trials import Trial
-from maskray.platform.train.record import RunRecord
+
+if TYPE_CHECKING:
+    from maskray.platform.train.record import RunRecord
 
 TrialState = Literal["new", "begun", "finished", "stopped", "failed"]
 OUTCOMES: tuple[TrialState, ...] = ("finished", "stopped", "failed")
@@ -58,6 +59,8 @@ class TrialRecord:
 
     def close(self, state: TrialState, **content: Any) -> None:
         """Write how the trial ended; from then on it is not run again, unless it failed."""
+        from maskray.platform.data.storage import open_folder, write_file  # `maskray check` has no need of pyarrow
+
         filesystem, name = open_folder(self._path(state))
         write_file(filesystem, name, json.dumps({"label": self.trial.label, **content}, indent=1).encode())
 
@@ -67,13 +70,18 @@ class TrialRecord:
 
     def step(self) -> int:
         """Steps trained so far."""
-        metrics = RunRecord(self.folder).newest_metrics() if self.folder.is_dir() else None
+        metrics = self._history().newest_metrics() if self.folder.is_dir() else None
         return int(metrics["step"]) if metrics else 0
 
     def evaluations(self, figure: str) -> list[tuple[int, float]]:
         """(step, value) of a figure at each evaluation in training."""
-        lines = RunRecord(self.folder).history() if self.folder.is_dir() else []
+        lines = self._history().history() if self.folder.is_dir() else []
         return [(line["step"], line[f"val/{figure}"]) for line in lines if line.get(f"val/{figure}") is not None]
+
+    def _history(self) -> RunRecord:
+        from maskray.platform.train.record import RunRecord
+
+        return RunRecord(self.folder)
 
     def _path(self, state: TrialState) -> Path:
         return self.folder / f"trial-{state}.json"

@@ -26,13 +26,14 @@ from maskray.platform.load import dump_job, load_job
 from maskray.platform.ray_cluster import connect
 from maskray.platform.sweep.parent_run import ParentRun, finish_parent, start_parent
 from maskray.platform.sweep.progress import SweepProgress
-from maskray.platform.sweep.record import OUTCOMES, TrialRecord
+from maskray.platform.sweep.record import OUTCOMES, TrialRecord, TrialState
 from maskray.platform.sweep.table import SweepTable, build_table
 from maskray.platform.sweep.table_files import print_table, write_table
 from maskray.platform.sweep.trials import Trial, plan_sweep, sweep_folder
 from maskray.platform.training_run import JOB_FILE, Parent, check_same_job
 
 SWEEP_FILE = "sweep.yaml"
+ENDED: tuple[TrialState, ...] = ("finished", "stopped")
 TUNE_LOG = "tune.log"
 # Ray Tune writes a folder of loggers' files per trial and takes the interrupt for itself unless it is told not to.
 TUNE_ENVIRONMENT = {
@@ -61,8 +62,9 @@ def run_sweep(sweep: SweepConfig) -> SweepTable:
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         _write(folder / SWEEP_FILE, dump_job(sweep))
-        resources = plan.trials[0].job.resources
-        connect(resources.address, resources.local_cpus)
+        if any(TrialRecord(trial).state not in ENDED for trial in plan.trials):
+            resources = plan.trials[0].job.resources
+            connect(resources.address, resources.local_cpus)
         trials = _share_data(sweep, plan.trials)
         check_trials([TrialRecord(trial) for trial in trials])
         parent = start_parent(sweep, trials[0].job, folder)

@@ -40,15 +40,6 @@ def random_case(generator):
     return masks, boxes.to(dtype), size
 
 
-@pytest.fixture
-def one_thread():
-    """Masks this small are faster on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def test_known_bytes():
     # Columns 2, 3 and 4 of 7 have rows 1 and 2 of 5 set: runs 11 2 3 2 3 2 12.
     (rle,) = paste_masks_to_rle(torch.ones(1, 28, 28), torch.tensor([[2.0, 1.0, 5.0, 3.0]]), (5, 7))

@@ -47,15 +47,6 @@ def random_objects(random, count):
     return objects, boxes
 
 
-@pytest.fixture
-def one_thread():
-    """Masks this small are faster on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def test_a_rectangle_fills_its_cells():
     objects = pack([[[[2.0, 1], [6, 1], [6, 3], [2, 3]]]])
     (mask,) = rasterize_polygons(*objects, torch.tensor([[0.0, 0, 8, 8]]), 8)

@@ -58,13 +58,7 @@ def pictures() -> list[np.ndarray]:
     return [np.kron(c, np.ones((-(-h // 6), -(-w // 8), 1), np.uint8))[:h, :w] for c, (h, w) in zip(coarse, sizes)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """A network this small is faster on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

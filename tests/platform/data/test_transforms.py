@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -136,15 +135,6 @@ def test_resize_is_antialiased_and_close_to_pillow() -> None:
     noise = np.random.default_rng(1).integers(0, 256, (50, 70, 3)).astype(np.uint8)
     pillow = np.asarray(Image.fromarray(noise).resize((45, 32), Image.Resampling.BILINEAR), dtype=int)
     assert np.abs(resize_image(noise, 32, 100).astype(int) - pillow).max() <= 1
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """With several torchvision's own pixels are other ones, by up to 1.3e-4 after normalisation."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("resize", ["antialias", "bilinear"])

@@ -6,7 +6,6 @@ import logging
 import os
 
 import pytest
-import torch
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +20,5 @@ def local_ray():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small are faster on one thread, above all beside Ray's own processes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _one_thread(one_thread: None) -> None:
+    """Every test of this folder has networks and tensors that are small."""

@@ -45,12 +45,7 @@ LEGACY_C4: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def small_model(keys: dict[str, Any]) -> tuple[MaskRCNN, ModelSpec]:

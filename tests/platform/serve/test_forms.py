@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load
@@ -36,11 +35,8 @@ class RealModel:
 
 
 @pytest.fixture(scope="module")
-def model(model_folder):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # several, on a machine with other work, wait for one another most of the time
-    yield RealModel(model_folder)
-    torch.set_num_threads(threads)
+def model(model_folder, one_thread):
+    return RealModel(model_folder)
 
 
 @pytest.fixture

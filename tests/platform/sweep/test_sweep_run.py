@@ -60,6 +60,8 @@ def test_killed_sweep_goes_on_and_repeats_nothing(tree, tmp_path):
         process.communicate()
     assert second.state == "begun"
     kept = first.outcome()
+    tree["base"]["resources"]["local_cpus"] = 5
+    path.write_text(yaml.safe_dump(tree | {"max_concurrent": 2}))
     again = subprocess.run(
         command("run", str(path)), capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False
     )
@@ -114,7 +116,10 @@ def test_asha_stops_a_trial_and_does_not_bring_it_back(tree, tmp_path):
     path = tmp_path / "sweep.yaml"
     path.write_text(yaml.safe_dump(tree))
     learns, still = records_of(path).values()
-    subprocess.run(command("run", str(path)), capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=True)
+    found = subprocess.run(
+        command("run", str(path)), capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
     assert learns.state == "finished"
     assert still.state == "stopped", still.outcome()
     assert 10 <= still.step() < 60
@@ -135,7 +140,9 @@ def test_a_sweep_that_runs_already_is_left_alone(tree, tmp_path):
     (tmp_path / "tiny").mkdir()
     with (tmp_path / "tiny" / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        found = subprocess.run(command("run", str(path)), capture_output=True, text=True, timeout=60, check=False)
+        found = subprocess.run(
+            command("run", str(path)), capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False
+        )
     assert found.returncode == 1
     assert "another process is running this sweep" in found.stderr
     assert not (tmp_path / "tiny" / "sweep.yaml").exists()
@@ -161,7 +168,11 @@ def test_a_trial_that_has_changed_is_refused(tree, tmp_path):
 @pytest.mark.parametrize("arguments", [["table"], ["open"]])
 def test_folders_that_are_no_sweep_are_told(tmp_path, arguments):
     found = subprocess.run(
-        command("sweep", *arguments, str(tmp_path)), capture_output=True, text=True, timeout=60, check=False
+        command("sweep", *arguments, str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
     )
     assert found.returncode == 1
     assert "no sweep" in found.stderr
