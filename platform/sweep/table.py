@@ -179,7 +179,7 @@ def _differences(
     label: str,
     baseline: str,
 ) -> dict[str, Estimate]:
-    """Mean of the variant minus mean of the baseline, over the seeds that both have finished."""
+    """Mean of the variant minus mean of the baseline, each over the seeds that it has finished."""
     found = {}
     for figure in figures:
         means = [_mean(seeds[one], figure) for one in (label, baseline)]
