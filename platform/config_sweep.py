@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+import math
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,6 +12,8 @@ from maskray.platform.config import TrackingConfig, check_plain_name
 
 # Of each trial: the process that drives its workers asks for this much of a logical CPU.
 TRIAL_CPUS = 0.1
+MOST_TRIALS = 10_000
+LONGEST_LABEL = 100
 
 
 class SchedulerConfig(Config):
@@ -78,7 +81,7 @@ class SweepConfig(Config):
     grid: dict[str, list[Any]] = Field(
         default_factory=dict, description="Dotted keys and lists of values; every combination, of each variant."
     )
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
     metric: str = Field("segm/AP", description="Figure that the scheduler and the best trial go by; larger is better.")
     scheduler: SchedulerConfig = SchedulerConfig()
     max_concurrent: Positive = Field(1, description="Trials at a time.")
@@ -91,6 +94,14 @@ class SweepConfig(Config):
     def _plain_name(cls, name: str) -> str:
         return check_plain_name(name)
 
+    @field_validator("variants")
+    @classmethod
+    def _labels(cls, variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for label in variants:
+            if not label.strip() or not label.isprintable() or len(label) > LONGEST_LABEL:
+                raise ValueError(f"{label!r} is no label: 1 to {LONGEST_LABEL} characters of one line")
+        return variants
+
     @field_validator("grid")
     @classmethod
     def _values(cls, grid: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -102,9 +113,12 @@ class SweepConfig(Config):
         return grid
 
     @model_validator(mode="after")
-    def _seeds_differ(self) -> Self:
+    def _size(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: one stands twice in {list(self.seeds)}")
         if not self.variants and not self.grid and len(self.seeds) == 1:
             raise ValueError("nothing is varied: give variants, a grid or several seeds")
+        count = math.prod(map(len, self.grid.values())) * max(len(self.variants), 1) * len(self.seeds)
+        if count > MOST_TRIALS:
+            raise ValueError(f"variants, grid and seeds make {count} trials; at most {MOST_TRIALS} are taken")
         return self

@@ -20,7 +20,7 @@ from maskray.platform.config import JobConfig
 from maskray.platform.data.keypoints import check_keypoints
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.source import check_source, prepare
-from maskray.platform.data.storage import open_folder, write_file
+from maskray.platform.data.storage import write_whole
 from maskray.platform.evaluation.evaluate import evaluate_model
 from maskray.platform.load import dump_job, load_job
 from maskray.platform.plan import plan_job
@@ -69,7 +69,7 @@ class _Run:
     def remember(self, **values: Any) -> None:
         """Keep what a resumed run must know."""
         self.state |= values
-        _write(self.folder / STATE_FILE, json.dumps(self.state, indent=1))
+        write_whole(self.folder / STATE_FILE, json.dumps(self.state, indent=1))
 
     def publish(self, work: Callable[[], Result]) -> Result:
         """Do what needs the tracking server, and wait for it as long as the job allows."""
@@ -159,13 +159,8 @@ def _open_run(job: JobConfig, resume: bool) -> _Run:
         raise ValueError(
             f"{folder}: a run of this name exists already; take another (--set name=...) or go on with it (--resume)"
         ) from None
-    _write(folder / JOB_FILE, dump_job(job))
+    write_whole(folder / JOB_FILE, dump_job(job))
     return run
-
-
-def _write(path: Path, text: str) -> None:
-    filesystem, name = open_folder(path)
-    write_file(filesystem, name, text.encode())
 
 
 def check_same_job(before: JobConfig, now: JobConfig) -> None:

@@ -39,6 +39,12 @@ def read_file(filesystem: Any, path: str) -> bytes:
         return bytes(stream.read())
 
 
+def write_whole(location: str | Path, content: str | bytes) -> None:
+    """Write one file at a path or URI, text as UTF-8, whole or not at all."""
+    filesystem, path = open_folder(location)
+    write_file(filesystem, path, content.encode() if isinstance(content, str) else content)
+
+
 def write_file(filesystem: Any, path: str, data: bytes) -> None:
     """Write a file so that it stands whole at its name or not at all: under another name, on disk, then renamed.
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from maskray.platform.data.outline import encode_rle, encode_segmentation
 from maskray.platform.data.progress import track
-from maskray.platform.data.storage import open_folder, write_file
+from maskray.platform.data.storage import write_whole
 from maskray.platform.data.synthetic_person import KEYPOINTS, SKELETON
 from maskray.platform.data.synthetic_scene import CLASSES, Instance, draw_scene
 
@@ -159,5 +159,4 @@ def _write_annotations(
 
 
 def _write_json(path: Path, tree: dict[str, Any]) -> None:
-    filesystem, name = open_folder(path)
-    write_file(filesystem, name, json.dumps(tree, separators=(",", ":")).encode())
+    write_whole(path, json.dumps(tree, separators=(",", ":")))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from maskray.platform.config import JobConfig
 from maskray.platform.data.manifest import Manifest
-from maskray.platform.data.storage import open_folder, write_file
+from maskray.platform.data.storage import write_whole
 from maskray.platform.evaluation.coco_ap import CocoFigures, evaluate_images, merge
 from maskray.platform.evaluation.matches_file import write_matches
 from maskray.platform.evaluation.matching import ImageMatches
@@ -96,14 +96,13 @@ def evaluate_model(
     metrics = _named(figures)
     results = [result for evaluation in evaluations for result in evaluation.results]
     Path(out_folder).mkdir(parents=True, exist_ok=True)
-    filesystem, folder = open_folder(out_folder)
     for name, text in (
         ("results.json", json.dumps(results)),
         ("metrics.json", json.dumps(metrics, indent=1)),
         ("per_class.csv", per_class_csv(figures, manifest.labels)),
         ("per_class.md", per_class_markdown(figures, manifest.labels)),
     ):
-        write_file(filesystem, f"{folder}/{name}", text.encode())
+        write_whole(Path(out_folder) / name, text)
     write_matches(Path(out_folder) / "matches.npz", parts)
     write_report(Path(out_folder) / "report.html", job, manifest, figures, evaluations, history)
     return metrics

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskray.platform.data.storage import open_folder, write_file
+from maskray.platform.data.storage import write_whole
 from maskray.platform.evaluation.matching import ImageMatches
 from maskray.platform.evaluation.rules import RULES, IouType
 
@@ -26,8 +26,7 @@ def write_matches(path: str | Path, parts: Sequence[ImageMatches]) -> None:
         arrays |= {f"{iou_type}/{name}": array for name, array in _pack(images).items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    filesystem, name = open_folder(path)
-    write_file(filesystem, name, buffer.getvalue())
+    write_whole(path, buffer.getvalue())
 
 
 def read_matches(path: str | Path, iou_type: IouType) -> list[ImageMatches]:

@@ -21,7 +21,7 @@ from PIL import Image
 from maskray.platform.config import JobConfig
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.shards import read_rows
-from maskray.platform.data.storage import open_folder, write_file
+from maskray.platform.data.storage import write_whole
 from maskray.platform.data.transforms import decode_row
 from maskray.platform.drawing import draw_detections
 from maskray.platform.evaluation.charts import TITLES, history_chart, precision_recall_chart
@@ -105,8 +105,7 @@ def write_report(
         pictures=_pictures(manifest, evaluations, job.evaluation.report_images),
         job_text=yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
-    filesystem, file = open_folder(path)
-    write_file(filesystem, file, text.encode())
+    write_whole(path, text)
 
 
 def image_quality(part: ImageMatches) -> float:

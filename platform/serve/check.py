@@ -12,7 +12,7 @@ import httpx
 from maskray.platform.config import ServeConfig
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.shards import RowReader
-from maskray.platform.data.storage import open_folder, write_file
+from maskray.platform.data.storage import write_whole
 from maskray.platform.data.transforms import image_size
 from maskray.platform.serve.deploy import Server, deploy
 
@@ -45,8 +45,7 @@ def check_server(
     finally:
         server.stop()
     compare_detections(detections, expected, f"image {row['image_id']}")
-    filesystem, path = open_folder(out)
-    write_file(filesystem, path, picture)
+    write_whole(out, picture)
     return Path(out)
 
 

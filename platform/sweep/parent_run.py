@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 from maskray.platform.config import JobConfig
 from maskray.platform.config_sweep import SweepConfig
-from maskray.platform.data.storage import open_folder, write_file
+from maskray.platform.data.storage import write_whole
+from maskray.platform.registry.errors import wait_for_server
 from maskray.platform.registry.tracking import RunStatus, Tracking
 from maskray.platform.sweep.record import TrialRecord
 from maskray.platform.sweep.table import SweepTable
@@ -19,14 +21,17 @@ from maskray.platform.sweep.table_files import TABLE_FILES
 from maskray.platform.sweep.trials import slug
 
 STATE_FILE = "sweep.json"
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class ParentRun:
-    """A run of the tracking server at `uri`."""
+    """A run of the tracking server at `uri`; a server that is away is waited for, and `tell` says so."""
 
     tracking: Tracking
     run_id: str
+    wait_seconds: float
+    tell: Callable[[str], None]
 
     @property
     def uri(self) -> str:
@@ -36,21 +41,33 @@ class ParentRun:
     def end_child(self, run_id: str | None, status: RunStatus) -> None:
         """End the run of a trial whose own process is gone, if it had one."""
         if run_id is not None:
-            self.tracking.finish_run(run_id, status)
+            self.wait(lambda: self.tracking.finish_run(run_id, status))
+
+    def give_up(self, status: RunStatus) -> None:
+        """End the run of a sweep that could not go on, if the server is there."""
+        try:
+            self.tracking.check_server()
+            self.tracking.finish_run(self.run_id, status)
+        except ValueError as error:
+            self.tell(f"not on the tracking server: the end of the sweep's run: {error}")
+
+    def wait(self, work: Callable[[], Result]) -> Result:
+        """Do what needs the tracking server, and wait for it as long as the sweep allows."""
+        return wait_for_server(work, self.wait_seconds, self.tell)
 
 
-def start_parent(sweep: SweepConfig, job: JobConfig, folder: Path) -> ParentRun:
+def start_parent(sweep: SweepConfig, job: JobConfig, folder: Path, tell: Callable[[str], None]) -> ParentRun:
     """Create the sweep's run, or take up the one that was created before."""
-    tracking = Tracking(sweep.tracking or job.tracking, sweep.output)
+    tracking, seconds = Tracking(job.tracking, sweep.output), job.tracking.wait_seconds
     path = folder / STATE_FILE
     if path.is_file():
         run_id, _ = read_parent(folder)
-        tracking.resume_run(run_id)
-        return ParentRun(tracking, run_id)
-    run_id = tracking.start_group(sweep.name, {"sweep": sweep.name, "variant": "(all)"})
-    filesystem, name = open_folder(path)
-    write_file(filesystem, name, json.dumps({"run_id": run_id, "uri": tracking.uri}).encode())
-    return ParentRun(tracking, run_id)
+        wait_for_server(lambda: tracking.resume_run(run_id), seconds, tell)
+    else:
+        tags = {"sweep": sweep.name, "variant": "(all)"}
+        run_id = wait_for_server(lambda: tracking.start_group(sweep.name, tags), seconds, tell)
+        write_whole(path, json.dumps({"run_id": run_id, "uri": tracking.uri}))
+    return ParentRun(tracking, run_id, seconds, tell)
 
 
 def read_parent(folder: Path) -> tuple[str, str]:
@@ -63,7 +80,7 @@ def read_parent(folder: Path) -> tuple[str, str]:
 
 
 def finish_parent(parent: ParentRun, table: SweepTable, folder: Path) -> None:
-    """Log means of all variants, the table's files and the sweep itself, and end the run."""
+    """Log means of all variants, the table's files and the sweep itself, and end the run; may be repeated."""
     means = {
         f"{slug(row.label)}/{figure}": row.mean(figure)
         for row in table.rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,12 +46,11 @@ class TrialRecord:
     def run_id(self) -> str | None:
         """Its run on the tracking server, once it has one."""
         path = self.folder / "run.json"
-        return json.loads(path.read_text(encoding="utf-8")).get("run_id") if path.is_file() else None
+        return _read(path).get("run_id") if path.is_file() else None
 
     def outcome(self) -> dict[str, Any]:
-        """What was kept of a trial that has ended."""
-        content: dict[str, Any] = json.loads(self._path(self.state).read_text(encoding="utf-8"))
-        return content
+        """What was kept of a trial that has ended; ValueError naming the file where it cannot be read."""
+        return _read(self._path(self.state))
 
     def figures(self) -> dict[str, float]:
         """COCO figures of a finished trial by name, as fractions."""
@@ -59,14 +59,16 @@ class TrialRecord:
 
     def close(self, state: TrialState, **content: Any) -> None:
         """Write how the trial ended; from then on it is not run again, unless it failed."""
-        from maskray.platform.data.storage import open_folder, write_file  # `maskray check` has no need of pyarrow
+        from maskray.platform.data.storage import write_whole  # `maskray check` has no need of pyarrow
 
-        filesystem, name = open_folder(self._path(state))
-        write_file(filesystem, name, json.dumps({"label": self.trial.label, **content}, indent=1).encode())
+        self.folder.mkdir(parents=True, exist_ok=True)  # it may have failed before it had one
+        write_whole(self._path(state), json.dumps({"label": self.trial.label, **content}, indent=1))
 
     def reopen(self) -> None:
-        """Forget a failure, to try again."""
+        """Forget a failure, to try again; a folder in which no run was begun goes with it."""
         self._path("failed").unlink(missing_ok=True)
+        if self.state == "new":
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def step(self) -> int:
         """Steps trained so far."""
@@ -85,3 +87,11 @@ class TrialRecord:
 
     def _path(self, state: TrialState) -> Path:
         return self.folder / f"trial-{state}.json"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not readable: {error}") from None
+    return content

@@ -9,6 +9,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from maskray.platform.config_sweep import SweepConfig
 from maskray.platform.sweep.record import TrialRecord
+from maskray.platform.sweep.trials import list_trials
 
 
 def build_scheduler(sweep: SweepConfig, ended: Iterable[TrialRecord]) -> TrialScheduler:
@@ -26,7 +27,7 @@ def build_scheduler(sweep: SweepConfig, ended: Iterable[TrialRecord]) -> TrialSc
         scheduler = MedianStoppingRule(**names, min_samples_required=config.min_trials, min_time_slice=math.inf)
     else:
         # The last rung is never reached: what has come so far is evaluated as a whole.
-        longest = max(int(sweep.base["train"]["steps"]), config.grace_steps + 1)
+        longest = max(config.grace_steps + 1, *(trial.job.train.total_steps for trial in list_trials(sweep)))
         scheduler = ASHAScheduler(
             **names, max_t=longest, reduction_factor=config.reduction_factor, stop_last_trials=False
         )
@@ -43,8 +44,9 @@ def _replay(scheduler: TrialScheduler, record: TrialRecord, metric: str) -> None
     trial = _Ended(record.trial.name)
     scheduler.on_trial_add(None, trial)
     for result in results:
-        scheduler.on_trial_result(None, trial, result)
-    scheduler.on_trial_complete(None, trial, results[-1])
+        if scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP:
+            break  # it forgets the trial at this point, and would trip over more
+    scheduler.on_trial_complete(None, trial, result)
 
 
 class _Ended:

@@ -18,10 +18,10 @@ from typing import Any
 
 from rich.console import Console
 
-from maskray.platform.config import JobConfig, ShardSource
+from maskray.platform.config import ShardSource
 from maskray.platform.config_sweep import TRIAL_CPUS, SweepConfig
 from maskray.platform.data.source import check_source, prepare
-from maskray.platform.data.storage import open_folder, write_file
+from maskray.platform.data.storage import write_whole
 from maskray.platform.load import dump_job, load_job
 from maskray.platform.ray_cluster import connect
 from maskray.platform.sweep.parent_run import ParentRun, finish_parent, start_parent
@@ -30,7 +30,7 @@ from maskray.platform.sweep.record import OUTCOMES, TrialRecord, TrialState
 from maskray.platform.sweep.table import SweepTable, build_table
 from maskray.platform.sweep.table_files import print_table, write_table
 from maskray.platform.sweep.trials import Trial, plan_sweep, sweep_folder
-from maskray.platform.training_run import JOB_FILE, Parent, check_same_job
+from maskray.platform.training_run import JOB_FILE, check_same_job
 
 SWEEP_FILE = "sweep.yaml"
 ENDED: tuple[TrialState, ...] = ("finished", "stopped")
@@ -54,27 +54,27 @@ def run_sweep(sweep: SweepConfig) -> SweepTable:
     plan = plan_sweep(sweep)
     if plan.problems:
         raise ValueError("\n".join(plan.problems))
-    for trial in plan.trials:
-        for split in ("train", "val"):
-            check_source(getattr(trial.job.data, split), f"base.data.{split}")
+    _check_sources(plan.trials)
     console = Console(file=sys.stdout)  # this very one: what Ray Tune prints is led elsewhere
     folder = sweep_folder(sweep)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        _write(folder / SWEEP_FILE, dump_job(sweep))
+        write_whole(folder / SWEEP_FILE, dump_job(sweep))
         if any(TrialRecord(trial).state not in ENDED for trial in plan.trials):
             resources = plan.trials[0].job.resources
             connect(resources.address, resources.local_cpus)
         trials = _share_data(sweep, plan.trials)
         check_trials([TrialRecord(trial) for trial in trials])
-        parent = start_parent(sweep, trials[0].job, folder)
+        parent = start_parent(sweep, trials[0].job, folder, partial(_tell, console))
         records = [TrialRecord(_tracked(trial, parent.uri)) for trial in trials]
         try:
             _run_trials(sweep, records, parent, console)
-        finally:
             table = build_table(sweep, records)
             write_table(table, folder)
-            finish_parent(parent, table, folder)
+        except BaseException as error:
+            parent.give_up("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+        parent.wait(lambda: finish_parent(parent, table, folder))
         print_table(table, folder, console)
     failed = [record for record in records if record.state == "failed"]
     if failed:
@@ -96,7 +96,7 @@ def _run_trials(sweep: SweepConfig, records: Sequence[TrialRecord], parent: Pare
     ended = [record for record in records if record.state in OUTCOMES]
     told = sweep_folder(sweep) / TUNE_LOG
     with SweepProgress(records, sweep.metric, console), told.open("a") as log, redirect_stdout(log):
-        lost = _tune(sweep, left, ended, Parent(parent.run_id, {}))
+        lost = _tune(sweep, left, ended, parent.run_id)
     for record in left:
         if record.state in OUTCOMES:
             continue
@@ -109,7 +109,7 @@ def _run_trials(sweep: SweepConfig, records: Sequence[TrialRecord], parent: Pare
 
 
 def _tune(
-    sweep: SweepConfig, left: Sequence[TrialRecord], ended: Sequence[TrialRecord], parent: Parent
+    sweep: SweepConfig, left: Sequence[TrialRecord], ended: Sequence[TrialRecord], parent_id: str
 ) -> dict[str, str]:
     """Run trials by Ray Tune; returns the errors of those whose process was lost too often, by name."""
     os.environ |= TUNE_ENVIRONMENT
@@ -121,14 +121,13 @@ def _tune(
     from maskray.platform.sweep.trial import run_trial
 
     trials = {record.trial.name: record.trial for record in left}
-    function = partial(run_trial, sweep=sweep, trials=trials, parent=parent)
+    function = partial(run_trial, sweep=sweep, trials=trials, parent_id=parent_id)
     results = tune.Tuner(
         tune.with_resources(function, {"CPU": TRIAL_CPUS}),
         param_space={"trial": tune.grid_search(list(trials))},
         tune_config=tune.TuneConfig(
             scheduler=build_scheduler(sweep, ended),
             max_concurrent_trials=sweep.max_concurrent,
-            reuse_actors=False,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
@@ -143,6 +142,17 @@ def _tune(
         for index in range(len(results))
         if results[index].error is not None
     }
+
+
+def _check_sources(trials: Sequence[Trial]) -> None:
+    """ValueError where data of a trial cannot be read; each different source is looked at once."""
+    seen: list[tuple[str, Any]] = []
+    for trial in trials:
+        for split in ("train", "val"):
+            source = getattr(trial.job.data, split)
+            if (split, source) not in seen:
+                check_source(source, f"base.data.{split}")
+                seen.append((split, source))
 
 
 @contextmanager
@@ -171,17 +181,18 @@ def _share_data(sweep: SweepConfig, trials: Sequence[Trial]) -> list[Trial]:
                 split: ShardSource(path=prepare(getattr(data, split), split, trial.job, folder).location)
                 for split in ("train", "val")
             }
-        result.append(replace(trial, job=_changed(trial.job, data=data.model_copy(update=shared[key]))))
+        result.append(replace(trial, job=trial.job.model_copy(update={"data": data.model_copy(update=shared[key])})))
     return result
 
 
 def _tracked(trial: Trial, uri: str) -> Trial:
     """The trial with its run on the server of the sweep."""
-    return replace(trial, job=_changed(trial.job, tracking=trial.job.tracking.model_copy(update={"uri": uri})))
+    tracking = trial.job.tracking.model_copy(update={"uri": uri})
+    return replace(trial, job=trial.job.model_copy(update={"tracking": tracking}))
 
 
-def _changed(job: JobConfig, **values: Any) -> JobConfig:
-    return job.model_copy(update=values)
+def _tell(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def check_trials(records: Sequence[TrialRecord]) -> None:
@@ -189,8 +200,3 @@ def check_trials(records: Sequence[TrialRecord]) -> None:
     for record in records:
         if (record.folder / JOB_FILE).is_file():
             check_same_job(load_job(record.folder / JOB_FILE), record.trial.job)
-
-
-def _write(path: Path, text: str) -> None:
-    filesystem, name = open_folder(path)
-    write_file(filesystem, name, text.encode())

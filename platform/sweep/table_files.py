@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from maskray.platform.data.storage import open_folder, write_file
+from maskray.platform.data.storage import write_whole
 from maskray.platform.evaluation.charts import COLORS, INK, dress_axes, to_svg
 from maskray.platform.evaluation.report import PAGE_STYLE
 from maskray.platform.sweep.table import Estimate, Finding, Row, SweepTable
@@ -27,20 +28,19 @@ NOTHING = "-"
 def write_table(table: SweepTable, folder: Path) -> None:
     """Write table.md, table.html and table.csv into a folder, each whole or not at all."""
     texts = (markdown(table), html(table), as_csv(table))
-    filesystem, name = open_folder(folder)
     for file, text in zip(TABLE_FILES, texts, strict=True):
-        write_file(filesystem, f"{name}/{file}", text.encode())
+        write_whole(folder / file, text)
 
 
 def print_table(table: SweepTable, folder: Path, console: Console) -> None:
     """Print the table and its findings, and where the files lie."""
     head, rows = cells(table)
     kept = 3 + len(table.figures)  # differences in the first figure; the rest is in the files, a terminal is narrow
-    shown = Table(*head[:kept], title=table.title, title_justify="left")
+    shown = Table(*head[:kept], title=escape(table.title), title_justify="left")
     for column in shown.columns[1:]:
         column.justify = "right"
     for row in rows:
-        shown.add_row(*row[:kept])
+        shown.add_row(*map(escape, row[:kept]))
     console.print(shown)
     colors = {"yes": "green", "uncertain": "yellow", "no": "red", "unknown": "red"}
     for finding in table.findings:
@@ -52,12 +52,11 @@ def print_table(table: SweepTable, folder: Path, console: Console) -> None:
 def markdown(table: SweepTable) -> str:
     """The table, its notes and the findings as Markdown."""
     head, rows = cells(table)
-    lines = [f"# {table.title}", "", f"| {' | '.join(head)} |", f"|{'---|' + '--:|' * (len(head) - 1)}"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
+    lines = [f"# {table.title}", "", _line(head), f"|{'---|' + '--:|' * (len(head) - 1)}", *map(_line, rows)]
     lines += ["", notes(table)]
     if table.findings:
         lines += ["", "| finding | measured | holds |", "|---|--:|---|"]
-        lines += [f"| {f.config.text} | {describe_finding(f)} | {f.verdict} |" for f in table.findings]
+        lines += [_line([f.config.text, describe_finding(f), f.verdict]) for f in table.findings]
     return "\n".join(lines) + "\n"
 
 
@@ -145,9 +144,14 @@ def chart(table: SweepTable) -> str:
             axes.plot([row.mean(figure)], [index], "|", color=color, markersize=20, markeredgewidth=3)
             if figure in row.paper:
                 axes.plot([row.paper[figure]], [index], "D", color=INK, markersize=5, fillstyle="none")
-        axes.set_yticks(range(len(table.rows)), [row.label for row in table.rows])
+        axes.set_yticks(range(len(table.rows)), [row.label for row in table.rows], parse_math=False)
         axes.set_ylim(len(table.rows) - 0.5, -0.5)
     return to_svg(canvas)
+
+
+def _line(row: Sequence[str]) -> str:
+    """One line of a Markdown table."""
+    return f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |"
 
 
 def _short_name(figure: str) -> str:

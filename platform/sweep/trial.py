@@ -28,7 +28,7 @@ class EvaluationReport(TuneReportCallback):
             super().after_report(run_context, metrics, checkpoint)
 
 
-def run_trial(config: Mapping[str, str], sweep: SweepConfig, trials: Mapping[str, Trial], parent: Parent) -> None:
+def run_trial(config: Mapping[str, str], sweep: SweepConfig, trials: Mapping[str, Trial], parent_id: str) -> None:
     """Run the trial named in `config` to its end, or on from where it was left.
 
     A mistake that another try would repeat (ValueError) and workers lost too often are kept as the trial's failure, and
@@ -37,17 +37,15 @@ def run_trial(config: Mapping[str, str], sweep: SweepConfig, trials: Mapping[str
     trial = trials[config["trial"]]
     record = TrialRecord(trial)
     tags = {"sweep": sweep.name, "variant": trial.label}
-    tags |= {key: value if isinstance(value, str) else str(value) for key, value in trial.changes.items()}
+    tags |= {key: str(value) for key, value in trial.changes.items()}
     callbacks = []
     if sweep.scheduler.name != "none":
         callbacks = [EvaluationReport(sweep.metric, trial.job.train.total_steps)]
+    resume = record.state != "new"
+    if not resume:
+        record.reopen()
     try:
-        summary = run_training(
-            trial.job,
-            resume=record.state != "new",
-            parent=Parent(parent.run_id, {**parent.tags, **tags}),
-            callbacks=callbacks,
-        )
+        summary = run_training(trial.job, resume, Parent(parent_id, tags), callbacks)
     except (ValueError, TrainingInterruptedError) as error:
         record.close("failed", error=" ".join(str(error).split()))
         return

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +71,9 @@ def list_trials(sweep: SweepConfig) -> list[Trial]:
     ValueError naming the trial where its job is not valid, where the base holds a key that the sweep sets itself, or
     where two labels would share a folder.
     """
+    kind = sweep.base.get("kind", "train")
+    if kind != "train":
+        raise ValueError(f"base.kind: a sweep varies a job of kind train, not of kind {kind}")
     for key in NAMED_BY_SWEEP:
         if key in sweep.base:
             instead = "seeds" if key == "seed" else "name and output of the sweep"
@@ -103,8 +108,11 @@ def plan_sweep(sweep: SweepConfig) -> SweepPlan:
 
 
 def slug(label: str) -> str:
-    """A label as part of a file name and of a metric's name."""
-    return re.sub(r"[^a-zA-Z0-9.]+", "-", label).strip("-.")[:LONGEST_SLUG] or "trial"
+    """A label as part of a file name and of a metric's name; a long one is cut and told apart by a digest."""
+    text = re.sub(r"[^a-zA-Z0-9.]+", "-", label).strip("-.") or "trial"
+    if len(text) <= LONGEST_SLUG:
+        return text
+    return f"{text[:LONGEST_SLUG]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
 
 
 def _cpus(job: JobConfig) -> float:
@@ -128,30 +136,49 @@ def _rows(sweep: SweepConfig) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _short(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value)
 
 
 def _trial(sweep: SweepConfig, label: str, changes: dict[str, Any], seed: int) -> Trial:
     name = f"{slug(label)}-seed-{seed}"
-    tree = copy.deepcopy(sweep.base) | {
-        "name": name, "output": str(sweep_folder(sweep) / "trials"), "kind": "train", "seed": seed
-    }  # fmt: skip
-    where = f"variants.{label}" if label in sweep.variants else label
     try:
-        for key, value in changes.items():
-            if key.partition(".")[0] in (*NAMED_BY_SWEEP, "kind", "tracking"):
-                raise ValueError(f"{key}: a sweep gives it to its trials")
-            set_key(tree, key, value)
-        job = validate_tree(JobConfig, tree)
+        job = _job(sweep, name, changes, seed)
     except ValueError as error:
-        raise ValueError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from None
-    tracking = sweep.tracking or job.tracking
-    for key, value in (("tracking.register_as", tracking.register_as), ("tracking.alias", tracking.alias)):
+        where = f"variants.{label}" if label in sweep.variants else label
+        of_base = _mistakes_of_base(sweep)
+        lines = [f"base: {line}" if line in of_base else f"{where}: {line}" for line in str(error).splitlines()]
+        raise ValueError("\n".join(lines)) from None
+    for key, value in (("tracking.register_as", job.tracking.register_as), ("tracking.alias", job.tracking.alias)):
         if value:
             raise ValueError(f"{key}: a sweep registers none of its trials; leave it out")
     if job.serve.check_after_training:
         raise ValueError("base.serve.check_after_training: a sweep serves none of its trials; leave it out")
+    if job.evaluation.expect:
+        raise ValueError("base.evaluation.expect: a sweep keeps whatever its trials reach; leave it out")
     return Trial(name, label, seed, changes, job)
+
+
+def _job(sweep: SweepConfig, name: str, changes: Mapping[str, Any], seed: int) -> JobConfig:
+    """The base job with the changes of one trial."""
+    tree = copy.deepcopy(sweep.base) | {
+        "name": name, "output": str(sweep_folder(sweep) / "trials"), "kind": "train", "seed": seed
+    }  # fmt: skip
+    if sweep.tracking is not None:
+        tree["tracking"] = sweep.tracking.model_dump(mode="json")
+    for key, value in changes.items():
+        if key.partition(".")[0] in (*NAMED_BY_SWEEP, "kind", "tracking"):
+            raise ValueError(f"{key}: a sweep gives it to its trials")
+        set_key(tree, key, value)
+    return validate_tree(JobConfig, tree)
+
+
+def _mistakes_of_base(sweep: SweepConfig) -> list[str]:
+    """What is wrong with the base job before anything is varied, one line each."""
+    try:
+        _job(sweep, "base", {}, sweep.seeds[0])
+    except ValueError as error:
+        return str(error).splitlines()
+    return []
 
 
 def _table_problems(sweep: SweepConfig, trials: list[Trial], labels: tuple[str, ...]) -> list[str]:

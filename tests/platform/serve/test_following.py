@@ -2,9 +2,10 @@
 
 import os
 import signal
+import sqlite3
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import httpx
 import pytest
@@ -123,6 +124,18 @@ def wait_for_state(server, version, state, seconds=60):
         time.sleep(0.1)
 
 
+def wait_for_registry(server, wanted, seconds=90):
+    """What the server says of its registry, once that is as wanted."""
+    until = time.monotonic() + seconds
+    while True:
+        listed = httpx.get(f"{server.url}/v1/models", timeout=30).json()
+        error = (listed.get("follows") or {"registry_error": "no follower yet"})["registry_error"]
+        if "follows" in listed and wanted(error):
+            return error
+        assert time.monotonic() < until, listed
+        time.sleep(0.1)
+
+
 def process_of(deployment):
     handle = serve.get_deployment_handle(deployment, APPLICATION)
     return handle.broadcast("process_id").results(timeout_s=30)
@@ -140,6 +153,7 @@ def test_promotion_and_rollback_reach_the_replica_without_a_lost_request(server,
 
 @pytest.mark.parametrize(("version", "reason"), [("3", "not finite"), ("4", "SHA-256")])
 def test_broken_version_leaves_the_old_one_alone_and_says_why(server, registry, load, version, reason):
+    load.wait_for("1")
     move(registry, version)
     assert reason in wait_for_state(server, version, "failed")["error"]
     assert wait_for_state(server, "1", "serving")["replicas"] == 1
@@ -163,8 +177,18 @@ def test_killed_replica_loses_no_accepted_request_and_comes_back_with_the_versio
 
 
 def test_killed_follower_and_a_registry_that_is_away_change_nothing(server, registry, load):
+    """Version 2 goes on answering, and the alias is followed again by the new follower once the registry is back."""
     (process,) = process_of("Follower")
     os.kill(process, signal.SIGKILL)
+    start = len(load.answers)
     load.wait_for("2")
+    with closing(sqlite3.connect(registry.uri.removeprefix("sqlite:///"), isolation_level=None)) as database:
+        database.execute("BEGIN EXCLUSIVE")  # whoever asks now gets no answer
+        assert "locked" in wait_for_registry(server, lambda error: error is not None)
+        load.wait_for("2")
+        database.execute("ROLLBACK")
+    assert {version for _, version in load.answers[start:]} == {"2"}
     move(registry, "1")
     load.wait_for("1", 90)
+    wait_for_registry(server, lambda error: error is None)
+    assert process_of("Follower") != [process]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from maskray.platform.evaluation.coco_ap import evaluate_images, merge
 from maskray.platform.evaluation.matches_file import write_matches
@@ -157,7 +158,6 @@ def test_a_variant_without_masks_has_no_mask_figure(make_sweep, tree):
 
 
 def test_terminal_shows_table_and_findings(finished, tmp_path):
-    from rich.console import Console
 
     stream = io.StringIO()
     print_table(finished, tmp_path, Console(file=stream, width=110))
@@ -165,6 +165,23 @@ def test_terminal_shows_table_and_findings(finished, tmp_path):
     assert "RoIAlign mean" in text
     assert "uncertain" in text
     assert "table.html" in text
+
+
+def test_labels_and_titles_are_text_and_nothing_else(make_sweep, tree, tmp_path, capsys):
+    """Markup of terminal, Markdown and formulas in them is shown as it was written."""
+    variants = {"[red]a[/nothing]": {}, "b | $c_{d$ | $x": {"train.base_lr": 0.2}}
+    sweep = make_sweep(variants=variants, table={"title": "[bold]t[/x]", "figures": ["bbox/AP"]})
+    records = [TrialRecord(trial) for trial in list_trials(sweep)]
+    for index, record in enumerate(records):
+        finish(record, 0.5, index)
+    table = build_table(sweep, records)
+    write_table(table, tmp_path)
+    print_table(table, tmp_path, Console(width=200))
+    shown = capsys.readouterr().out
+    assert "[bold]t[/x]" in shown
+    assert all(label in shown for label in variants)
+    (line,) = [line for line in markdown(table).splitlines() if "$x" in line and line.startswith("| b")]
+    assert line.startswith(r"| b \| $c_{d$ \| $x | 2 |")
 
 
 def test_outcomes_survive_as_files(records):

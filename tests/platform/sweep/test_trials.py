@@ -61,6 +61,9 @@ def test_mistakes_in_variants_name_them(make_sweep, changes, message):
         ("name", "x", "base.name: a sweep gives it"),
         ("tracking", {"register_as": "x"}, "tracking.register_as: a sweep registers none of its trials"),
         ("serve", {"check_after_training": True}, "base.serve.check_after_training"),
+        ("evaluation", {"expect": {"bbox/AP": 0.5}}, "base.evaluation.expect: a sweep keeps whatever"),
+        ("kind", "sweep", "base.kind: a sweep varies a job of kind train, not of kind sweep"),
+        ("trian", {}, "^base: trian: unknown key; did you mean train"),
     ],
 )
 def test_a_base_that_does_not_fit_a_sweep(make_sweep, tree, key, value, message):
@@ -72,6 +75,10 @@ def test_a_base_that_does_not_fit_a_sweep(make_sweep, tree, key, value, message)
     ("changes", "message"),
     [
         ({"seeds": [1, 1]}, "seeds: one stands twice"),
+        ({"seeds": [-1]}, r"seeds\.0: .* greater than or equal to 0"),
+        ({"variants": {"a\nb": {}, "c": {}}}, "is no label: 1 to 100 characters of one line"),
+        ({"variants": {"a" * 101: {}, "c": {}}}, "is no label"),
+        ({"grid": {f"model.k{i}": list(range(10)) for i in range(9)}}, "make 4000000000 trials; at most 10000"),
         ({"grid": {"train.base_lr": []}}, "train.base_lr has no values"),
         ({"grid": {"train.base_lr": [1, 1]}}, "a value stands twice"),
         ({"variants": {}, "seeds": [1]}, "nothing is varied"),
@@ -105,6 +112,18 @@ def test_a_scheduler_needs_evaluations(make_sweep, tree):
     base = tree["base"] | {"train": tree["base"]["train"] | {"evaluate_every": 0}}
     (problem,) = plan_sweep(make_sweep(base=base, scheduler={"name": "asha"})).problems
     assert "set base.train.evaluate_every" in problem
+
+
+def test_tracking_of_the_sweep_is_that_of_its_trials(make_sweep):
+    sweep = make_sweep(tracking={"experiment": "mine", "wait_seconds": 3})
+    assert {trial.job.tracking for trial in list_trials(sweep)} == {sweep.tracking}
+
+
+def test_long_labels_keep_apart(make_sweep):
+    stem = "x" * 80
+    names = [trial.name for trial in list_trials(make_sweep(variants={f"{stem}a": {}, f"{stem}b": {}}, seeds=[1]))]
+    assert len(set(names)) == 2
+    assert all(len(name) < 90 for name in names)
 
 
 def test_base_may_be_a_job_file_beside(tmp_path, tree):
