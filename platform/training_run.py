@@ -34,7 +34,7 @@ from maskray.platform.publication import (
 from maskray.platform.ray_cluster import connect
 from maskray.platform.registry.errors import wait_for_server
 from maskray.platform.registry.registration import register_model
-from maskray.platform.registry.tracking import RunStatus, Tracking
+from maskray.platform.registry.tracking import RunStatus, Tracking, status_after
 from maskray.platform.summary import RunSummary, print_summary
 from maskray.platform.train.launch import train
 from maskray.platform.train.record import RunRecord
@@ -114,7 +114,7 @@ def run_training(
         summary = _train_and_register(run, run_id, manifests)
         run.publish(lambda: run.tracking.finish_run(run_id))
     except BaseException as error:
-        _tell_failure(run, run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        _tell_failure(run, run_id, status_after(error))
         raise
     print_summary(summary, run.console)
     return summary

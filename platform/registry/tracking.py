@@ -31,6 +31,11 @@ LONGEST_DIGEST = 36
 SQLITE = "sqlite:///"
 
 
+def status_after(error: BaseException) -> RunStatus:
+    """How a run ends by this error: the interrupt, and SIGTERM, of which Ray makes an exit, kill it."""
+    return "KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED"
+
+
 class Tracking:
     """An MLflow tracking server and the experiment of a job.
 

@@ -43,11 +43,12 @@ class ParentRun:
         if run_id is not None:
             self.wait(lambda: self.tracking.finish_run(run_id, status))
 
-    def give_up(self, status: RunStatus) -> None:
-        """End the run of a sweep that could not go on, if the server is there."""
+    def give_up(self, begun: Sequence[str | None], status: RunStatus) -> None:
+        """End the run of a sweep that could not go on, and those of the trials under way, if the server is there."""
         try:
             self.tracking.check_server()
-            self.tracking.finish_run(self.run_id, status)
+            for run_id in filter(None, [*begun, self.run_id]):
+                self.tracking.finish_run(run_id, status)
         except ValueError as error:
             self.tell(f"not on the tracking server: the end of the sweep's run: {error}")
 

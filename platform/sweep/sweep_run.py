@@ -24,6 +24,7 @@ from maskray.platform.data.source import check_source, prepare
 from maskray.platform.data.storage import write_whole
 from maskray.platform.load import dump_job, load_job
 from maskray.platform.ray_cluster import connect
+from maskray.platform.registry.tracking import status_after
 from maskray.platform.sweep.parent_run import ParentRun, finish_parent, start_parent
 from maskray.platform.sweep.progress import SweepProgress
 from maskray.platform.sweep.record import OUTCOMES, TrialRecord, TrialState
@@ -72,7 +73,8 @@ def run_sweep(sweep: SweepConfig) -> SweepTable:
             table = build_table(sweep, records)
             write_table(table, folder)
         except BaseException as error:
-            parent.give_up("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            begun = [record.run_id for record in records if record.state == "begun"]
+            parent.give_up(begun, status_after(error))
             raise
         parent.wait(lambda: finish_parent(parent, table, folder))
         print_table(table, folder, console)
