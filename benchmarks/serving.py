@@ -98,36 +98,39 @@ class Bench:
         assert answer.status_code == 200, answer.text
         return time.perf_counter() - began
 
-    def measure_bare(self, number: int, batch_size: int) -> list[float]:
+    def measure_bare(self, pictures: list[bytes], batch_size: int) -> list[float]:
         """Seconds of each batch of the bare loop."""
-        self.bare.send((list(itertools.islice(itertools.cycle(self.pictures), number)), batch_size))
+        self.bare.send((pictures, batch_size))
         return self.bare.recv()
 
-    def measure_throughput(self, number: int) -> float:
+    def measure_throughput(self, pictures: list[bytes]) -> float:
         """Pictures per second of as many clients as fill two batches of every replica."""
-        pictures = list(itertools.islice(itertools.cycle(self.pictures), number))
         with httpx.Client(base_url=self.url, timeout=300, limits=httpx.Limits(max_connections=64)) as client:
             num_clients = 2 * self.options.batch * self.options.replicas
             began = time.perf_counter()
             with concurrent.futures.ThreadPoolExecutor(num_clients) as clients:
                 list(clients.map(lambda data: self.ask(client, data), pictures))
-            return number / (time.perf_counter() - began)
+            return len(pictures) / (time.perf_counter() - began)
+
+    def measure_latency(self, pictures: list[bytes]) -> dict[str, list[float]]:
+        """Seconds of each picture alone, in the bare loop and then from the server: so both meet the same noise."""
+        with httpx.Client(base_url=self.url, timeout=300) as client:
+            pairs = [(*self.measure_bare([data], 1), self.ask(client, data)) for data in pictures]
+        return {"bare": [bare for bare, _ in pairs], "server": [server for _, server in pairs]}
 
     def compare(self) -> None:
         """Rounds of both by turns, and the medians."""
         number, batch = self.options.pictures, self.options.batch
+        pictures = list(itertools.islice(itertools.cycle(self.pictures), number))
         rates: dict[str, list[float]] = {"bare": [], "server": []}
         latencies: dict[str, list[float]] = {"bare": [], "server": []}
-        self.measure_bare(len(self.pictures), batch)
-        self.measure_throughput(len(self.pictures))
+        self.measure_bare(self.pictures, batch)
+        self.measure_throughput(self.pictures)
         for _ in range(self.options.rounds):
-            rates["bare"].append(number / sum(self.measure_bare(number, batch)))
-            rates["server"].append(self.measure_throughput(number))
-            alone = max(10, number // 2)
-            latencies["bare"] += self.measure_bare(alone, 1)
-            with httpx.Client(base_url=self.url, timeout=300) as client:
-                every = itertools.islice(itertools.cycle(self.pictures), alone)
-                latencies["server"] += [self.ask(client, data) for data in every]
+            rates["bare"].append(number / sum(self.measure_bare(pictures, batch)))
+            rates["server"].append(self.measure_throughput(pictures))
+            for who, seconds in self.measure_latency(pictures[: max(10, number // 2)]).items():
+                latencies[who] += seconds
         ours, theirs = statistics.median(rates["server"]), statistics.median(rates["bare"])
         reached = "reached" if ours / theirs >= GOAL_RATIO else "not reached"
         print(f"throughput, batches of {batch}: server {ours:.2f} pictures/s, bare loop {theirs:.2f}, ratio of medians "

@@ -39,13 +39,14 @@ start() {
     chmod 700 "$FOLDER"
     (umask 077 && python3 -c 'import secrets; print(secrets.token_hex(32))' >"$FOLDER/token")
     # Each node has its own range of worker ports, and a free port for its agent: with the defaults two nodes of one
-    # machine, or another cluster there, get in each other's way, and jobs find "no available agent".
+    # machine, or another cluster there, get in each other's way, and jobs find "no available agent". And its own
+    # folder: in a common one, a node that unpacks what came with a job takes it away from under the other.
     launch head --head --node-ip-address=127.0.0.1 --port="$GCS_PORT" --dashboard-host=127.0.0.1 \
         --dashboard-port="$DASHBOARD_PORT" --dashboard-agent-listen-port=0 --temp-dir="$FOLDER/ray" \
         --min-worker-port=20000 --max-worker-port=20999
     await "head" "$FOLDER/head.log"
     launch worker --address="127.0.0.1:$GCS_PORT" --node-ip-address=127.0.0.1 --dashboard-agent-listen-port=0 \
-        --min-worker-port=21000 --max-worker-port=21999
+        --temp-dir="$FOLDER/ray2" --min-worker-port=21000 --max-worker-port=21999
     await "worker" "$FOLDER/worker.log"
     cat <<EOF
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$FOLDER/token

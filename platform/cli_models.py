@@ -135,18 +135,5 @@ def model_folder(model: str, uri: str | None, output: str) -> str:
     return resolve_model(model, tracking)
 
 
-def model_name(model: str, uri: str | None, output: str) -> tuple[str | None, str]:
-    """Registered name and version of a models:/ URI; none for a folder."""
-    if not model.startswith("models:/"):
-        return None, ""
-    from maskray.platform.registry.models import version_of_alias
-
-    name, at, alias = model.removeprefix("models:/").partition("@")
-    if at:
-        return name, version_of_alias(open_tracking(uri, output), name, alias)
-    name, _, version = name.partition("/")
-    return name, version
-
-
 def _uri(version: str) -> str:
     return version if version.startswith("models:/") else f"models:/{version}"

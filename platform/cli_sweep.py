@@ -36,16 +36,18 @@ def open_pages(
 ) -> None:
     """Print the address of MLflow's page that compares the trials of a sweep."""
     from maskray.platform.config import TrackingConfig
+    from maskray.platform.load import public_uri
     from maskray.platform.registry.tracking import Tracking
     from maskray.platform.sweep.parent_run import compare_url, read_parent
 
     run_id, uri = read_parent(folder)
-    if not uri.startswith("http") and server is None:
+    tracking = Tracking(TrackingConfig(uri=uri))
+    if not tracking.is_server and server is None:
         raise ValueError(
-            f"--server: the runs are in {uri}; start `mlflow server --backend-store-uri {uri}` and say its address"
+            f"--server: the runs are in {public_uri(uri)}; start `mlflow server --backend-store-uri` with it and say "
+            "its address"
         )
     _, records = _open(folder)
-    tracking = Tracking(TrackingConfig(uri=uri))
     print(compare_url(server or uri, tracking.experiment_of(run_id), records))
 
 
@@ -59,7 +61,8 @@ def _open(folder: Path) -> tuple[SweepConfig, list[TrialRecord]]:
     if not path.is_file():
         raise ValueError(f"{folder}: no folder of a sweep (it holds no sweep.yaml)")
     sweep = load_any(path)
-    assert isinstance(sweep, SweepConfig)
+    if not isinstance(sweep, SweepConfig):
+        raise ValueError(f"{path}: kind is {sweep.kind}, not sweep")
     # The folder may have been moved since it was written.
     sweep = sweep.model_copy(update={"output": str(folder.absolute().parent), "name": folder.absolute().name})
     return sweep, [TrialRecord(trial) for trial in list_trials(sweep)]

@@ -182,10 +182,10 @@ class GateConfig(Config):
     """What a version must show before it takes an alias from the version that has it."""
 
     evaluation_set: str = Field(description="Name of the set that both were evaluated on, as `models show` prints it.")
-    metrics: dict[str, Annotated[float, Field(ge=0)]] = Field(
+    metrics: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
         min_length=1,
         max_length=30,
-        description="How far a figure may be below the present holder's, e.g. segm/AP: 0.005.",
+        description="How far a figure, a fraction, may be below the present holder's, e.g. segm/AP: 0.005.",
     )
     latency: LatencyLimit | None = None
     max_bytes: Positive | None = Field(None, description="Most that the weights may take.")

@@ -16,14 +16,19 @@ from maskray.platform.registry.folder import read_model_folder
 from maskray.platform.registry.gate import Latency
 
 
+def check_device(limit: LatencyLimit) -> None:
+    """ValueError where the limit asks for a GPU that is not there."""
+    if limit.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("gate.latency.device: cuda is not there on this machine")
+
+
 def measure_latency(folder: str, limit: LatencyLimit) -> Latency:
     """Median seconds from decoded picture to COCO results, of single pictures after one that is not timed.
 
     The pictures are noise of the limit's size, the same on every machine, so decoding is left out and detections are
     few: a lower bound that compares models. ValueError where the limit asks for a GPU that is not there.
     """
-    if limit.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("gate.latency.device: cuda is not there on this machine")
+    check_device(limit)
     model, spec = read_model_folder(folder, limit.device)
     predictor = Predictor(model, spec, limit.device)
     noise = np.random.default_rng(0)

@@ -95,6 +95,26 @@ def dump_job(job: AnyJob) -> str:
     return yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+def public_job(job: AnyJob) -> str:
+    """The same without user and password in URIs of databases, for all who may read a run or a report."""
+    return yaml.safe_dump(_without_passwords(job.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+
+
+def public_uri(uri: str) -> str:
+    """A URI without user and password; a sqlite file's has none, and may have an @ in its path."""
+    scheme, separator, rest = uri.partition("://")
+    return uri if not separator or scheme.startswith("sqlite") else f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _without_passwords(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        key: public_uri(value) if key == "uri" and isinstance(value, str) else _without_passwords(value)
+        for key, value in tree.items()
+    }
+
+
 def _read_tree(path: Path, what: str = "job file") -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")

@@ -45,9 +45,14 @@ class Plan:
         return asdict(self)
 
 
-def plan_job(job: JobConfig) -> Plan:
-    """Work out the plan of a job; reads at most the small files that the job names, starts nothing."""
+def plan_job(job: JobConfig, new: bool = True) -> Plan:
+    """Work out the plan of a job; reads at most the small files that the job names, starts nothing.
+
+    A trial of a sweep need not be new: that its folder is there is no reason to warn.
+    """
     problems, warnings = _find_problems(job), _find_warnings(job)
+    if new and job.resources.address is None and Path(job.output, job.name).exists():
+        warnings.append(f"{job.output}/{job.name} exists: a new run needs another name, an old one --resume")
     train_images = _count_images(job.data.train, "data.train", problems, warnings)
     val_images = _count_images(job.data.val, "data.val", problems, warnings)
     train, resources = job.train, job.resources
@@ -127,8 +132,6 @@ def _find_warnings(job: JobConfig) -> list[str]:
         warnings.append("model.keypoints is true, but evaluation.iou_types has no keypoints: they are not evaluated")
     if train.warmup_steps >= train.steps:
         warnings.append(f"train.warmup_steps {train.warmup_steps} is not before the last step {train.steps}")
-    if job.resources.address is None and Path(job.output, job.name).exists():
-        warnings.append(f"{job.output}/{job.name} exists: a new run needs another name, an old one --resume")
     return warnings
 
 

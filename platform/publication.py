@@ -7,7 +7,8 @@ from pathlib import Path
 
 from maskray.platform.config import GateConfig, JobConfig, LatencyLimit
 from maskray.platform.data.manifest import Manifest
-from maskray.platform.latency import measure_latency
+from maskray.platform.evaluation.rules import figure_names
+from maskray.platform.latency import check_device, measure_latency
 from maskray.platform.registry.delivery import MetricDelivery
 from maskray.platform.registry.gate import Comparison, Latency
 from maskray.platform.registry.models import check_names, resolve_model
@@ -37,8 +38,13 @@ def check_publication(job: JobConfig, tracking: Tracking, resume: bool = False) 
             f"tracking.gate.evaluation_set is {config.gate.evaluation_set!r}, but data.val is {evaluated!r}"
         )
     for name in config.gate.metrics:
-        if name.partition("/")[0] not in job.evaluation.iou_types:
+        kind, _, figure = name.partition("/")
+        if kind not in job.evaluation.iou_types:
             raise ValueError(f"tracking.gate.metrics: {name} is not of evaluation.iou_types")
+        if figure not in figure_names(kind):
+            raise ValueError(f"tracking.gate.metrics: no figure {name}; of {kind} {', '.join(figure_names(kind))}")
+    if config.gate.latency is not None:
+        check_device(config.gate.latency)
 
 
 def publish_metrics(run: RunRecord, tracking: Tracking, run_id: str) -> None:

@@ -93,9 +93,9 @@ def run_training(
 ) -> RunSummary:
     """Run a job from its data to a registered model in the folder `<output>/<name>`, and print what came of it.
 
-    A run that failed before training leaves nothing behind; a later failure keeps all that was written, and `resume`
-    goes on from there. Raises ValueError where the name is taken, the job differs from the one resumed, data or
-    weights are not there, training diverges, or a figure is below evaluation.expect (everything is written by then).
+    A run that failed in preparing its data leaves nothing behind; a later failure keeps all that was written, and
+    `resume` goes on from there. Raises ValueError where the name is taken, the job differs from the one resumed, data
+    or weights are not there, training diverges, or a figure is below evaluation.expect (everything is written by then).
     A trial of a sweep has a `parent`, and `callbacks` that Ray Train calls at each checkpoint.
     """
     _check(job, resume)
@@ -245,10 +245,10 @@ def _register(run: _Run, run_id: str, summary: RunSummary, manifests: Mapping[st
     config = run.job.tracking
     name, alias = str(config.register_as), config.alias
     evidence = collect_evidence(run.job, manifests, summary.report)
-    if "version" not in run.state:
+    if run.state.get("register_as") != name:  # none yet, or one of another name, of a job resumed with this one
         folder, metrics = summary.checkpoint, summary.metrics
         version = run.publish(lambda: register_model(run.tracking, run_id, name, folder, metrics, evidence))
-        run.remember(version=version)
+        run.remember(register_as=name, version=version, alias=None)
     version = str(run.state["version"])
     if alias is not None and run.state.get("alias") != alias:
         run.publish(lambda: promote_version(run.tracking, name, version, alias, config.gate))

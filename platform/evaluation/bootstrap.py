@@ -45,15 +45,15 @@ def resampled_figures(
     wanted = {figure.area for figure in figures}
     sums = {area: np.zeros((len(weights), len(IOU_THRESHOLDS))) for area in wanted}
     defined = {area: np.zeros(len(weights)) for area in wanted}
+    matched = {area: np.concatenate([part.matched[:, areas.index(area)] for part in parts]) for area in wanted}
+    counted = {area: ~np.concatenate([part.ignored[:, areas.index(area)] for part in parts]) for area in wanted}
     for category in sorted(set(category_ids)):
         chosen = np.flatnonzero(categories == category)
         order = chosen[np.argsort(-scores[chosen], kind="stable")]
         for area in wanted:
-            a = areas.index(area)
-            num_objects = weights @ _objects(parts, category, a)
-            matched = np.concatenate([part.matched[:, a] for part in parts])[order]
-            counted = ~np.concatenate([part.ignored[:, a] for part in parts])[order]
-            precision = _mean_precision(weights, image_of[order], matched & counted, ~matched & counted, num_objects)
+            num_objects = weights @ _objects(parts, category, areas.index(area))
+            hit, counts = matched[area][order], counted[area][order]
+            precision = _mean_precision(weights, image_of[order], hit & counts, ~hit & counts, num_objects)
             has_objects = num_objects > 0
             sums[area][has_objects] += precision[has_objects]
             defined[area] += has_objects

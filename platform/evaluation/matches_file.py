@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskray.platform.data.storage import write_whole
-from maskray.platform.evaluation.matching import ImageMatches
+from maskray.platform.evaluation.matching import IOU_THRESHOLDS, ImageMatches
 from maskray.platform.evaluation.rules import RULES, IouType
 
-THRESHOLDS = 10
+# What NumPy lets through of a file whose bytes are not what was written.
+DAMAGED = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, tokenize.TokenError)
 
 
 def write_matches(path: str | Path, parts: Sequence[ImageMatches]) -> None:
@@ -36,7 +39,7 @@ def read_matches(path: str | Path, iou_type: IouType) -> list[ImageMatches]:
             arrays = {name.partition("/")[2]: file[name] for name in file.files if name.startswith(f"{iou_type}/")}
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file of matches") from None
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path}: not a whole file of matches: {error}") from None
     if not arrays:
         raise ValueError(f"{path}: holds no matches of {iou_type}")
@@ -61,7 +64,7 @@ def _pack(images: Sequence[ImageMatches]) -> dict[str, NDArray[Any]]:
 
 
 def _unpack(arrays: Mapping[str, NDArray[Any]], iou_type: IouType) -> list[ImageMatches]:
-    shape = (-1, len(RULES[iou_type].areas), THRESHOLDS)
+    shape = (-1, len(RULES[iou_type].areas), len(IOU_THRESHOLDS))
     count = len(arrays["scores"]) * shape[1] * shape[2]
     matched, ignored = (
         np.unpackbits(arrays[name], count=count).reshape(shape).astype(bool) for name in ("matched", "ignored")

@@ -13,7 +13,6 @@ from typing import Any
 
 import jinja2
 import numpy as np
-import yaml
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
@@ -31,6 +30,7 @@ from maskray.platform.evaluation.paper import PaperRow, read_paper_row
 from maskray.platform.evaluation.predict import RowEvaluation
 from maskray.platform.evaluation.rules import RULES, figure_names
 from maskray.platform.evaluation.tables import per_class_rows
+from maskray.platform.load import public_job
 
 PAGE_STYLE = Path(__file__).with_name("page.css")
 SHOWN_SCORE = 0.5
@@ -103,7 +103,7 @@ def write_report(
         precision_recall=Markup(precision_recall_chart(figures)),
         history=Markup(history_chart(history or [])),
         pictures=_pictures(manifest, evaluations, job.evaluation.report_images),
-        job_text=yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        job_text=public_job(job),
     )
     write_whole(path, text)
 

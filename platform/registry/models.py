@@ -20,6 +20,7 @@ from maskray.platform.registry.tracking import Tracking
 
 URI = "models:/"
 FILES = (WEIGHTS_FILE, SPEC_FILE)
+ALIAS = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,99}")
 RESERVED_ALIAS = re.compile(r"latest|v\d+", re.IGNORECASE)  # MLflow reads them as versions
 
 
@@ -39,8 +40,8 @@ def check_names(name: str, alias: str | None = None) -> None:
     """Raise ValueError where a name or alias cannot be registered, before hours are spent on what should bear it."""
     if not NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not a plain model name: letters, digits, . _ - only, not first . _ or -")
-    if alias is not None and (not NAME.fullmatch(alias) or RESERVED_ALIAS.fullmatch(alias)):
-        raise ValueError(f"{alias!r} cannot be an alias: a plain name, and not 'latest' or 'v' with a number")
+    if alias is not None and (not ALIAS.fullmatch(alias) or RESERVED_ALIAS.fullmatch(alias)):
+        raise ValueError(f"{alias!r} cannot be an alias: letters, digits, _ - only, not 'latest' or 'v3'")
 
 
 def resolve_model(uri_or_folder: str, tracking: Tracking | None = None, cache_folder: str | Path | None = None) -> str:
@@ -96,7 +97,7 @@ def find_version(tracking: Tracking, uri: str) -> Any:
     number = ""
     if not at:
         name, _, number = rest.partition("/")
-    if not NAME.fullmatch(name) or not (NAME.fullmatch(alias) if at else number.isdecimal()):
+    if not NAME.fullmatch(name) or not (ALIAS.fullmatch(alias) if at else number.isdecimal()):
         raise ValueError(f"{uri}: write a registered model as models:/NAME@alias or models:/NAME/3")
     tracking.check_server()
     with readable_errors(uri):

@@ -9,12 +9,12 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, TypedDict
 
 from maskray.platform.config import GateConfig, LatencyLimit
-from maskray.platform.registry.errors import readable_errors
+from maskray.platform.registry.errors import ServerAwayError, readable_errors
 from maskray.platform.registry.gate import Comparison, GateRefusedError, Latency, compare_at_gate
 from maskray.platform.registry.models import URI, check_names, find_version
 from maskray.platform.registry.tracking import Tracking
@@ -62,14 +62,17 @@ def promote(
         raise ValueError("give a gate, or the reason to promote without one, not both")
     _check_reason(without_gate)
     candidate = find_version(tracking, f"{URI}{name}/{version}")
+    version = str(candidate.version)  # 3, where 03 was written
     with readable_errors(f"promoting {name} version {version}"):
         client = tracking.client
+        if _holder(client, name, alias) == version:
+            return None
         latency: Latency | None = None
-        if gate is not None and gate.latency is not None and _holder(client, name, alias) != version:
+        if gate is not None and gate.latency is not None:
             assert measure is not None, "a gate with a limit of latency comes with a way to measure it"
             latency = measure(f"{URI}{name}/{version}", gate.latency)
             client.set_model_version_tag(name, version, "latency", json.dumps(latency))
-        with _sole_mover(client, name, alias):
+        with _sole_mover(client, name, alias) as check_time:
             before = _holder(client, name, alias)
             if before == version:
                 return None
@@ -82,6 +85,7 @@ def promote(
                     raise GateRefusedError(comparison)
             elif without_gate is None:
                 check_guard(tracking, name, alias)
+            check_time()
             way: Way = "gate" if gate else "without gate" if without_gate else "plain"
             _move(client, name, _new_move(alias, version, before, way, without_gate))
     return comparison
@@ -97,12 +101,13 @@ def rollback(tracking: Tracking, name: str, alias: str, reason: str | None = Non
     tracking.check_server()
     with readable_errors(f"rolling back {name}@{alias}"):
         client = tracking.client
-        with _sole_mover(client, name, alias):
+        with _sole_mover(client, name, alias) as check_time:
             present = _holder(client, name, alias)
             earlier = _earlier_holders(alias_moves(tracking, name, alias), present)
             if not earlier:
                 raise ValueError(f"{URI}{name}@{alias}: no version is known that had the alias before {present}")
             find_version(tracking, f"{URI}{name}/{earlier[-1]}")
+            check_time()
             move = _new_move(alias, earlier[-1], present, "rollback", reason)
             _move(client, name, move)
     return move
@@ -141,14 +146,17 @@ def check_guard(tracking: Tracking, name: str, alias: str) -> None:
 
 
 @contextmanager
-def _sole_mover(client: Any, name: str, alias: str) -> Iterator[None]:
-    """Be the only one who moves an alias, as far as clocks agree within a minute.
+def _sole_mover(client: Any, name: str, alias: str) -> Iterator[Callable[[], None]]:
+    """Be the only one who moves an alias, as far as clocks agree within half a minute.
 
     MLflow sets an alias without comparing what it was. So each mover first writes a claim and then reads those of the
-    others: of two at a time at least one sees the other, withdraws and tries again after a while of its own.
+    others: of two at a time at least one sees the other, withdraws and tries again after a while of its own. What is
+    yielded is called before the first write: it raises ServerAwayError where the server was so slow that the claim may
+    soon be taken for that of a dead process.
     """
     own = f"{CLAIM}.{alias}.{uuid.uuid4().hex}"
     for _ in range(100):
+        until = time.monotonic() + CLAIM_SECONDS / 2
         client.set_registered_model_tag(name, own, str(time.time()))
         tags = client.get_registered_model(name).tags
         others = {key: float(tags[key]) for key in tags if key.startswith(f"{CLAIM}.{alias}.") and key != own}
@@ -162,10 +170,16 @@ def _sole_mover(client: Any, name: str, alias: str) -> Iterator[None]:
         time.sleep(random.uniform(0.1, 1.5))
     else:
         raise ValueError(f"{URI}{name}@{alias}: another promotion has been at work for a minute; try again")
+
+    def check_time() -> None:
+        if time.monotonic() > until:
+            raise ServerAwayError(f"{URI}{name}@{alias}: the server is too slow to move it safely; try again")
+
     try:
-        yield
+        yield check_time
     finally:
-        client.delete_registered_model_tag(name, own)
+        with suppress(Exception):  # a claim that stays counts for a minute; what came of the move has to be told
+            client.delete_registered_model_tag(name, own)
 
 
 def _move(client: Any, name: str, move: Move) -> None:

@@ -7,18 +7,20 @@ import json
 import math
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from maskray.model.config import ModelSpec
 from maskray.platform.config import CocoSource, JobConfig, SyntheticSource
+from maskray.platform.load import public_job
 from maskray.platform.registry.environment import describe_commit
 from maskray.platform.registry.errors import readable_errors
 from maskray.platform.registry.folder import SPEC_FILE, WEIGHTS_FILE, read_model_spec, read_weights
 from maskray.platform.registry.models import FILES, all_pages, check_names, sha256_of
 from maskray.platform.registry.signature import write_mlmodel
-from maskray.platform.registry.tracking import Tracking, job_text
+from maskray.platform.registry.tracking import Tracking
 
 JOB_FILE = "job.yaml"
 LABELS_FILE = "labels.json"
@@ -95,10 +97,12 @@ def register_model(
             logged = _upload(client, run_id, name, [*files, Path(scratch) / "MLmodel"], spec)
             # Without a server MLflow would look the URI up in the process-wide tracking URI, not the client's.
             source = logged.model_uri if tracking.is_server else logged.artifact_location
-            made = client.create_model_version(
+            client.create_model_version(
                 name, source, run_id=run_id, tags=tags, model_id=logged.model_id, await_creation_for=0
             )
-            version = str(made.version)
+            # Not what was answered: MLflow's client repeats a request whose answer was lost, and makes a second one.
+            version = _registered_before(client, name, run_id, tags)
+            assert version is not None
         finite = {f"registered/{key}": value for key, value in metrics.items() if math.isfinite(value)}
         tracking.log_changed_metrics(run_id, finite, step=0)
     return version
@@ -110,7 +114,7 @@ def _write_files(
     """All files of the version but MLmodel; those that tell of the model are written to a scratch folder."""
     texts = {LABELS_FILE: spec.labels.model_dump_json(indent=1), METRICS_FILE: json.dumps(_finite(metrics), indent=1)}
     if evidence.job is not None:
-        texts[JOB_FILE] = job_text(evidence.job)
+        texts[JOB_FILE] = public_job(evidence.job)
     if evidence.report is not None:
         texts[REPORT_FILE] = evidence.report.read_text(encoding="utf-8")
     for file, text in texts.items():
@@ -135,7 +139,8 @@ def _upload(client: Any, run_id: str, name: str, files: list[Path], spec: ModelS
         for path in files:
             client.log_model_artifact(logged.model_id, str(path))
     except BaseException:
-        client.finalize_logged_model(logged.model_id, "FAILED")
+        with suppress(Exception):  # what went wrong before is what has to be told
+            client.finalize_logged_model(logged.model_id, "FAILED")
         raise
     return client.finalize_logged_model(logged.model_id, "READY")
 

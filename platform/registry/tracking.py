@@ -12,12 +12,14 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from maskray.platform.config import JobConfig, TrackingConfig
+from maskray.platform.load import public_job
 from maskray.platform.registry.environment import describe_commit, describe_environment
 from maskray.platform.registry.errors import ServerAwayError, readable_errors
 
@@ -104,7 +106,7 @@ class Tracking:
         hardware. Raises ValueError where the server is away or refuses.
         """
         self.check_server()
-        text = job_text(job)
+        text = public_job(job)
         all_tags = {"job_sha256": hashlib.sha256(text.encode()).hexdigest(), "seed": str(job.seed)}
         all_tags |= {f"data_{split}_sha256": digest for split, digest in digests.items()}
         commit = describe_commit()
@@ -118,11 +120,16 @@ class Tracking:
             client = self.client
             run = client.create_run(self._experiment_id(client), run_name=job.name, tags=all_tags | dict(tags or {}))
             run_id = str(run.info.run_id)
-            self._log_params(client, run_id, flatten(yaml.safe_load(text)))
-            client.log_inputs(run_id, [_dataset(split, digest, job) for split, digest in digests.items()])
-            client.log_text(run_id, text, "job.yaml")
-            client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
-            client.log_batch(run_id, tags=_entities("RunTag", {f"env.{k}": v for k, v in environment.items()}))
+            try:
+                self._log_params(client, run_id, flatten(yaml.safe_load(text)))
+                client.log_inputs(run_id, [_dataset(split, digest, job) for split, digest in digests.items()])
+                client.log_text(run_id, text, "job.yaml")
+                client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
+                client.log_batch(run_id, tags=_entities("RunTag", {f"env.{k}": v for k, v in environment.items()}))
+            except BaseException:
+                with suppress(Exception):  # what went wrong before is what has to be told
+                    client.set_terminated(run_id, "FAILED")
+                raise
         return run_id
 
     def start_group(self, name: str, tags: Mapping[str, str]) -> str:
@@ -170,6 +177,11 @@ class Tracking:
         with readable_errors(f"logging {path}"):
             log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
             log(run_id, str(path), folder)
+
+    def log_text(self, run_id: str, text: str, file: str) -> None:
+        """Write a text as a file of a run's artifacts."""
+        with readable_errors(f"logging {file}"):
+            self.client.log_text(run_id, text, file)
 
     def finish_run(self, run_id: str, status: RunStatus = "FINISHED") -> None:
         """Set the end time and the final status of a run."""
@@ -225,20 +237,6 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
     return flat
-
-
-def job_text(job: JobConfig) -> str:
-    """The resolved job as YAML, without a password, for all who may read the run."""
-    return yaml.safe_dump(_without_password(job.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
-
-
-def _without_password(tree: dict[str, Any]) -> dict[str, Any]:
-    """The job's tree with user and password taken out of a database URI, as it is stored where others can read it."""
-    uri = tree["tracking"]["uri"]
-    if uri is None or "@" not in uri:
-        return tree
-    scheme, _, rest = uri.partition("://")
-    return tree | {"tracking": tree["tracking"] | {"uri": f"{scheme}://{rest.rpartition('@')[2]}"}}
 
 
 def _dataset(split: str, digest: str, job: JobConfig) -> Any:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from maskray.platform.config import JobConfig
 from maskray.platform.config_sweep import SweepConfig
 from maskray.platform.data.storage import write_whole
+from maskray.platform.load import public_job
 from maskray.platform.registry.errors import wait_for_server
 from maskray.platform.registry.tracking import RunStatus, Tracking
 from maskray.platform.sweep.record import TrialRecord
@@ -80,7 +81,7 @@ def read_parent(folder: Path) -> tuple[str, str]:
     return str(state["run_id"]), str(state["uri"])
 
 
-def finish_parent(parent: ParentRun, table: SweepTable, folder: Path) -> None:
+def finish_parent(parent: ParentRun, sweep: SweepConfig, table: SweepTable, folder: Path) -> None:
     """Log means of all variants, the table's files and the sweep itself, and end the run; may be repeated."""
     means = {
         f"{slug(row.label)}/{figure}": row.mean(figure)
@@ -89,8 +90,9 @@ def finish_parent(parent: ParentRun, table: SweepTable, folder: Path) -> None:
         if not math.isnan(row.mean(figure))
     }
     if means:
-        parent.tracking.log_metrics(parent.run_id, means, 0)
-    for name in ("sweep.yaml", *TABLE_FILES):
+        parent.tracking.log_changed_metrics(parent.run_id, means, 0)
+    parent.tracking.log_text(parent.run_id, public_job(sweep), "sweep.yaml")
+    for name in TABLE_FILES:
         parent.tracking.log_artifact(parent.run_id, folder / name)
     complete = all(len(row.seeds) + row.stopped == row.num_trials for row in table.rows)
     parent.tracking.finish_run(parent.run_id, "FINISHED" if complete else "FAILED")

@@ -76,7 +76,7 @@ def run_sweep(sweep: SweepConfig) -> SweepTable:
             begun = [record.run_id for record in records if record.state == "begun"]
             parent.give_up(begun, status_after(error))
             raise
-        parent.wait(lambda: finish_parent(parent, table, folder))
+        parent.wait(lambda: finish_parent(parent, sweep, table, folder))
         print_table(table, folder, console)
     failed = [record for record in records if record.state == "failed"]
     if failed:

@@ -50,12 +50,11 @@ class Row:
 
     def values(self, figure: str) -> list[float]:
         """A figure of each seed where it is defined."""
-        return [figures[figure] for figures in self.seeds.values() if not math.isnan(figures.get(figure, math.nan))]
+        return _values(self.seeds, figure)
 
     def mean(self, figure: str) -> float:
         """Mean over the seeds; nan without any."""
-        values = self.values(figure)
-        return float(np.mean(values)) if values else math.nan
+        return _mean(self.seeds, figure)
 
     def spread(self, figure: str) -> float:
         """Standard deviation of the seeds (n - 1); nan of fewer than two."""
@@ -151,6 +150,7 @@ def _resample(
             by_kind.setdefault(cast(IouType, kind), []).append(name)
     collected: dict[tuple[str, str], list[Floats]] = {}
     ids: tuple[int, ...] | None = None
+    weights = None
     for record in track(finished, len(finished), "resampling"):
         for kind, names in by_kind.items():
             if kind not in record.trial.job.evaluation.iou_types:
@@ -160,7 +160,8 @@ def _resample(
             ids = ids or these
             if these != ids:
                 return {}, 0
-            weights = draw_weights(len(parts), num_samples)
+            if weights is None:
+                weights = draw_weights(len(parts), num_samples)
             values = 100 * resampled_figures(parts, _categories(parts), kind, names, weights)
             for column, name in enumerate(names):
                 collected.setdefault((record.trial.label, f"{kind}/{name}"), []).append(values[:, column])
@@ -191,8 +192,12 @@ def _differences(
     return found
 
 
-def _mean(of_seeds: Mapping[int, Mapping[str, float]], figure: str) -> float:
-    values = [figures[figure] for figures in of_seeds.values() if not math.isnan(figures.get(figure, math.nan))]
+def _values(seeds: Mapping[int, Mapping[str, float]], figure: str) -> list[float]:
+    return [figures[figure] for figures in seeds.values() if not math.isnan(figures.get(figure, math.nan))]
+
+
+def _mean(seeds: Mapping[int, Mapping[str, float]], figure: str) -> float:
+    values = _values(seeds, figure)
     return float(np.mean(values)) if values else math.nan
 
 

@@ -91,11 +91,12 @@ def plan_sweep(sweep: SweepConfig) -> SweepPlan:
     """Work out what a sweep does; reads at most the small files that its jobs name. ValueError as list_trials."""
     trials = list_trials(sweep)
     labels = tuple(dict.fromkeys(trial.label for trial in trials))
-    plans = {label: plan_job(next(trial.job for trial in trials if trial.label == label)) for label in labels}
+    jobs = {trial.label: trial.job for trial in reversed(trials)}
+    plans = {label: plan_job(jobs[label], new=False) for label in labels}
     problems = [f"{label}: {problem}" for label, plan in plans.items() for problem in plan.problems]
     problems += _table_problems(sweep, trials, labels) + _scheduler_problems(sweep, trials)
     resources = trials[0].job.resources
-    needed = sweep.max_concurrent * (TRIAL_CPUS + max(_cpus(trial.job) for trial in trials))
+    needed = sweep.max_concurrent * (TRIAL_CPUS + max(plan.cpus_needed for plan in plans.values()))
     local = resources.local_cpus if resources.address is None else None
     if local is not None and needed > local:
         problems.append(
@@ -113,10 +114,6 @@ def slug(label: str) -> str:
     if len(text) <= LONGEST_SLUG:
         return text
     return f"{text[:LONGEST_SLUG]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
-
-
-def _cpus(job: JobConfig) -> float:
-    return job.resources.num_workers * job.resources.cpus_per_worker + DATA_CPUS
 
 
 def _rows(sweep: SweepConfig) -> list[tuple[str, dict[str, Any]]]:

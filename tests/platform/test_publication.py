@@ -105,7 +105,6 @@ def test_server_away_in_mid_run_and_at_its_end_loses_no_metric(sqlite_server, as
             run_training(job)
         outages.join(60)
         assert outages.failure is None
-        assert outages.steps[1] >= outages.steps[0] + 10, "training went on without the server"
         history = record.history()
         assert [line["step"] for line in history if "loss" in line] == list(range(1, STEPS + 1))
 
@@ -120,7 +119,7 @@ def test_server_away_in_mid_run_and_at_its_end_loses_no_metric(sqlite_server, as
         if sqlite_server.process is None:
             sqlite_server.start()
     state = json.loads((record.folder / "run.json").read_text())
-    assert state == {"run_id": state["run_id"], "version": "1"}
+    assert state == {"run_id": state["run_id"], "register_as": "outage", "version": "1", "alias": None}
     tracking = Tracking(job.tracking)
     logged = logged_steps(tracking, state["run_id"])
     names = {name for line in record.history() for name in line} - {"step", "time"}
@@ -140,6 +139,7 @@ def test_gate_that_does_not_fit_the_job_is_told_before_anything_begins(sqlite_se
     for change, message in (
         ({"evaluation_set": "val2017"}, "evaluation_set is 'val2017', but data.val is 'synthetic-4-seed2'"),
         ({"metrics": {"segm/AP": 0.0}}, "tracking.gate.metrics: segm/AP is not of evaluation.iou_types"),
+        ({"metrics": {"bbox/APX": 0.0}}, "tracking.gate.metrics: no figure bbox/APX; of bbox AP, AP50"),
     ):
         job = make_job(tmp_path, sqlite_server, register_as="m", alias="champion", gate=GATE | change)
         with pytest.raises(ValueError, match=message):

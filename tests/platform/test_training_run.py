@@ -12,6 +12,7 @@ import httpx
 import pytest
 import ray
 
+from maskray.platform import training_run
 from maskray.platform.config import JobConfig, ResourceConfig, TrackingConfig
 from maskray.platform.data.manifest import read_manifest
 from maskray.platform.data.shards import read_rows
@@ -19,7 +20,9 @@ from maskray.platform.data.synthetic import synthesize
 from maskray.platform.model_evaluation import evaluate_on_coco
 from maskray.platform.prediction import predict_files
 from maskray.platform.registry.description import describe_version
-from maskray.platform.registry.models import resolve_model
+from maskray.platform.registry.folder import read_model_folder, write_model_folder
+from maskray.platform.registry.models import resolve_model, version_of_alias
+from maskray.platform.registry.registration import register_model
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.serve.deploy import deploy
 from maskray.platform.summary import RunSummary
@@ -105,6 +108,29 @@ def test_run_leaves_a_registered_and_evaluated_model(summary: RunSummary, output
     run = tracking.client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["final/bbox/AP"] == pytest.approx(summary.metrics["bbox/AP"])
+
+
+def test_a_run_resumed_under_another_name_registers_there_and_moves_no_alias_of_a_stranger(
+    summary: RunSummary, output: Path
+) -> None:
+    tracking = {"experiment": "small", "register_as": "second", "alias": "champion"}
+    run = training_run._open_run(make_job(output, tracking=tracking), resume=True)
+    manifests = {split: read_manifest(summary.folder / "data" / "shards" / split) for split in ("train", "val")}
+    run_id = run.state["run_id"]
+    (summary.folder / "run.json.before").write_bytes((summary.folder / "run.json").read_bytes())
+    strange = register_model(run.tracking, run_id, "second", write_other(output, summary), {})
+    assert training_run._register(run, run_id, summary, manifests) == "models:/second/2"
+    assert version_of_alias(run.tracking, "second", "champion") == "2" != strange
+    assert version_of_alias(run.tracking, "small", "champion") == "1"
+    (summary.folder / "run.json.before").replace(summary.folder / "run.json")
+
+
+def write_other(output: Path, summary: RunSummary) -> Path:
+    """A model folder with the same description and other weights."""
+    model, spec = read_model_folder(summary.checkpoint)
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    return write_model_folder(output / "other", model, spec)
 
 
 def test_the_same_weights_detect_the_same_everywhere(summary: RunSummary, tmp_path: Path) -> None:

@@ -109,6 +109,22 @@ def test_a_file_cut_short_is_told(tmp_path, length):
         read_matches(path, "bbox")
 
 
+def test_a_damaged_file_is_told_or_read(tmp_path):
+    """Whatever bytes are changed, nothing but a ValueError that names the file comes of it."""
+    path = tmp_path / "matches.npz"
+    write_matches(path, random_parts(5))
+    whole = path.read_bytes()
+    told = []
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            read_matches(path, "bbox")
+        except ValueError as error:
+            told.append(str(error))
+    assert len(told) > len(whole) // 14
+    assert all(str(path) in line for line in told)
+
+
 def test_a_missing_kind_and_a_missing_file_are_told(tmp_path):
     write_matches(tmp_path / "matches.npz", random_parts(5))
     with pytest.raises(ValueError, match="holds no matches of segm"):

@@ -163,7 +163,9 @@ def test_bad_folder_is_refused_before_the_registry_knows(job, model_folder, tmp_
     assert list_models(tracking) == []
 
 
-@pytest.mark.parametrize(("name", "alias"), [("a/b", None), ("", None), ("m", "latest"), ("m", "v3"), ("m", "a b")])
+@pytest.mark.parametrize(
+    ("name", "alias"), [("a/b", None), ("", None), ("m", "latest"), ("m", "v3"), ("m", "a b"), ("m", "a.b")]
+)
 def test_names_that_mlflow_reads_otherwise_are_refused(name, alias):
     with pytest.raises(ValueError, match=r"is not a plain model name|cannot be an alias"):
         check_names(name, alias)

@@ -169,7 +169,7 @@ def test_rollback_sees_through_a_move_that_was_never_made_and_one_made_by_others
     assert rollback(on_sqlite, name, "champion")["version"] == "2"
     assert rollback(on_sqlite, name, "champion")["version"] == "1"
     client.delete_model_version(name, "1")
-    promote(on_sqlite, name, "3", "champion")
+    promote(on_sqlite, name, "03", "champion")
     promote(on_sqlite, name, "3", "champion")  # has it already: no move
     with pytest.raises(ValueError, match=r"models:/.*/1: .*not found"):
         rollback(on_sqlite, name, "champion")

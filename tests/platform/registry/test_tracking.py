@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from maskray.platform.config import JobConfig, TrackingConfig
+from maskray.platform.config_sweep import SweepConfig
+from maskray.platform.load import public_job, public_uri
 from maskray.platform.registry.environment import describe_commit, describe_environment
 from maskray.platform.registry.tracking import Tracking, flatten
 
@@ -153,6 +155,18 @@ def test_password_is_neither_sent_in_a_uri_nor_stored(job, tmp_path):
     stored = tracking.client.download_artifacts(run_id, "job.yaml", str(tmp_path))
     with open(stored, encoding="utf-8") as file:
         assert "secret" not in file.read()
+
+
+def test_public_text_of_jobs_and_sweeps_holds_no_password(job):
+    uri = "postgresql+psycopg2://me:se/cr@et@db:5432/runs"
+    named = job.model_copy(update={"tracking": TrackingConfig(uri=uri)})
+    base = {"tracking": {"uri": uri}, "data": {}}
+    sweep = SweepConfig(name="s", base=base, seeds=(1, 2), tracking=TrackingConfig(uri=uri))
+    for text in (public_job(named), public_job(sweep)):
+        assert "cr@et" not in text
+        assert "postgresql+psycopg2://db:5432/runs" in text
+    for kept in ("sqlite:////tmp/a@b/mlflow.db", "http://host:5000", "relative@path"):
+        assert public_uri(kept) == kept
 
 
 @pytest.mark.parametrize("uri", ["foo://x", "file:///tmp/mlruns-of-old"])
