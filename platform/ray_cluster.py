@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+
+TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 def connect(address: str | None = None, local_cpus: int = 4) -> None:
     """Join the cluster at an address, or in RAY_ADDRESS, or start one on this machine; nothing if already joined.
 
-    A cluster started here listens on this machine only and asks for no token unless RAY_AUTH_MODE says otherwise: the
-    mode has to be the same on all sides, so it is set and not left to Ray's default. Raises ConnectionError where no
-    cluster answers. What workers print goes to Ray's log files: their failures come back as errors, and progress is
-    shown by the stages themselves.
+    A cluster started here asks for a token that this process and those it starts know, and no one else: some of Ray's
+    ports are open to the network, and whoever may speak to them may run anything. RAY_AUTH_MODE and a token in the
+    environment have it otherwise. Raises ConnectionError where no cluster answers. What workers print goes to Ray's
+    log files: their failures come back as errors, and progress is shown by the stages themselves.
     """
     import ray
 
     if ray.is_initialized():
         return
-    for chatty in ("ray.data", "ray.train", "ray.serve"):  # they tell what they do, at each call
+    for chatty in ("ray.data", "ray.train", "ray.serve", "ray._private.authentication"):  # they tell what they do
         logging.getLogger(chatty).setLevel(logging.ERROR)
     address = address or os.environ.get("RAY_ADDRESS")
     if address is None:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        # Ray turns the mode to "token" by itself where it is not set, and would write a token to the home folder.
+        if "RAY_AUTH_MODE" not in os.environ and not any(name in os.environ for name in TOKENS):
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         ray.init(num_cpus=local_cpus, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
     else:
         ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)

@@ -9,8 +9,8 @@ best first in each picture, K keypoints:
     scores        (N,) float32
     category_ids  (N,) int32
     mask_offsets  (N + 1,) int64     the mask of detection i is mask_counts[mask_offsets[i] : mask_offsets[i + 1]],
-    mask_counts   (bytes,) uint8     COCO's compressed RLE for the size of its picture (with masks alone)
-    keypoints     (N, K, 3) float32  x, y, score (with keypoints alone)
+    mask_counts   (bytes,) uint8     COCO's compressed RLE for the size of its picture (where there are masks)
+    keypoints     (N, K, 3) float32  x, y, score (where there are keypoints)
 
 Its metadata are text: format "maskray-detections-1", and in JSON model, categories (names by id) and errors (by index).
 """

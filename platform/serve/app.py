@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, Header, Query, Request
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.middleware.cors import CORSMiddleware
 
@@ -13,7 +13,6 @@ from maskray.platform.serve.admission import KeyCheck, Places
 from maskray.platform.serve.examples import MODELS_RESPONSES, PREDICT_BODY, PREDICT_RESPONSES
 from maskray.platform.serve.keys import KeyRing
 from maskray.platform.serve.meters import Meters
-from maskray.platform.serve.options import Options
 from maskray.platform.serve.page import add_page
 from maskray.platform.serve.prediction import Answerer, Backend
 from maskray.platform.serve.refusals import handle_errors
@@ -23,7 +22,6 @@ from maskray.platform.serve.samples import add_samples
 
 ROUTES = ("/", "/healthz", "/metrics", "/openapi.json", "/v1/model", "/v1/models", "/v1/predict")
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-OPTIONS = Options.model_fields
 
 
 def build_app(config: ServeConfig, backend: Backend, meters: Meters, places: Places) -> FastAPI:
@@ -82,16 +80,6 @@ def _add_state(app: FastAPI, config: ServeConfig, backend: Backend, meters: Mete
 
 def _add_prediction(app: FastAPI, answer: Answerer) -> None:
     @app.post("/v1/predict", response_class=JSONResponse, responses=PREDICT_RESPONSES, openapi_extra=PREDICT_BODY)
-    async def predict(
-        request: Request,
-        format: Annotated[str, Query(description=OPTIONS["format"].description)] = "json",
-        score_threshold: Annotated[float | None, Query(description=OPTIONS["score_threshold"].description)] = None,
-        max_detections: Annotated[int | None, Query(description=OPTIONS["max_detections"].description)] = None,
-        masks: Annotated[bool, Query(description=OPTIONS["masks"].description)] = True,
-        keypoints: Annotated[bool, Query(description=OPTIONS["keypoints"].description)] = True,
-        deadline_seconds: Annotated[float | None, Query(description=OPTIONS["deadline_seconds"].description)] = None,
-        x_request_deadline: Annotated[float | None, Header(description="As deadline_seconds.")] = None,
-        x_request_id: Annotated[str | None, Header(description="Comes back with the answer; else one is made.")] = None,
-    ) -> Response:
+    async def predict(request: Request) -> Response:
         """Objects in one picture or several: the body is a picture, a form with fields `image`, or JSON."""
         return await answer(request)

@@ -70,6 +70,8 @@ async def _parse_form(request: Request, body: bytes, max_images: int) -> FormDat
     try:
         return await parser.parse()
     except (MultiPartException, KeyError) as error:
+        if str(error).startswith("Too many files"):
+            raise RequestError(413, f"more pictures than the {max_images} of a request") from None
         raise RequestError(422, f"the form cannot be read: {' '.join(str(error).split())}") from None
 
 
@@ -112,11 +114,11 @@ def _read_json(text: bytes) -> Body:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    tree = dict(pairs)
-    if len(tree) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"key {twice[:100]!r} stands twice")
+    tree: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in tree:
+            raise ValueError(f"key {name[:100]!r} stands twice")
+        tree[name] = value
     return tree
 
 

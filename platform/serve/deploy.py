@@ -35,8 +35,8 @@ GRACE_SECONDS = 30.0  # of Serve's own time limits over ours, so that ours answe
 OTHER_REQUESTS = 8  # questions about the model that a replica takes besides the predictions it holds
 GATEWAY_REQUESTS = 1000  # pages, refusals and predictions; it refuses itself, in words that tell more than Serve's
 START_RETRIES = 2
-ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # a client on this machine finds a server there
-# Fewer threads and no object store between proxy, gateway and replica: this halves what they add to each request.
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # a client on this machine finds a server there
+# Fewer threads and no object store between proxy, gateway and replica: a good third off what they add to a request.
 # Ray reads it when its processes start, so it is set where this program starts them; cluster/ sets it elsewhere.
 QUICK_HOPS = {
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
@@ -65,7 +65,7 @@ class Server:
         try:
             _drain(self.drain_seconds)
         finally:
-            shutdown()
+            serve.shutdown()
 
 
 def deploy(model_folder: str, config: ServeConfig, name: str | None = None, version: str = "") -> Server:
@@ -100,7 +100,7 @@ def deploy_source(source: Source, config: ServeConfig) -> Server:
     except BaseException:
         serve.shutdown()
         raise
-    return Server(f"http://{ANYWHERE.get(config.host, config.host)}:{port}", config.drain_seconds)
+    return Server(url_of(config.host, port), config.drain_seconds)
 
 
 def serve_forever(source: Source, config: ServeConfig, address: str | None = None) -> None:
@@ -123,9 +123,10 @@ def serve_forever(source: Source, config: ServeConfig, address: str | None = Non
         server.stop()
 
 
-def shutdown() -> None:
-    """Take away everything that Ray Serve runs on the cluster; nothing if there is nothing."""
-    serve.shutdown()
+def url_of(host: str, port: int) -> str:
+    """Where a client on this machine finds a server that is bound to a host."""
+    host = ANYWHERE.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def build_application(source: Source, config: ServeConfig) -> Application:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from maskray.platform.serve.answers import BINARY_TYPE
-from maskray.platform.serve.options import Options
+from maskray.platform.serve.options import DEADLINE_HEADER, Options
+from maskray.platform.serve.request_log import ID_HEADER
 
 # 2 x 2 pixels, a real PNG.
 TINY_PNG = (
@@ -43,6 +44,15 @@ def _options() -> dict[str, Any]:
     return dict(Options.model_json_schema()["properties"])
 
 
+def _parameter(name: str, where: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": where, "description": schema["description"], "schema": schema}
+
+
+_HEADERS = {
+    DEADLINE_HEADER: {"type": "number", "description": "As deadline_seconds."},
+    ID_HEADER: {"type": "string", "description": "Comes back with the answer; else one is made."},
+}
+
 _PICTURE = {
     "oneOf": [
         {"type": "string", "contentEncoding": "base64"},
@@ -55,6 +65,10 @@ _PICTURE = {
     ]
 }
 PREDICT_BODY: dict[str, Any] = {
+    "parameters": [
+        *(_parameter(name, "query", schema) for name, schema in _options().items()),
+        *(_parameter(name, "header", schema) for name, schema in _HEADERS.items()),
+    ],
     "requestBody": {
         "required": True,
         "content": {
@@ -77,7 +91,7 @@ PREDICT_BODY: dict[str, Any] = {
                 "examples": {"one picture": {"value": ONE}, "several pictures": {"value": SEVERAL}},
             },
         },
-    }
+    },
 }
 PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
@@ -100,6 +114,7 @@ PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     413: _error("Too many bytes, pixels or pictures.", "the picture is larger than the 20000000 bytes allowed"),
     415: _error("Not a picture.", "content type text/plain is not a picture"),
     422: _error("Broken picture, unknown or unfit parameter.", "parameter score_threshold: Input should be ..."),
+    500: _error("The server failed.", "the server failed on this request; its log says why"),
     503: _error(
         "The queue is full, or the server is ending; Retry-After says when to come back.", "the server is busy"
     ),

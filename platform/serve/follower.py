@@ -98,7 +98,7 @@ class Follower:
             return
         try:
             folder = await asyncio.to_thread(resolve_model, f"models:/{self._name}/{version}", self._tracking)
-        except ValueError as error:
+        except (OSError, ValueError) as error:  # a full disk too, or a cache that cannot be written
             logger.error("%s version %s cannot be fetched: %s", self._name, version, error)
             self._rollout.fail(version, str(error))
             self._fetch_again = time.monotonic() + RETRY_SECONDS

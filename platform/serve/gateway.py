@@ -14,15 +14,15 @@ from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError
+from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from maskray.platform.config import ServeConfig
+from maskray.platform.memory import keep_memory_flat
 from maskray.platform.serve.admission import Places
 from maskray.platform.serve.answers import Refusal
 from maskray.platform.serve.app import build_app
-from maskray.platform.serve.memory import keep_memory_flat
 from maskray.platform.serve.meters import Meters
 from maskray.platform.serve.options import Options
 from maskray.platform.serve.request_log import open_log
@@ -30,7 +30,6 @@ from maskray.platform.serve.request_log import open_log
 MOST_TRIES = 4  # a picture that was in that many replicas when they died is taken for the reason
 PAUSE_SECONDS = 0.1
 REMEMBERED_SECONDS = 1.0  # so that those who watch /v1/models do not keep the replicas from predictions
-REPLICA_DIED = (RayActorError, ActorDiedError, ActorUnavailableError)
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ class Gateway:
             except asyncio.CancelledError:
                 response.cancel()
                 raise
-            except REPLICA_DIED as error:
+            except RayActorError as error:
                 logger.warning("a replica died with a picture in it, try %d: %s", tries, type(error).__name__)
                 self._meters.retries.record()
                 await asyncio.sleep(PAUSE_SECONDS)

@@ -7,11 +7,12 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 import os
 import secrets
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +27,8 @@ SALT_BYTES = 16
 COST = {"n": 2**14, "r": 8, "p": 1}  # 16 MiB and some 40 ms for a guess
 MOST_REMEMBERED = 1024
 LOOK_AGAIN_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
 
 
 class StoredKey(Config):
@@ -84,17 +87,20 @@ def read_keys(path: str | Path) -> list[StoredKey]:
 class KeyRing:
     """The keys of a file, read again when it changes, and who they belong to.
 
-    scrypt runs once for a key and in a thread, one at a time; after that the key is known by an HMAC under a secret of
-    this process, so a request costs microseconds and nothing in memory is the key.
+    scrypt runs once for a key and in a thread of its own, so that guesses hold up no request but those with keys that
+    were not seen yet. After that a key is known by an HMAC under a secret of this process: a request costs
+    microseconds, and nothing in memory is the key.
     """
 
     def __init__(self, path: str | Path) -> None:
         """Raises ValueError as read_keys does."""
         self._path = Path(path)
         self._secret = secrets.token_bytes(32)
-        self._lock = threading.Lock()
+        self._hashing = ThreadPoolExecutor(1, "keys")
         self._keys: dict[str, StoredKey] = {}
-        self._known: dict[bytes, str | None] = {}
+        self._known: dict[bytes, str] = {}
+        self._wrong: set[bytes] = set()
+        self._refused_for = ""
         self._read_at = (0, 0)
         self._look_again = 0.0
         self._read()
@@ -109,19 +115,23 @@ class KeyRing:
             return known[digest]
         prefix, _, rest = key.partition(".")
         name, _, secret = rest.partition(".")
-        stored = self._keys.get(name)
-        if prefix != PREFIX or stored is None or not secret:
+        if prefix != PREFIX or name not in self._keys or not secret or digest in self._wrong:
             return None
-        found = name if await asyncio.to_thread(self._matches, secret, stored) else None
-        if len(known) >= MOST_REMEMBERED:
-            known.clear()
-        known[digest] = found
-        return found
+        return await asyncio.get_running_loop().run_in_executor(self._hashing, self._check, digest, name, secret)
 
-    def _matches(self, secret: str, stored: StoredKey) -> bool:
-        with self._lock:
-            hashed = _hash(secret, base64.b64decode(stored.salt))
-        return hmac.compare_digest(hashed, base64.b64decode(stored.scrypt))
+    def _check(self, digest: bytes, name: str, secret: str) -> str | None:
+        """As find(), in the one thread that hashes: a new key that comes many times at once is hashed once."""
+        known, wrong = self._known, self._wrong  # before the keys: those may be read anew meanwhile, and these then too
+        stored = self._keys.get(name)
+        if digest in known or digest in wrong or stored is None:
+            return known.get(digest)
+        if hmac.compare_digest(_hash(secret, base64.b64decode(stored.salt)), base64.b64decode(stored.scrypt)):
+            known[digest] = name
+            return name
+        if len(wrong) >= MOST_REMEMBERED:  # these alone: whoever guesses makes no good key unknown
+            wrong.clear()
+        wrong.add(digest)
+        return None
 
     def _refresh(self) -> None:
         """Read a file that was changed; one that is damaged or gone lets nobody in, rather than those of before."""
@@ -130,15 +140,18 @@ class KeyRing:
             if self._stamp() == self._read_at:
                 return
             self._read()
-        except (OSError, ValueError):
-            self._keys, self._known, self._read_at = {}, {}, (0, 0)
+        except (OSError, ValueError) as error:
+            if str(error) != self._refused_for:  # once, not every second
+                logger.error("nobody is let in, the key file cannot be read: %s", error)
+            self._refused_for = str(error)
+            self._keys, self._known, self._wrong, self._read_at = {}, {}, set(), (0, 0)
 
     def _read(self) -> None:
         stamp = self._stamp() if self._path.exists() else (0, 0)
         keys = read_keys(self._path)
         self._read_at = stamp
         self._keys = {key.name: key for key in keys}
-        self._known = {}
+        self._known, self._wrong, self._refused_for = {}, set(), ""
         self._look_again = time.monotonic() + LOOK_AGAIN_SECONDS
 
     def _stamp(self) -> tuple[int, int]:

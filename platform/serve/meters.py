@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 PICTURES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 Kind = Literal["counter", "gauge", "histogram"]
+VERBS: dict[Kind, str] = {"counter": "inc", "gauge": "set", "histogram": "observe"}
 
 
 class Meter:
@@ -43,11 +44,10 @@ class Meter:
 
     def record(self, value: float = 1.0, **labels: str) -> None:
         """Add to a counter, set a gauge, or observe for a histogram."""
-        verbs = {"counter": ("inc", "inc"), "gauge": ("set", "set"), "histogram": ("observe", "observe")}
-        own, through_ray = verbs[self._kind]
-        getattr(self._own.labels(**labels) if labels else self._own, own)(value)
+        verb = VERBS[self._kind]
+        getattr(self._own.labels(**labels) if labels else self._own, verb)(value)
         if self._ray is not None:
-            getattr(self._ray, through_ray)(value, labels)
+            getattr(self._ray, verb)(value, labels)
 
 
 class Meters:

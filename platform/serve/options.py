@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from maskray.model.config import Config
 from maskray.platform.config import first_mistake
-from maskray.platform.serve.requests import RequestError
+from maskray.platform.serve.requests import RequestError, check_query
 
 DRAWN_SCORE = 0.5  # least score of what is drawn into a picture when the request names none
 MOST_DETECTIONS = 10_000
@@ -51,10 +51,9 @@ def read_options(request: Request, body: Mapping[str, Any]) -> Options:
 
     Refused (422) are an unknown or unfit one, and one that stands twice: it would be ignored in silence.
     """
+    check_query(request, NAMES)
     stated: dict[str, Any] = {}
     for name, value in request.query_params.multi_items():
-        if name not in NAMES:
-            raise RequestError(422, f"unknown parameter {name!r}; there are {', '.join(NAMES)}")
         _state(stated, name, value)
     if DEADLINE_HEADER in request.headers:
         _state(stated, "deadline_seconds", request.headers[DEADLINE_HEADER])

@@ -103,7 +103,8 @@ class Answerer:
     def _respond(
         self, body: Body, outcomes: list[Answer | Refusal], options: Options, received: float, total: float
     ) -> Response:
-        """One picture: its answer or refusal. A list: an entry each, and a refusal only where every one is refused."""
+        """One picture: its answer or refusal. A list: an entry each; a refusal where every one is
+        refused, or where the server failed on one."""
         first = outcomes[0]
         if all(isinstance(outcome, Refusal) for outcome in outcomes) and isinstance(first, Refusal):
             where = "picture 0: " if body.is_list else ""

@@ -20,15 +20,16 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from maskray.platform.config import ServeConfig
+from maskray.platform.memory import keep_memory_flat
 from maskray.platform.serve.answers import Answer, ModelName, Refusal
 from maskray.platform.serve.batching import Batcher, DeadlinePassed
 from maskray.platform.serve.loaded import Found, LoadedModel, Task, load_model
-from maskray.platform.serve.memory import keep_memory_flat
 from maskray.platform.serve.options import Options
 from maskray.platform.serve.rollout import Report, Target
 
 STUCK_SECONDS = 300.0  # a batch that takes longer is taken for hung, and Serve replaces the replica
 REPORT_SECONDS = 1.0
+LOAD_AGAIN_SECONDS = 60.0  # after a version could not be loaded here that others serve
 ANSWER_SECONDS = 20.0  # in which the follower has to answer a replica that starts
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Replica:
         self._follower = follower
         self._id = serve.get_replica_context().replica_id.unique_id
         self._failed: dict[str, str] = {}
+        self._again: dict[str, float] = {}
         self._loading: asyncio.Task[None] | None = None
         target = await self._ask_follower(None) or first
         self._loaded = await self._load(target)
@@ -110,10 +112,15 @@ class Replica:
         """Report to the follower every second, and load what it names in a task of its own."""
         while True:
             target = await self._ask_follower(self._target)
-            wanted = target is not None and target.version != self._target.version
-            if target is not None and wanted and self._loading is None and target.version not in self._failed:
+            if target is not None and self._loading is None and self._may_load(target.version):
                 self._loading = asyncio.create_task(self._change(target))
             await asyncio.sleep(REPORT_SECONDS)
+
+    def _may_load(self, version: str) -> bool:
+        """Whether a version is another one that has not failed here, or a while ago."""
+        if version == self._target.version or version in self._failed:
+            return False
+        return time.monotonic() >= self._again.get(version, 0.0)
 
     async def _change(self, target: Target) -> None:
         try:
@@ -123,6 +130,7 @@ class Replica:
             await self._ask_follower(target)  # at once: who starts now shall begin with this version
         except Exception as error:
             self._failed[target.version] = str(error)
+            self._again[target.version] = time.monotonic() + LOAD_AGAIN_SECONDS
             logger.exception("version %s cannot be loaded, %s goes on", target.version, self._target.version)
         finally:
             self._loading = None

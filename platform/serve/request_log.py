@@ -55,6 +55,10 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, watch)
+        except Exception:
+            if status == CLOSED_BY_CLIENT:  # Starlette answers what we failed on outside of this layer
+                status = 500
+            raise
         finally:
             seconds = time.perf_counter() - began
             route = scope["path"] if scope["path"] in self._routes else "other"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -44,8 +45,8 @@ class Sample:
 def list_samples(config: ServeConfig) -> list[Sample]:
     """The first 24 pictures of the folder serve.samples by name; without a folder the scenes that are drawn.
 
-    Raises ValueError for a folder that is missing or has no picture, and for a picture that cannot be read or that the
-    server would refuse.
+    Raises ValueError for a folder that is missing or has no picture, and for a picture whose header cannot be read or
+    says that the server would refuse it.
     """
     if config.samples is None:
         return [_scene(number, *scene) for number, scene in enumerate(SCENES, start=1)]
@@ -87,9 +88,16 @@ def add_samples(app: FastAPI, config: ServeConfig) -> None:
         sample = find(name)
         return Response(sample.read(), media_type=sample.media_type)
 
+    one_at_a_time = threading.Lock()  # a large one takes hundreds of megabytes, and a page asks for all at once
+
     @cache
     def shrink(name: str) -> bytes:
-        picture = Image.fromarray(decode_image(find(name).read()))
+        sample = find(name)
+        with one_at_a_time:
+            try:
+                picture = Image.fromarray(decode_image(sample.read()))
+            except ValueError as error:
+                raise RequestError(422, f"sample {name!r}: {error}") from None
         picture.thumbnail((PREVIEW_EDGE, PREVIEW_EDGE), Image.Resampling.LANCZOS)
         return _encode(picture)
 

@@ -26,6 +26,7 @@ from maskray.model.weights import load_weights
 from maskray.platform.config import JobConfig, TrackingConfig
 from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.stream import train_batches
+from maskray.platform.memory import return_large_blocks
 from maskray.platform.registry.delivery import MetricDelivery
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.train.checkpoint import (
@@ -89,6 +90,7 @@ def train_worker(config: dict[str, WorkerPlan]) -> None:
 
 def _train(plan: WorkerPlan, record: RunRecord, rank: int, num_ranks: int) -> None:
     job = plan.job
+    return_large_blocks()
     torch.set_num_threads(max(1, int(job.resources.cpus_per_worker)))
     device = ray.train.torch.get_device() if job.resources.gpus_per_worker > 0 else torch.device("cpu")
     manifest = read_manifest(plan.manifest_path)

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from maskray.platform.load import parse_job
 from maskray.platform.plan import plan_job
+from maskray.platform.serve.deploy import QUICK_HOPS
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("MASKRAY_SHARED", ROOT.parent / "shared"))
@@ -127,6 +128,13 @@ def test_served_application_takes_its_arguments():
     assert arguments.num_replicas * arguments.cpus_per_replica <= room
     with pytest.raises(ValueError, match="num_replica"):
         builder.Arguments.model_validate({**application["args"], "num_replica": 1})
+
+
+def test_serve_takes_quick_hops_on_every_node():
+    for pod in pods("RayService"):
+        (container,) = pod["containers"]
+        environment = {entry["name"]: entry["value"] for entry in container["env"]}
+        assert QUICK_HOPS.items() <= environment.items()
 
 
 def ray_up() -> dict[str, Any]:

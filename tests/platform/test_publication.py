@@ -94,7 +94,6 @@ def logged_steps(tracking, run_id):
 
 @pytest.mark.timeout(300)
 def test_server_away_in_mid_run_and_at_its_end_loses_no_metric(sqlite_server, as_trainer, tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     record = RunRecord(tmp_path / "outage")
     job = make_job(tmp_path, sqlite_server)

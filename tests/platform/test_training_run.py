@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,6 @@ def make_job(output: Path, name: str = "small", **changes: Any) -> JobConfig:
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     yield tmp_path_factory.mktemp("outputs")
     ray.shutdown()
 

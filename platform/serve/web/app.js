@@ -167,8 +167,7 @@ function show(result) {
   const { answer, shapes, seconds, fileName } = result;
   const { width, height } = answer.image;
   get("source").textContent = `${fileName}, ${width} × ${height} pixels`;
-  paintShapes(shapes, get("color-classes").checked);
-  legend.fill(new Map(shapes.map((shape) => [shape.category_id, { name: shape.category, color: classColor(shape.classIndex) }])));
+  legend.fill(new Map(shapes.map(({ category_id, category }) => [category_id, category])));
   objects.fill(shapes);
   get("save-coco").title = `All ${shapes.length} objects as a COCO results file, whatever the least score`;
   const model = answer.seconds.predict === undefined ? "" : `, model ${Math.round(answer.seconds.predict * 1000)} ms`;

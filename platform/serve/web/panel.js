@@ -9,10 +9,8 @@ export function element(name, properties = {}, ...children) {
 
 export const percent = (score) => `${Math.round(score * 100)} %`;
 
-function swatch(color) {
-  const span = element("span", { className: "swatch", ariaHidden: "true" });
-  span.style.background = `rgb(${color})`;
-  return span;
+function swatch() {
+  return element("span", { className: "swatch", ariaHidden: "true" });
 }
 
 /** The classes of an answer with a check box each; `change` is called with the set of category ids to hide. */
@@ -26,14 +24,14 @@ export class Legend {
     this.#change = change;
   }
 
-  /** Start anew with classes: Map of category id to {name, color}, all shown. */
+  /** Start anew with classes: Map of category id to name, all shown; paint() gives them colours. */
   fill(classes) {
     this.#rows.clear();
-    for (const [id, { name, color }] of classes) {
+    for (const [id, name] of classes) {
       const box = element("input", { type: "checkbox", checked: true });
       const count = element("span", { className: "number" });
       box.addEventListener("change", () => this.#change(this.#hidden()));
-      const row = element("li", {}, element("label", {}, box, swatch(color), element("span", { textContent: name }), count));
+      const row = element("li", {}, element("label", {}, box, swatch(), element("span", { textContent: name }), count));
       this.#rows.set(id, { row, box, count });
     }
     this.#list.replaceChildren(...[...this.#rows.values()].map(({ row }) => row));
@@ -84,13 +82,13 @@ export class Objects {
     list.addEventListener("pointerleave", () => point(null, false));
   }
 
-  /** Start anew with the shapes of an answer, best first. */
+  /** Start anew with the shapes of an answer, best first; paint() gives them colours. */
   fill(shapes) {
     this.#rows.clear();
     shapes.forEach((shape, index) => {
       const size = `${Math.round(shape.bbox[2])} × ${Math.round(shape.bbox[3])}`;
       const parts = [
-        swatch(shape.color),
+        swatch(),
         element("span", { className: "name", textContent: shape.category }),
         element("span", { className: "size", textContent: size, title: "width × height of the box in pixels" }),
         element("span", { className: "number", textContent: percent(shape.score) }),

@@ -1,20 +1,23 @@
 // The pictures on offer, as buttons; a press hands on the picture as a file, as if it had been dropped.
 import { element } from "./panel.js";
 
-/** Fill a list with the server's samples; `choose` is called with a name and a function that reads the File. Gives how many there are. */
+/**
+ * Fill a list with the server's samples, but for those that cannot be shown; `choose` is called with a name and a
+ * function that reads the File. Gives how many there are.
+ */
 export async function listSamples(list, server, choose) {
   const { samples } = await server.json("v1/samples");
-  const buttons = samples.map(({ name, title, width, height }) => {
+  const rows = samples.map(({ name, title, width, height }) => {
     const path = `v1/samples/${encodeURIComponent(name)}`;
     const image = element("img", { alt: "", width, height, draggable: false });
     const button = element("button", { type: "button", title }, image);
     button.setAttribute("aria-label", `Sample: ${title}`);
     button.addEventListener("click", () => choose(name, () => readFile(server, path, name)));
-    return { button, load: () => loadPreview(image, server, path) };
+    return { row: element("li", {}, button), load: () => loadPreview(image, server, path) };
   });
-  list.replaceChildren(...buttons.map(({ button }) => element("li", {}, button)));
-  await Promise.all(buttons.map(({ load }) => load()));
-  return samples.length;
+  list.replaceChildren(...rows.map(({ row }) => row));
+  await Promise.all(rows.map(({ row, load }) => load().catch(() => row.remove())));
+  return list.childElementCount;
 }
 
 async function readFile(server, path, name) {

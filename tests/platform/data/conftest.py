@@ -29,7 +29,6 @@ def coco_sample() -> Path:
 @pytest.fixture(scope="module")
 def cluster() -> None:
     """Four logical CPUs, as a run on one machine has them."""
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
     import ray.data
 

@@ -19,7 +19,6 @@ from maskray.platform.serve.answers import Answer, ModelName, choose
 from maskray.platform.serve.app import build_app
 from maskray.platform.serve.meters import Meters
 
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 

@@ -9,6 +9,7 @@ import pytest
 from maskray.platform.config import ServeConfig
 from maskray.platform.serve.admission import Places
 from maskray.platform.serve.answers import Refusal
+from maskray.platform.serve.app import build_app
 from maskray.platform.serve.examples import ONE, SEVERAL
 from maskray.platform.serve.meters import Meters
 from maskray.platform.serve.options import Options
@@ -78,10 +79,29 @@ def test_our_own_failure_tells_the_client_nothing_of_the_inside(ask, png, caplog
     async def predict(data):
         raise RuntimeError("secret path /etc/keys")
 
-    (answer,) = ask(predict, {"content": png, "headers": BINARY})
+    answer, metrics = ask(predict, {"content": png, "headers": BINARY}, {"method": "GET", "url": "/metrics"})
     assert answer.status_code == 500
     assert answer.json() == {"error": "the server failed on this request; its log says why"}
     assert "secret path" in caplog.text
+    assert 'maskray_requests_total{route="/v1/predict",status="500"} 1.0' in metrics.text
+
+
+def test_client_that_goes_away_while_it_sends_is_no_failure_of_ours(caplog):
+    places, meters = Places(1, Meters()), Meters()
+    app = build_app(ServeConfig(), unreachable, meters, places)
+    scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "headers": []}
+    messages = [{"type": "http.request", "body": b"\x89PNG", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        pass
+
+    asyncio.run(app(scope, receive, send))
+    assert b'maskray_requests_total{route="/v1/predict",status="499"} 1.0' in meters.text()
+    assert places.taken == 0
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 @pytest.mark.parametrize("stated", [True, False])
@@ -109,13 +129,13 @@ def test_deadline_ends_a_request_that_waits(ask, png, where):
             raise
 
     request = {
-        "query": {"content": png, "headers": BINARY, "params": {"deadline_seconds": 0.1}},
-        "header": {"content": png, "headers": BINARY | {"X-Request-Deadline": "0.1"}},
-        "json": {"json": ONE | {"deadline_seconds": 0.1}},
+        "query": {"content": png, "headers": BINARY, "params": {"deadline_seconds": 0.5}},
+        "header": {"content": png, "headers": BINARY | {"X-Request-Deadline": "0.5"}},
+        "json": {"json": ONE | {"deadline_seconds": 0.5}},
     }[where]
     (answer,) = ask(predict, request)
     assert answer.status_code == 504
-    assert answer.json() == {"error": "the deadline of 0.1 s passed"}
+    assert answer.json() == {"error": "the deadline of 0.5 s passed"}
     assert len(cancelled) == 1
 
 
@@ -202,7 +222,9 @@ def test_description_is_openapi_whose_examples_are_taken(ask):
     body = post["requestBody"]["content"]
     assert set(body) == {"image/*", "application/octet-stream", "multipart/form-data", "application/json"}
     assert {p["name"] for p in post["parameters"] if p["in"] == "query"} == set(Options.model_fields)
-    assert {"200", "401", "413", "415", "422", "503", "504"} <= set(post["responses"])
+    assert {p["name"] for p in post["parameters"] if p["in"] == "header"} == {"X-Request-Deadline", "X-Request-ID"}
+    assert all(p["description"] and p["schema"] for p in post["parameters"])
+    assert {"200", "401", "413", "415", "422", "500", "503", "504"} <= set(post["responses"])
     examples = [example["value"] for example in body["application/json"]["examples"].values()]
     assert examples == [ONE, SEVERAL]
     one, several = ask(nothing, *({"json": example} for example in examples))

@@ -47,7 +47,6 @@ def test_batches_hold_one_size_begin_with_the_oldest_and_keep_the_order():
         return await asyncio.gather(*tasks)
 
     model, outcomes = run(scenario)
-    # The first went alone, to an idle model; of the others each got what belongs to it.
     assert model.batches == [["a1", "a2", "a3"], ["b1", "b2"], ["a4", "a5"], ["c1"]]
     assert outcomes == ["A1", "B1", "A2", "B2", "A3", "A4", "A5", "C1"]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from maskray.platform.config import ServeConfig
-from maskray.platform.serve.deploy import build_application, locate_files
+from maskray.platform.serve.deploy import build_application, locate_files, url_of
 from maskray.platform.serve.keys import add_key
 from maskray.platform.serve.rollout import Target
 from maskray.platform.serve.source import Source, find_source
@@ -61,3 +61,17 @@ def test_relative_files_are_found_from_every_process(tmp_path, monkeypatch):
 def test_alias_without_a_registry_is_refused():
     with pytest.raises(ValueError, match="needs a tracking server"):
         find_source("models:/shapes@champion", None)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+        ("::1", "http://[::1]:8000"),
+        ("a.example", "http://a.example:8000"),
+    ],
+)
+def test_url_is_one_that_a_client_here_can_use(host, url):
+    assert url_of(host, 8000) == url

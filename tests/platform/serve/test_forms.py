@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import struct
+import time
 import zlib
 from dataclasses import replace
 
@@ -231,6 +232,7 @@ def test_hostile_pictures_are_refused(send, pixels):
          lambda text: {"files": {"image": base64.b64decode(text)}, "data": {"masks": "false"}}),
         (422, "the field image of the form is text", lambda text: {"files": {"a": b""}, "data": {"image": "x"}}),
         (413, "17 pictures are more than the 16", lambda text: {"json": {"images": [text] * 17}}),
+        (413, "more pictures than the 16 of a request", lambda text: {"files": [("image", b"x")] * 30}),
         (413, "larger than the 1000000 bytes", lambda text: {"json": {"image": text_of(bytes(1_000_001))}}),
         (415, "content encoding gzip", lambda text: bare(b"") | {"headers": BINARY | {"Content-Encoding": "gzip"}}),
     ],
@@ -240,3 +242,14 @@ def test_unfit_request_is_refused_by_name(send, jpeg, status, message, request_o
     assert answer.status_code == status, answer.text
     assert list(answer.json()) == ["error"]
     assert message in answer.json()["error"]
+
+
+def test_one_key_twice_among_many_is_found_at_once(send):
+    """Looking for each name among all others took minutes for a body of a megabyte."""
+    keys = [f"k{number}" for number in range(20_000)]
+    body = "{" + ",".join(f'"{key}":0' for key in [*keys, keys[-1]]) + "}"
+    began = time.monotonic()
+    (answer,) = send({"content": body.encode(), "headers": {"Content-Type": "application/json"}})
+    assert time.monotonic() - began < 3
+    assert answer.status_code == 422
+    assert answer.json() == {"error": "the body is not JSON: key 'k19999' stands twice"}

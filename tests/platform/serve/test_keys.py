@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import stat
+import threading
 
 import pytest
 
@@ -63,10 +64,45 @@ def test_hash_is_computed_once_for_a_key(path, monkeypatch):
 
     async def find():
         ring = KeyRing(path)
-        return [await ring.find(tried) for tried in (key, key, key + "x", key + "x", "maskray.unknown.x")]
+        at_once = await asyncio.gather(*(ring.find(key) for _ in range(5)))
+        return [*at_once, *[await ring.find(tried) for tried in (key, key + "x", key + "x", "maskray.unknown.x")]]
 
-    assert asyncio.run(find()) == ["one", "one", None, None, None]
+    assert asyncio.run(find()) == ["one"] * 6 + [None] * 3
     assert len(computed) == 2
+
+
+def test_guesses_hold_up_no_request_with_a_known_key(path, monkeypatch):
+    key, go = add_key(path, "one"), threading.Event()
+
+    async def find():
+        ring = KeyRing(path)
+        await ring.find(key)
+        monkeypatch.setattr(module, "_hash", lambda *given: go.wait(60) and b"")
+        guesses = [asyncio.create_task(ring.find(f"{key}{number}")) for number in range(100)]
+        await asyncio.sleep(0.1)
+        try:
+            async with asyncio.timeout(10):
+                # What other parts of the server do in threads goes on as well.
+                return await ring.find(key), await asyncio.to_thread(int), {guess.done() for guess in guesses}
+        finally:
+            go.set()
+            assert await asyncio.gather(*guesses) == [None] * 100
+
+    assert asyncio.run(find()) == ("one", 0, {False})
+
+
+def test_wrong_guesses_make_no_good_key_unknown(path, monkeypatch):
+    key, computed = add_key(path, "one"), []
+    hashed = module._hash
+    monkeypatch.setattr(module, "_hash", lambda *given: computed.append(1) or hashed(*given))
+    monkeypatch.setattr(module, "MOST_REMEMBERED", 2)
+
+    async def find():
+        ring = KeyRing(path)
+        return [await ring.find(tried) for tried in (key, *(f"{key}{number}" for number in range(5)), key)]
+
+    assert asyncio.run(find()) == ["one", *[None] * 5, "one"]
+    assert len(computed) == 6
 
 
 def test_change_of_the_file_counts_and_a_file_that_is_gone_lets_nobody_in(path, monkeypatch):
@@ -85,6 +121,24 @@ def test_change_of_the_file_counts_and_a_file_that_is_gone_lets_nobody_in(path, 
         return found
 
     assert asyncio.run(find()) == ["one", "one", "two", None, "two", None]
+
+
+def test_file_that_was_damaged_is_told_once_in_the_log(path, monkeypatch, caplog):
+    monkeypatch.setattr(module, "LOOK_AGAIN_SECONDS", 0.0)
+    key = add_key(path, "one")
+    good = path.read_text()
+
+    async def find():
+        ring, found = KeyRing(path), []
+        for text in (good + "no key\n", good, good + "no key\n"):
+            path.write_text(text)
+            found += [await ring.find(key), await ring.find(key)]
+        return found
+
+    assert asyncio.run(find()) == [None, None, "one", "one", None, None]
+    assert len(caplog.messages) == 2
+    assert "nobody is let in" in caplog.text
+    assert "line 2 is not a stored key" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a.b", "-a", "a" * 101])

@@ -64,6 +64,17 @@ def test_a_folder_is_offered_as_it_is(tmp_path, png, jpeg):
     assert size_of(preview) == (160, 120)
 
 
+def test_sample_that_is_cut_short_costs_its_own_preview_alone(tmp_path, jpeg):
+    (tmp_path / "a.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (tmp_path / "b.jpg").write_bytes(jpeg)
+    config = ServeConfig(samples=str(tmp_path))
+    listed, broken, whole = answers(config, "/v1/samples", "/v1/samples/a.jpg/preview", "/v1/samples/b.jpg/preview")
+    assert [sample["name"] for sample in listed.json()["samples"]] == ["a.jpg", "b.jpg"]
+    assert broken.status_code == 422
+    assert broken.json()["error"].startswith("sample 'a.jpg': image cannot be decoded")
+    assert size_of(whole) == (160, 120)
+
+
 def test_nothing_but_samples_is_handed_out(tmp_path, jpeg):
     folder = tmp_path / "samples"
     folder.mkdir()

@@ -267,8 +267,12 @@ def test_documented_commands_run(server, jpeg, tmp_path):
         done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, (command, done.stdout, done.stderr)
     program = "\n".join(line for line in lines if not line.startswith(("curl ", "url=")))
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    compact = {"format": "binary", "score_threshold": 1}
+    nothing = httpx.post(f"{server.url}/v1/predict", content=jpeg, headers=JPEG, params=compact, timeout=60).content
+    for data in ((tmp_path / "found.safetensors").read_bytes(), nothing):
+        (tmp_path / "found.safetensors").write_bytes(data)
+        done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
 
 
 def test_clients_that_go_away_leave_their_places_free(server, client, jpeg):

@@ -39,7 +39,6 @@ MakeJob = Callable[..., JobConfig]
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running Ray and twelve synthetic pictures as shards."""
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     before = os.environ.get("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S")
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.1"
     ray.init(

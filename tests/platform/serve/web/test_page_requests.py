@@ -41,6 +41,17 @@ def test_server_that_is_gone_can_be_asked_again(visit):
     assert page.is_hidden("#alert")
 
 
+def test_sample_that_cannot_be_shown_is_left_out_and_the_page_starts(visit):
+    page = visit()
+    number = page.locator("#sample-list li").count()
+    page.route("**/v1/samples/scene-2.jpg/preview", lambda route: route.fulfill(status=422, json={"error": "broken"}))
+    page.reload()
+    page.wait_for_selector("#samples:not([hidden])")
+    assert page.locator("#sample-list li").count() == number - 1
+    assert page.locator("#sample-list [aria-label='Sample: Drawn scene 2']").count() == 0
+    assert page.is_hidden("#alert")
+
+
 def test_last_choice_wins_and_a_choice_can_be_given_up(visit):
     page = visit()
     page.click("#sample-list button >> nth=0")
