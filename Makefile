@@ -27,7 +27,7 @@ demo: setup
 	$(BIN)/maskray run jobs/demo.yaml --set name=demo-$$(date +%Y%m%d-%H%M%S)
 
 test: setup
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
