@@ -6,8 +6,8 @@ masks of its size; a training step of two of 512 x 512 with eight objects each, 
 in the backward pass. All run in this process by turns. Memory is that of a process of its own for each, beyond what the
 imports take: weights, gradients and what a step needs. Ours trains as a worker of maskray does, which gives large
 blocks back at once (platform/memory.py), in time and memory; torchvision as its users run it, in memory also with that.
-With --model and --shards (of a run: checkpoints/step-N and
-data/shards/val) the AP that bfloat16 costs is printed too.
+With --model and --shards (of a run: checkpoints/step-N
+and data/shards/val) the AP that bfloat16 costs is printed too.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ def open_pages(
     tracking = Tracking(TrackingConfig(uri=uri))
     if not tracking.is_server and server is None:
         raise ValueError(
-            f"--server: the runs are in {public_uri(uri)}; start `mlflow server --backend-store-uri` with it and say "
-            "its address"
+            "--server: the runs are in a database; start a server with "
+            f"`mlflow server --backend-store-uri {public_uri(uri)}` and give its address"
         )
     _, records = _open(folder)
     print(compare_url(server or uri, tracking.experiment_of(run_id), records))

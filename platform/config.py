@@ -30,7 +30,7 @@ class SyntheticSource(Config):
 
     kind: Literal["synthetic"] = "synthetic"
     num_images: Positive
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     height: int = Field(192, ge=64, description="Pixels.")
     width: int = Field(256, ge=64, description="Pixels.")
     max_objects: Positive = Field(8, description="Most instances in a picture.")
@@ -215,7 +215,7 @@ class JobConfig(Config):
 
     name: str = Field(description="Folder of the run below `output`; must be new.")
     kind: Literal["train"] = "train"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     output: str = Field("outputs", description="Folder of all runs.")
     data: DataConfig
     input: InputConfig = InputConfig()

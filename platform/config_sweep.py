@@ -81,7 +81,7 @@ class SweepConfig(Config):
     grid: dict[str, list[Any]] = Field(
         default_factory=dict, description="Dotted keys and lists of values; every combination, of each variant."
     )
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field((0,), min_length=1)
     metric: str = Field("segm/AP", description="Figure that the scheduler and the best trial go by; larger is better.")
     scheduler: SchedulerConfig = SchedulerConfig()
     max_concurrent: Positive = Field(1, description="Trials at a time.")

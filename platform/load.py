@@ -133,6 +133,8 @@ def _parse_tree(text: str, what: str = "job file") -> dict[str, Any]:
         tree = yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ValueError("lists or mappings are nested too deeply") from None
     if not isinstance(tree, dict):
         raise ValueError(f"a {what} holds keys and values at its top level")
     return tree
@@ -154,7 +156,7 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         raise ValueError(f"--set {override!r}: write it as a.b=value")
     try:
         parsed = yaml.load(value, Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise ValueError(f"--set {override!r}: {value!r} is not a YAML value") from None
     try:
         set_key(tree, key.strip(), parsed)

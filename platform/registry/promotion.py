@@ -178,7 +178,8 @@ def _sole_mover(client: Any, name: str, alias: str) -> Iterator[Callable[[], Non
     try:
         yield check_time
     finally:
-        with suppress(Exception):  # a claim that stays counts for a minute; what came of the move has to be told
+        # A claim that stays counts for a minute; what came of the move is what has to be told.
+        with suppress(ValueError), readable_errors(f"{URI}{name}@{alias}: release the claim"):
             client.delete_registered_model_tag(name, own)
 
 

@@ -139,7 +139,8 @@ def _upload(client: Any, run_id: str, name: str, files: list[Path], spec: ModelS
         for path in files:
             client.log_model_artifact(logged.model_id, str(path))
     except BaseException:
-        with suppress(Exception):  # what went wrong before is what has to be told
+        # What went wrong before is what has to be told.
+        with suppress(ValueError), readable_errors(f"end the upload {logged.model_id}"):
             client.finalize_logged_model(logged.model_id, "FAILED")
         raise
     return client.finalize_logged_model(logged.model_id, "READY")

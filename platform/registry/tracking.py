@@ -127,7 +127,8 @@ class Tracking:
                 client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
                 client.log_batch(run_id, tags=_entities("RunTag", {f"env.{k}": v for k, v in environment.items()}))
             except BaseException:
-                with suppress(Exception):  # what went wrong before is what has to be told
+                # What went wrong before is what has to be told.
+                with suppress(ValueError), readable_errors(f"end run {run_id}"):
                     client.set_terminated(run_id, "FAILED")
                 raise
         return run_id

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -26,11 +25,6 @@ def handle_errors(app: FastAPI) -> None:
         note(request.scope, error=error.message)
         headers = {"Retry-After": str(RETRY_SECONDS)} if error.status == 503 else None
         return JSONResponse({"error": error.message}, error.status, headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        return JSONResponse({"error": f"parameter {first['loc'][-1]}: {first['msg']}"}, 422)
 
     @app.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import logging.handlers
@@ -45,7 +46,8 @@ class RequestLog:
         notes: dict[str, Any] = {}
         scope["maskray.notes"] = notes
         scope["maskray.id"] = request_id
-        status = CLOSED_BY_CLIENT
+        status: int | None = None
+        silent = 500  # without a status: Starlette answers what we failed on outside of this layer
 
         async def watch(message: Message) -> None:
             nonlocal status
@@ -55,11 +57,12 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, watch)
-        except Exception:
-            if status == CLOSED_BY_CLIENT:  # Starlette answers what we failed on outside of this layer
-                status = 500
+            silent = CLOSED_BY_CLIENT
+        except asyncio.CancelledError:
+            silent = CLOSED_BY_CLIENT
             raise
         finally:
+            status = status or silent
             seconds = time.perf_counter() - began
             route = scope["path"] if scope["path"] in self._routes else "other"
             self._meters.requests.record(route=route, status=str(status))

@@ -31,7 +31,6 @@ class ParentRun:
 
     tracking: Tracking
     run_id: str
-    wait_seconds: float
     tell: Callable[[str], None]
 
     @property
@@ -55,7 +54,7 @@ class ParentRun:
 
     def wait(self, work: Callable[[], Result]) -> Result:
         """Do what needs the tracking server, and wait for it as long as the sweep allows."""
-        return wait_for_server(work, self.wait_seconds, self.tell)
+        return wait_for_server(work, self.tracking.config.wait_seconds, self.tell)
 
 
 def start_parent(sweep: SweepConfig, job: JobConfig, folder: Path, tell: Callable[[str], None]) -> ParentRun:
@@ -69,7 +68,7 @@ def start_parent(sweep: SweepConfig, job: JobConfig, folder: Path, tell: Callabl
         tags = {"sweep": sweep.name, "variant": "(all)"}
         run_id = wait_for_server(lambda: tracking.start_group(sweep.name, tags), seconds, tell)
         write_whole(path, json.dumps({"run_id": run_id, "uri": tracking.uri}))
-    return ParentRun(tracking, run_id, seconds, tell)
+    return ParentRun(tracking, run_id, tell)
 
 
 def read_parent(folder: Path) -> tuple[str, str]:

@@ -9,11 +9,11 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 
 from maskray.platform.config_sweep import SweepConfig
 from maskray.platform.sweep.record import TrialRecord
-from maskray.platform.sweep.trials import list_trials
 
 
-def build_scheduler(sweep: SweepConfig, ended: Iterable[TrialRecord]) -> TrialScheduler:
-    """The scheduler that a sweep names, with the evaluations of trials that have ended already.
+def build_scheduler(sweep: SweepConfig, longest: int, ended: Iterable[TrialRecord]) -> TrialScheduler:
+    """The scheduler that a sweep names, told the evaluations of trials that have ended; no trial has more than
+    `longest` steps.
 
     Ray would restore its own state by unpickling it; the histories of the trials hold the same, as text.
     """
@@ -21,17 +21,14 @@ def build_scheduler(sweep: SweepConfig, ended: Iterable[TrialRecord]) -> TrialSc
     if config.name == "none":
         return FIFOScheduler()
     names = {"time_attr": "step", "metric": sweep.metric, "mode": "max", "grace_period": config.grace_steps}
-    records = list(ended)
     if config.name == "median":
         # With a time slice it would pause trials in favour of waiting ones until it has enough to compare.
         scheduler = MedianStoppingRule(**names, min_samples_required=config.min_trials, min_time_slice=math.inf)
     else:
         # The last rung is never reached: what has come so far is evaluated as a whole.
-        longest = max(config.grace_steps + 1, *(trial.job.train.total_steps for trial in list_trials(sweep)))
-        scheduler = ASHAScheduler(
-            **names, max_t=longest, reduction_factor=config.reduction_factor, stop_last_trials=False
-        )
-    for record in records:
+        most = max(config.grace_steps + 1, longest)
+        scheduler = ASHAScheduler(**names, max_t=most, reduction_factor=config.reduction_factor, stop_last_trials=False)
+    for record in ended:
         _replay(scheduler, record, sweep.metric)
     return scheduler
 

@@ -124,11 +124,12 @@ def _tune(
 
     trials = {record.trial.name: record.trial for record in left}
     function = partial(run_trial, sweep=sweep, trials=trials, parent_id=parent_id)
+    longest = max(record.trial.job.train.total_steps for record in [*left, *ended])
     results = tune.Tuner(
         tune.with_resources(function, {"CPU": TRIAL_CPUS}),
         param_space={"trial": tune.grid_search(list(trials))},
         tune_config=tune.TuneConfig(
-            scheduler=build_scheduler(sweep, ended),
+            scheduler=build_scheduler(sweep, longest, ended),
             max_concurrent_trials=sweep.max_concurrent,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),

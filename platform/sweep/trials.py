@@ -109,11 +109,11 @@ def plan_sweep(sweep: SweepConfig) -> SweepPlan:
 
 
 def slug(label: str) -> str:
-    """A label as part of a file name and of a metric's name; a long one is cut and told apart by a digest."""
-    text = re.sub(r"[^a-zA-Z0-9.]+", "-", label).strip("-.") or "trial"
-    if len(text) <= LONGEST_SLUG:
+    """A label as part of a file name and of a metric's name; where little or too much is left, a digest stands in."""
+    text = re.sub(r"[^a-zA-Z0-9.]+", "-", label).strip("-.")
+    if 0 < len(text) <= LONGEST_SLUG:
         return text
-    return f"{text[:LONGEST_SLUG]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+    return f"{text[:LONGEST_SLUG] or 'trial'}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
 
 
 def _rows(sweep: SweepConfig) -> list[tuple[str, dict[str, Any]]]:

@@ -49,14 +49,14 @@ def test_python_2_text_is_bytes() -> None:
 
 class Dangerous:
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return print, ("code of a stranger",)
+        return eval, ("print('code of a stranger')",)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"a": Dangerous()}, "it asks for builtins.print, which is no array"),
-        ({"a": np.array([Dangerous()], dtype=object)}, "it asks for builtins.print"),
+        ({"a": Dangerous()}, "it asks for builtins.eval, which is no array"),
+        ({"a": np.array([Dangerous()], dtype=object)}, "it asks for builtins.eval"),
         ({"a": np.array(["text"])}, "an array of U4 cannot be a tensor"),
         ({"a": np.arange(3, dtype=">f4")}, "an array of f4 cannot be a tensor"),
         ({"a": np.datetime64(0, "s")}, "which is no array"),

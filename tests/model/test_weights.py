@@ -62,7 +62,7 @@ def test_another_shape_names_the_key_and_changes_nothing(
 
 class Dangerous:
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (print, ("code of a stranger",))
+        return (eval, ("print('code of a stranger')",))
 
 
 def test_unusable_files_are_named(tiny_model: MaskRCNN, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,8 +80,8 @@ def test_batch_must_divide():
 
 
 def test_every_mistake_has_a_line():
-    lines = mistakes(MINIMAL, "train.steps=0", "seed=-1", "tracking.url=x")
-    assert sorted(line.split(":")[0] for line in lines) == ["seed", "tracking.url", "train.steps"]
+    lines = mistakes(MINIMAL, "train.steps=0", "seed=-1", "tracking.url=x", f"data.train.seed={2**63}")
+    assert sorted(line.split(":")[0] for line in lines) == ["data.train.seed", "seed", "tracking.url", "train.steps"]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,7 @@ def test_every_mistake_has_a_line():
         ("", "a job file holds keys and values"),
         ("- a", "a job file holds keys and values"),
         ("a: [", "not valid YAML"),
+        ("a: " + "[" * 100_000, "nested too deeply"),
         ("name: a\nname: b", "line 2: key 'name' stands twice"),
         ("train: {steps: 1, steps: 2}", "line 1: key 'steps' stands twice"),
         ("1: a", "line 1: key 1 is not text"),

@@ -158,9 +158,8 @@ def test_bilinear_pixels_are_those_of_torchvision(coco_sample: Path, edges: tupl
         assert [tuple(ours.shape[:2])] == wanted.image_sizes
         normalised = (torch.from_numpy(ours).permute(2, 0, 1) - mean) / std
         height, width = ours.shape[:2]
-        torch.testing.assert_close(
-            normalised, wanted.tensors[0, :, :height, :width], rtol=0, atol=1e-4
-        )  # 1/1000 of a grey level
+        # Within 1/150 of a grey level: processors round the interpolation differently.
+        torch.testing.assert_close(normalised, wanted.tensors[0, :, :height, :width], rtol=0, atol=1e-4)
 
 
 def test_bilinear_sizes_are_those_of_torchvision() -> None:

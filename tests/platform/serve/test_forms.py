@@ -5,7 +5,6 @@ import io
 import itertools
 import json
 import struct
-import time
 import zlib
 from dataclasses import replace
 
@@ -244,12 +243,12 @@ def test_unfit_request_is_refused_by_name(send, jpeg, status, message, request_o
     assert message in answer.json()["error"]
 
 
-def test_one_key_twice_among_many_is_found_at_once(send):
-    """Looking for each name among all others took minutes for a body of a megabyte."""
-    keys = [f"k{number}" for number in range(20_000)]
+@pytest.mark.timeout(120)
+def test_one_key_twice_among_many_is_found_at_once(ask, model):
+    """Looking for each name among all others took an hour for a body of three megabytes."""
+    keys = [f"k{number}" for number in range(200_000)]
     body = "{" + ",".join(f'"{key}":0' for key in [*keys, keys[-1]]) + "}"
-    began = time.monotonic()
-    (answer,) = send({"content": body.encode(), "headers": {"Content-Type": "application/json"}})
-    assert time.monotonic() - began < 3
+    request = {"content": body.encode(), "headers": {"Content-Type": "application/json"}}
+    (answer,) = ask(model, request, max_request_bytes=4_000_000)
     assert answer.status_code == 422
-    assert answer.json() == {"error": "the body is not JSON: key 'k19999' stands twice"}
+    assert answer.json() == {"error": "the body is not JSON: key 'k199999' stands twice"}

@@ -87,12 +87,21 @@ def test_killed_sweep_goes_on_repeats_nothing_and_stops_what_cannot_learn(tree, 
     check_tracking(tmp_path / "tiny", [learns, still, fast])
     assert "1 failed" in (tmp_path / "tiny" / "table.md").read_text()
     assert "1 stopped" in (tmp_path / "tiny" / "table.md").read_text()
-    compare = subprocess.run(
-        command("sweep", "open", str(tmp_path / "tiny"), "--server", "http://127.0.0.1:5000"),
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert compare.stdout.startswith("http://127.0.0.1:5000/#/compare-runs?runs=")
-    assert str(learns.run_id) in compare.stdout
+    del tree["variants"]["too fast"]
+    path.write_text(yaml.safe_dump(tree))
+    check_nothing_is_repeated(path, [learns, still])
+
+
+def check_nothing_is_repeated(path: Path, records: list[TrialRecord]) -> None:
+    """The sweep once more, whose trials have all finished or been stopped, trains no step."""
+    histories = {file: file.read_bytes() for record in records for file in record.folder.glob("*.jsonl")}
+    assert len(histories) >= len(records)
+    whole = subprocess.run(
+        command("run", str(path)), capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False
+    )
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    assert f"{len(records)} of {len(records)} trials have ended already" in whole.stdout
+    assert {file: file.read_bytes() for file in histories} == histories
 
 
 def check_tracking(folder: Path, records: list[TrialRecord]) -> None:
@@ -112,6 +121,12 @@ def check_tracking(folder: Path, records: list[TrialRecord]) -> None:
         "sweep.yaml",
     }
     assert parent.info.status == "FAILED"  # a trial is missing
+    compare = subprocess.run(
+        command("sweep", "open", str(folder), "--server", "http://127.0.0.1:5000"),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert compare.stdout.startswith("http://127.0.0.1:5000/#/compare-runs?runs=")
+    assert str(records[0].run_id) in compare.stdout
     assert {run.data.tags["variant"]: run.info.status for run in found} == {
         "learns": "FINISHED",
         "stands still": "KILLED",
@@ -176,10 +191,15 @@ def test_evaluations_of_earlier_trials_reach_the_scheduler(make_sweep):
         (record.folder / "history.jsonl").write_text(json.dumps({"step": 2, "val/segm/AP": value}) + "\n")
     for name in ("asha", "median"):
         sweep = make_sweep(scheduler={"name": name, "grace_steps": 1, "reduction_factor": 2, "min_trials": 2})
-        scheduler = build_scheduler(sweep, records[:2])
-        late = type("Late", (), {"trial_id": "late"})()
-        scheduler.on_trial_add(None, late)
-        assert scheduler.on_trial_result(None, late, {"step": 2, "segm/AP": 0.05}) == "STOP"
+        assert judge_late(build_scheduler(sweep, 4, records[:2]), 0.05) == "STOP"
+        assert judge_late(build_scheduler(sweep, 4, records[:2]), 0.95) == "CONTINUE"
+
+
+def judge_late(scheduler: Any, value: float) -> str:
+    """What a scheduler says of one more trial with this value after two steps."""
+    late = type("Late", (), {"trial_id": "late"})()
+    scheduler.on_trial_add(None, late)
+    return str(scheduler.on_trial_result(None, late, {"step": 2, "segm/AP": value}))
 
 
 def test_trials_that_were_stopped_are_told_to_the_scheduler_again(make_sweep):
@@ -196,7 +216,8 @@ def test_trials_that_were_stopped_are_told_to_the_scheduler_again(make_sweep):
             record.folder.mkdir(parents=True)
             lines = [json.dumps({"step": step, "val/segm/AP": value}) for step in (2, 4, 6, 8)]
             (record.folder / "history.jsonl").write_text("\n".join(lines) + "\n")
-        build_scheduler(sweep, records[:3])
+        assert judge_late(build_scheduler(sweep, 40, records[:3]), 0.05) == "STOP"
+        assert judge_late(build_scheduler(sweep, 40, records[:3]), 0.95) == "CONTINUE"
 
 
 def test_a_trial_that_failed_before_it_began_is_tried_again(make_sweep):

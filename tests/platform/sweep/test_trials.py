@@ -150,4 +150,5 @@ def test_kinds_of_jobs_are_told_apart(tmp_path, tree):
 
 def test_slugs_are_file_names():
     assert slug("MLP 1024-1024, base_lr=0.1 /x") == "MLP-1024-1024-base-lr-0.1-x"
-    assert slug("///") == "trial"
+    assert slug("///").startswith("trial-")
+    assert len({slug(label) for label in ("///", ".", "漢字", "文字")}) == 4
