@@ -161,9 +161,9 @@ def main() -> None:
     options = parser.parse_args()
     from maskray.platform.config import ServeConfig
     from maskray.platform.ray_cluster import connect
-    from maskray.platform.serve.deploy import QUICK_HOPS, deploy
+    from maskray.platform.serve.deploy import deploy
+    from maskray.platform.serve.hops import shorten
 
-    os.environ.update(QUICK_HOPS)
     with tempfile.TemporaryDirectory() as folder:
         pictures = read_pictures(options.images) if options.images else draw_pictures(Path(folder) / "pictures")
         model = options.model or str(make_model(Path(folder) / "model"))
@@ -172,9 +172,10 @@ def main() -> None:
             target=bare_loop, args=(other, model, options.threads), daemon=True
         )
         loop.start()
-        connect(None, options.threads)
         cpus = options.threads / options.replicas
         config = ServeConfig(port=0, num_replicas=options.replicas, cpus_per_replica=cpus, max_batch_size=options.batch)
+        config = shorten(config)
+        connect(None, options.threads)
         server = deploy(model, config)
         print(f"{len(pictures)} pictures, {options.replicas} replicas of {cpus:g} CPUs, {os.cpu_count()} cores, load "
               f"before {os.getloadavg()[0]:.1f}", flush=True)  # fmt: skip

@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import signal
-import socket
 import threading
 import time
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from maskray.platform.ray_cluster import connect
 from maskray.platform.registry.folder import read_model_folder
 from maskray.platform.serve.follower import Follower
 from maskray.platform.serve.gateway import Gateway
+from maskray.platform.serve.hops import find_port, port_of_proxy, shorten
 from maskray.platform.serve.keys import read_keys
 from maskray.platform.serve.replica import Replica
 from maskray.platform.serve.samples import locate_samples
@@ -36,16 +36,6 @@ OTHER_REQUESTS = 8  # questions about the model that a replica takes besides the
 GATEWAY_REQUESTS = 1000  # pages, refusals and predictions; it refuses itself, in words that tell more than Serve's
 START_RETRIES = 2
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # a client on this machine finds a server there
-# Fewer threads and no object store between proxy, gateway and replica: a good third off what they add to a request.
-# Ray reads it when its processes start, so it is set where this program starts them; cluster/ sets it elsewhere.
-QUICK_HOPS = {
-    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
-    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-    # And less at rest: the defaults, 0.1 s each, cost small machines several per cent of a core.
-    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
-    "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
-}
 # How Serve adds and removes replicas between num_replicas and max_replicas: soon up, slowly down.
 SCALING_SECONDS = {"upscale_delay_s": 5.0, "downscale_delay_s": 120.0, "look_back_period_s": 10.0}
 
@@ -86,10 +76,12 @@ def deploy_source(source: Source, config: ServeConfig) -> Server:
     _check_room(config)
     if serve.status().proxies:
         raise ValueError("Ray Serve runs on this cluster already; end it first (serve shutdown)")
-    port = _choose_port(config)
+    config = config.model_copy(update={"port": _choose_port(config)})
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
-    http = HTTPOptions(host=config.host, port=port, request_timeout_s=config.deadline_seconds + GRACE_SECONDS)
+    http = HTTPOptions(
+        host=config.host, port=port_of_proxy(config), request_timeout_s=config.deadline_seconds + GRACE_SECONDS
+    )
     try:
         serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=http, logging_config=quiet)
         serve.run(build_application(source, config), name=APPLICATION, route_prefix="/", logging_config=quiet)
@@ -100,27 +92,31 @@ def deploy_source(source: Source, config: ServeConfig) -> Server:
     except BaseException:
         serve.shutdown()
         raise
-    return Server(url_of(config.host, port), config.drain_seconds)
+    return Server(url_of(config.host, config.port), config.drain_seconds)
 
 
 def serve_forever(source: Source, config: ServeConfig, address: str | None = None) -> None:
     """Deploy a model, say where it answers, and stay until interrupted or terminated; then drain and take it away."""
-    for name, value in QUICK_HOPS.items():
-        os.environ.setdefault(name, value)
+    if address is None and "RAY_ADDRESS" not in os.environ and not ray.is_initialized():
+        config = shorten(config)
     connect(address, math.ceil(config.most_replicas * config.cpus_per_replica))
     ended = threading.Event()
-    server = deploy_source(source, config)
-    before = signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
+    before = signal.signal(signal.SIGTERM, lambda number, frame: ended.set())  # also before all is started
     try:
-        print(f"{server.url} answers; the page is there, pictures go to {server.url}/v1/predict", flush=True)
-        if source.alias is not None:
-            print(
-                f"version {source.first.version} of {source.first.name}; follows the alias {source.alias}", flush=True
-            )
-        ended.wait()
+        server = deploy_source(source, config)
+        _announce(server, source)
+        try:
+            ended.wait()
+        finally:
+            server.stop()
     finally:
         signal.signal(signal.SIGTERM, before)
-        server.stop()
+
+
+def _announce(server: Server, source: Source) -> None:
+    print(f"{server.url} answers; the page is there, pictures go to {server.url}/v1/predict", flush=True)
+    if source.alias is not None:
+        print(f"version {source.first.version} of {source.first.name}; follows the alias {source.alias}", flush=True)
 
 
 def url_of(host: str, port: int) -> str:
@@ -203,15 +199,7 @@ def _choose_port(config: ServeConfig) -> int:
         if config.port == 0:
             raise ValueError("serve.port: choose one, a free one is only found on the head node itself")
         return config.port
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            return int(probe.getsockname()[1])
-    except OSError as error:
-        reason = error.strerror or error
-        raise ValueError(f"serve.host, serve.port: cannot bind {config.host}:{config.port}: {reason}") from None
+    return find_port(config.host, config.port)
 
 
 def _is_on_head() -> bool:

@@ -4,6 +4,7 @@ import pytest
 
 from maskray.platform.config import ServeConfig
 from maskray.platform.serve.deploy import build_application, locate_files, url_of
+from maskray.platform.serve.hops import OWN_PORT, PORTS, QUICK_HOPS, port_of_proxy, shorten
 from maskray.platform.serve.keys import add_key
 from maskray.platform.serve.rollout import Target
 from maskray.platform.serve.source import Source, find_source
@@ -75,3 +76,15 @@ def test_alias_without_a_registry_is_refused():
 )
 def test_url_is_one_that_a_client_here_can_use(host, url):
     assert url_of(host, 8000) == url
+
+
+def test_proxy_leaves_its_port_to_a_gateway_that_listens_itself(monkeypatch):
+    for name in (*QUICK_HOPS, *OWN_PORT, *PORTS):
+        monkeypatch.setenv(name, "")  # noted, and so taken away at the end
+        monkeypatch.delenv(name)
+    config = ServeConfig(port=0)
+    assert port_of_proxy(config) == 0
+    shortened = shorten(config)
+    assert shortened.port > 0
+    assert port_of_proxy(shortened) not in (0, shortened.port)
+    assert port_of_proxy(config.model_copy(update={"port": shortened.port + 1})) == shortened.port + 1

@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import httpx
 import pytest
@@ -19,7 +19,8 @@ from maskray.platform.config import ServeConfig, TrackingConfig
 from maskray.platform.registry.folder import write_model_folder
 from maskray.platform.registry.registration import register_model
 from maskray.platform.registry.tracking import Tracking
-from maskray.platform.serve.deploy import APPLICATION, QUICK_HOPS, deploy_source
+from maskray.platform.serve.deploy import APPLICATION, deploy_source
+from maskray.platform.serve.hops import OWN_PORT, PORTS, QUICK_HOPS, shorten
 from maskray.platform.serve.source import find_source
 
 pytestmark = pytest.mark.timeout(240)
@@ -57,12 +58,14 @@ def registry(tmp_path_factory, spec):
 def server(registry, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        for name, value in QUICK_HOPS.items():
-            patch.setenv(name, value)
+        for name in (*QUICK_HOPS, *OWN_PORT, *PORTS):
+            patch.setenv(name, "")  # noted, and so taken away at the end
+            del os.environ[name]
+        config = shorten(ServeConfig(port=0, poll_alias_seconds=0.3, drain_seconds=10))
         ray.init(num_cpus=1, include_dashboard=False, logging_level="WARNING", log_to_driver=False)
         try:
             source = find_source(f"models:/{NAME}@{ALIAS}", registry)
-            server = deploy_source(source, ServeConfig(port=0, poll_alias_seconds=0.3, drain_seconds=10))
+            server = deploy_source(source, config)
             yield server
             server.stop()
         finally:
@@ -195,3 +198,15 @@ def test_killed_follower_and_a_registry_that_is_away_change_nothing(server, regi
     load.wait_for("1", 90)
     wait_for_registry(server, lambda error: error is None)
     assert process_of("Follower") != [process]
+
+
+def test_killed_gateway_comes_back_at_its_port(server, jpeg):
+    (process,) = process_of("Gateway")
+    os.kill(process, signal.SIGKILL)
+    status, until = 0, time.monotonic() + 90
+    while status != 200:
+        assert time.monotonic() < until, status
+        time.sleep(0.1)
+        with suppress(httpx.HTTPError):
+            answer = httpx.post(f"{server.url}/v1/predict", content=jpeg, headers={"Content-Type": "image/jpeg"})
+            status = answer.status_code
