@@ -9,6 +9,13 @@ import secrets
 TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
+def starts_cluster(address: str | None = None) -> bool:
+    """Whether connect() would start a cluster on this machine, rather than join one or do nothing."""
+    import ray
+
+    return not (ray.is_initialized() or address or os.environ.get("RAY_ADDRESS"))
+
+
 def connect(address: str | None = None, local_cpus: int = 4) -> None:
     """Join the cluster at an address, or in RAY_ADDRESS, or start one on this machine; nothing if already joined.
 
@@ -23,11 +30,10 @@ def connect(address: str | None = None, local_cpus: int = 4) -> None:
         return
     for chatty in ("ray.data", "ray.train", "ray.serve", "ray._private.authentication"):  # they tell what they do
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    address = address or os.environ.get("RAY_ADDRESS")
-    if address is None:
+    if starts_cluster(address):
         # Ray turns the mode to "token" by itself where it is not set, and would write a token to the home folder.
         if "RAY_AUTH_MODE" not in os.environ and not any(name in os.environ for name in TOKENS):
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         ray.init(num_cpus=local_cpus, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
     else:
-        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+        ray.init(address=address or os.environ["RAY_ADDRESS"], logging_level=logging.WARNING, log_to_driver=False)

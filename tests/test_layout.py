@@ -212,7 +212,6 @@ def test_nothing_of_one_machine():
 
 
 def test_no_loose_ends():
-    marks = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
-    own = Path(__file__).relative_to(ROOT)
-    found = [str(path) for path in EVERYTHING if path != own and marks.search((ROOT / path).read_text("utf-8"))]
+    marks = re.compile(r"\b(TO[D]O|FIX[M]E|XX[X]|HA[C]K)\b")
+    found = [str(path) for path in EVERYTHING if marks.search((ROOT / path).read_text("utf-8"))]
     assert not found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import signal
 import threading
 import time
@@ -20,7 +19,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig
 
 from maskray.platform.config import ServeConfig
-from maskray.platform.ray_cluster import connect
+from maskray.platform.ray_cluster import connect, starts_cluster
 from maskray.platform.registry.folder import read_model_folder
 from maskray.platform.serve.follower import Follower
 from maskray.platform.serve.gateway import Gateway
@@ -97,7 +96,7 @@ def deploy_source(source: Source, config: ServeConfig) -> Server:
 
 def serve_forever(source: Source, config: ServeConfig, address: str | None = None) -> None:
     """Deploy a model, say where it answers, and stay until interrupted or terminated; then drain and take it away."""
-    if address is None and "RAY_ADDRESS" not in os.environ and not ray.is_initialized():
+    if starts_cluster(address):
         config = shorten(config)
     connect(address, math.ceil(config.most_replicas * config.cpus_per_replica))
     ended = threading.Event()

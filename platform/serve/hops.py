@@ -36,9 +36,9 @@ def shorten(config: ServeConfig) -> ServeConfig:
     ValueError for a host or port that cannot be bound.
     """
     port = find_port(config.host, config.port)
-    ports = {PORTS[0]: str(port), PORTS[1]: str(port + 1)}
-    for name, value in (QUICK_HOPS | OWN_PORT | ports).items():
+    for name, value in (QUICK_HOPS | OWN_PORT).items():
         os.environ.setdefault(name, value)
+    os.environ |= {PORTS[0]: str(port), PORTS[1]: str(port + 1)}
     return config.model_copy(update={"port": port})
 
 

@@ -17,9 +17,22 @@ from maskray.platform.registry.folder import write_model_folder
 from maskray.platform.serve.admission import Places
 from maskray.platform.serve.answers import Answer, ModelName, choose
 from maskray.platform.serve.app import build_app
+from maskray.platform.serve.hops import OWN_PORT, PORTS, QUICK_HOPS
 from maskray.platform.serve.meters import Meters
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture(scope="session")
+def forget_hops():
+    """Takes the settings of Serve's processes out of the environment, and with a MonkeyPatch puts them back."""
+
+    def forget(patch):
+        for name in (*QUICK_HOPS, *OWN_PORT, *PORTS):
+            patch.setenv(name, "")  # noted, and so taken away at the end where it was not set
+            patch.delenv(name)
+
+    return forget
 
 
 @pytest.fixture(scope="session")

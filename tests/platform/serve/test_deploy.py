@@ -1,10 +1,12 @@
 """What Ray Serve is asked for, and configurations that cannot be served; real deployments are tested elsewhere."""
 
+import os
+
 import pytest
 
 from maskray.platform.config import ServeConfig
 from maskray.platform.serve.deploy import build_application, locate_files, url_of
-from maskray.platform.serve.hops import OWN_PORT, PORTS, QUICK_HOPS, port_of_proxy, shorten
+from maskray.platform.serve.hops import PORTS, port_of_proxy, shorten
 from maskray.platform.serve.keys import add_key
 from maskray.platform.serve.rollout import Target
 from maskray.platform.serve.source import Source, find_source
@@ -78,13 +80,14 @@ def test_url_is_one_that_a_client_here_can_use(host, url):
     assert url_of(host, 8000) == url
 
 
-def test_proxy_leaves_its_port_to_a_gateway_that_listens_itself(monkeypatch):
-    for name in (*QUICK_HOPS, *OWN_PORT, *PORTS):
-        monkeypatch.setenv(name, "")  # noted, and so taken away at the end
-        monkeypatch.delenv(name)
+def test_proxy_leaves_its_port_to_a_gateway_that_listens_itself(monkeypatch, forget_hops):
+    forget_hops(monkeypatch)
     config = ServeConfig(port=0)
     assert port_of_proxy(config) == 0
     shortened = shorten(config)
     assert shortened.port > 0
     assert port_of_proxy(shortened) not in (0, shortened.port)
     assert port_of_proxy(config.model_copy(update={"port": shortened.port + 1})) == shortened.port + 1
+    monkeypatch.setenv(PORTS[0], "1")  # left behind by a former server, or by someone's hand
+    again = shorten(config)
+    assert [os.environ[name] for name in PORTS] == [str(again.port), str(again.port + 1)]

@@ -20,7 +20,7 @@ from maskray.platform.registry.folder import write_model_folder
 from maskray.platform.registry.registration import register_model
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.serve.deploy import APPLICATION, deploy_source
-from maskray.platform.serve.hops import OWN_PORT, PORTS, QUICK_HOPS, shorten
+from maskray.platform.serve.hops import shorten
 from maskray.platform.serve.source import find_source
 
 pytestmark = pytest.mark.timeout(240)
@@ -55,12 +55,10 @@ def registry(tmp_path_factory, spec):
 
 
 @pytest.fixture(scope="module")
-def server(registry, tmp_path_factory):
+def server(registry, tmp_path_factory, forget_hops):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        for name in (*QUICK_HOPS, *OWN_PORT, *PORTS):
-            patch.setenv(name, "")  # noted, and so taken away at the end
-            del os.environ[name]
+        forget_hops(patch)
         config = shorten(ServeConfig(port=0, poll_alias_seconds=0.3, drain_seconds=10))
         ray.init(num_cpus=1, include_dashboard=False, logging_level="WARNING", log_to_driver=False)
         try:
