@@ -145,17 +145,16 @@ class RPN(nn.Module):
         config = self.config
         pre_nms = config.pre_nms_top_n_train if self.training else config.pre_nms_top_n_test
         post_nms = config.post_nms_top_n_train if self.training else config.post_nms_top_n_test
-        scores, boxes, levels = [], [], []
+        best, levels = [], []
         for level, (logits, deltas, anchors) in enumerate(zip(*output[:3], strict=True)):
             index = logits.topk(min(pre_nms, logits.shape[1]), dim=1).indices
             # Back in the order of the anchors, so that equal scores are ordered by index on every device.
             index = index.sort(dim=1).values
-            deltas = deltas.gather(1, index[..., None].expand(-1, -1, 4))
-            scores.append(logits.gather(1, index))
-            boxes.append(decode_deltas(deltas, anchors[index], BOX_WEIGHTS))
+            best.append((logits.gather(1, index), deltas.gather(1, index[..., None].expand(-1, -1, 4)), anchors[index]))
             levels.append(torch.full_like(index, level))
-        all_boxes = clip_boxes(torch.cat(boxes, dim=1), image_sizes[:, None, :])
-        return self._suppress(all_boxes, torch.cat(scores, dim=1), torch.cat(levels, dim=1), post_nms)
+        scores, best_deltas, best_anchors = (torch.cat(parts, dim=1) for parts in zip(*best, strict=True))
+        boxes = clip_boxes(decode_deltas(best_deltas, best_anchors, BOX_WEIGHTS), image_sizes[:, None, :])
+        return self._suppress(boxes, scores, torch.cat(levels, dim=1), post_nms)
 
     def _suppress(self, boxes: Tensor, scores: Tensor, levels: Tensor, post_nms: int) -> Proposals:
         """NMS within each image and level of boxes (N, Q, 4), then the `post_nms` best of each image."""
