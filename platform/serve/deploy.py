@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import signal
@@ -95,7 +96,10 @@ def deploy_source(source: Source, config: ServeConfig) -> Server:
 
 
 def serve_forever(source: Source, config: ServeConfig, address: str | None = None) -> None:
-    """Deploy a model, say where it answers, and stay until interrupted or terminated; then drain and take it away."""
+    """Deploy a model, say where it answers, and stay until interrupted or terminated.
+
+    Then the server is drained and taken away, and the cluster left.
+    """
     if starts_cluster(address):
         config = shorten(config)
     connect(address, math.ceil(config.most_replicas * config.cpus_per_replica))
@@ -107,7 +111,9 @@ def serve_forever(source: Source, config: ServeConfig, address: str | None = Non
         try:
             ended.wait()
         finally:
-            server.stop()
+            with contextlib.redirect_stdout(None):  # where Ray says, as of failures, that Serve's controller has ended
+                server.stop()
+                ray.shutdown()
     finally:
         signal.signal(signal.SIGTERM, before)
 

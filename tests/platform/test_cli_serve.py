@@ -126,6 +126,7 @@ def test_accepted_requests_are_finished_after_sigterm_and_keys_and_log_are_kept(
             statuses = [answer.result().status_code for answer in answers]
         assert statuses == [200] * NUM_REQUESTS
         assert server.wait(60) == 0
+        assert server.stdout.read() == ""  # nothing of Ray's about its own end
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     predictions = [line for line in lines if line["path"] == "/v1/predict" and line["status"] == 200]
     assert len(predictions) == 1 + NUM_REQUESTS
