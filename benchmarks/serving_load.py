@@ -46,11 +46,10 @@ def soak(url: str, pictures: list[bytes], minutes: float) -> None:
     for line in sorted(set(unearned))[:10]:
         print(f"  {line} ({unearned.count(line)} times)")
     for name, samples in memory.items():
-        half = samples[len(samples) // 2 :]
-        times = [RSS_SECONDS * index / 60 for index in range(len(half))]
-        slope = statistics.linear_regression(times, half).slope if len(half) > 2 else 0.0
-        print(f"  memory of {name}: {samples[0]:.0f} MiB at the start, {samples[-1]:.0f} at the end; in the second "
-              f"half {min(half):.0f} to {max(half):.0f}, {slope:+.2f} MiB a minute", flush=True)  # fmt: skip
+        ends = [len(samples) * sixth // 6 for sixth in range(7)]
+        middles = [statistics.median(samples[start:end] or samples) for start, end in itertools.pairwise(ends)]
+        print(f"  memory of {name}: {samples[0]:.0f} MiB at the start, {samples[-1]:.0f} at the end; medians of the "
+              f"sixths of the time {' '.join(f'{middle:.0f}' for middle in middles)}", flush=True)  # fmt: skip
 
 
 def run_watched(work: Callable[[int], None], until: float) -> dict[str, list[float]]:
