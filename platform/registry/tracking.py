@@ -122,7 +122,7 @@ class Tracking:
             run_id = str(run.info.run_id)
             try:
                 self._log_params(client, run_id, flatten(yaml.safe_load(text)))
-                client.log_inputs(run_id, [_dataset(split, digest, job) for split, digest in digests.items()])
+                _log_datasets(client, run_id, [_dataset(split, digest, job) for split, digest in digests.items()])
                 client.log_text(run_id, text, "job.yaml")
                 client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
                 client.log_batch(run_id, tags=_entities("RunTag", {f"env.{k}": v for k, v in environment.items()}))
@@ -250,6 +250,21 @@ def _dataset(split: str, digest: str, job: JobConfig) -> Any:
     dataset = Dataset(name=split, digest=digest[:LONGEST_DIGEST], source_type=kind, source=described)
     context = {"train": "training", "val": "validation"}.get(split, split)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+
+
+def _log_datasets(client: Any, run_id: str, inputs: list[Any]) -> None:
+    """Log the data of a run, of which another one may be the first user at this very moment.
+
+    MLflow looks for a data set and then enters it; where two do so the database refuses one, and finds it at once then.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.log_inputs(run_id, inputs)
+    except MlflowException as error:
+        if "unique constraint" not in error.message.lower():
+            raise
+        client.log_inputs(run_id, inputs)
 
 
 def _entities(kind: Literal["Param", "RunTag"], values: Mapping[str, str]) -> list[Any]:

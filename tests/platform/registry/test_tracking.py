@@ -1,9 +1,11 @@
 """Runs on sqlite and on a real tracking server: what was logged can be read back by run id."""
 
+import concurrent.futures
 import math
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -133,6 +135,24 @@ def test_other_processes_log_by_uri_and_run_id_at_the_same_time(job, tmp_path):
     assert [worker.wait(timeout=60) for worker in workers] == [0, 0]
     for rank in range(2):
         assert sorted(history(tracking, run_id, f"rank{rank}")) == [(k, float(k)) for k in range(40)]
+
+
+def test_runs_that_start_with_the_same_new_data_at_the_same_time(tracking, job):
+    for number in range(5):
+        digests = {split: f"{number}{digest}" for split, digest in DIGESTS.items()}
+        together = threading.Barrier(4)
+
+        def start(_, digests=digests, together=together):
+            together.wait(60)
+            return tracking.start_run(job, digests)
+
+        with concurrent.futures.ThreadPoolExecutor(4) as threads:
+            runs = list(threads.map(start, range(4)))
+        for run in runs:
+            inputs = tracking.client.get_run(run).inputs.dataset_inputs
+            assert {item.dataset.name: item.dataset.digest for item in inputs} == {
+                split: digest[:36] for split, digest in digests.items()
+            }
 
 
 def test_server_that_is_away_is_told_at_once(job):
