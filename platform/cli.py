@@ -50,7 +50,12 @@ def run(
     print_plan(job, plan)
     if plan.problems:
         raise typer.Exit(1)
-    run_any(job, resume=resume)
+    from maskray.platform.ray_cluster import leave
+
+    try:
+        run_any(job, resume=resume)
+    finally:
+        leave()
 
 
 @app.command(rich_help_panel="Jobs")

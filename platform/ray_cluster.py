@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -37,3 +38,11 @@ def connect(address: str | None = None, local_cpus: int = 4) -> None:
         ray.init(num_cpus=local_cpus, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
     else:
         ray.init(address=address or os.environ["RAY_ADDRESS"], logging_level=logging.WARNING, log_to_driver=False)
+
+
+def leave() -> None:
+    """Leave the cluster that connect() joined or started, without Ray's lines about actors that end with it."""
+    import ray
+
+    with contextlib.redirect_stdout(None):
+        ray.shutdown()

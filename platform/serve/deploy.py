@@ -20,7 +20,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig
 
 from maskray.platform.config import ServeConfig
-from maskray.platform.ray_cluster import connect, starts_cluster
+from maskray.platform.ray_cluster import connect, leave, starts_cluster
 from maskray.platform.registry.folder import read_model_folder
 from maskray.platform.serve.follower import Follower
 from maskray.platform.serve.gateway import Gateway
@@ -55,7 +55,7 @@ class Server:
         try:
             _drain(self.drain_seconds)
         finally:
-            serve.shutdown()
+            _end_serve()
 
 
 def deploy(model_folder: str, config: ServeConfig, name: str | None = None, version: str = "") -> Server:
@@ -87,10 +87,10 @@ def deploy_source(source: Source, config: ServeConfig) -> Server:
         serve.run(build_application(source, config), name=APPLICATION, route_prefix="/", logging_config=quiet)
     except RuntimeError as error:
         reason = _failure() or str(error)
-        serve.shutdown()
+        _end_serve()
         raise ValueError(f"{folder}: the server does not start: {reason}") from error
     except BaseException:
-        serve.shutdown()
+        _end_serve()
         raise
     return Server(url_of(config.host, config.port), config.drain_seconds)
 
@@ -111,11 +111,15 @@ def serve_forever(source: Source, config: ServeConfig, address: str | None = Non
         try:
             ended.wait()
         finally:
-            with contextlib.redirect_stdout(None):  # where Ray says, as of failures, that Serve's controller has ended
-                server.stop()
-                ray.shutdown()
+            server.stop()
     finally:
+        leave()
         signal.signal(signal.SIGTERM, before)
+
+
+def _end_serve() -> None:
+    with contextlib.redirect_stdout(None):  # where Ray says, as of a failure, that Serve's controller has ended
+        serve.shutdown()
 
 
 def _announce(server: Server, source: Source) -> None:

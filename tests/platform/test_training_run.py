@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,9 +87,22 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def summary(output: Path) -> RunSummary:
+def told() -> io.StringIO:
+    """What a finished run printed."""
+    return io.StringIO()
+
+
+@pytest.fixture(scope="module")
+def summary(output: Path, told: io.StringIO) -> RunSummary:
     """A finished run."""
-    return run_training(make_job(output))
+    with contextlib.redirect_stdout(told):
+        return run_training(make_job(output))
+
+
+def test_run_says_what_it_does_and_not_that_its_server_ended(summary: RunSummary, told: io.StringIO) -> None:
+    assert "serving check" in told.getvalue()
+    assert f"{100 * summary.metrics['segm/AP']:.1f}" in told.getvalue()
+    assert "(raylet)" not in told.getvalue()
 
 
 def test_run_leaves_a_registered_and_evaluated_model(summary: RunSummary, output: Path) -> None:
