@@ -124,25 +124,30 @@ class RoIHeads(nn.Module):
         losses: dict[str, Tensor] = self.box_head.losses(
             logits, deltas, samples.classes, target_deltas, samples.is_valid
         )
-        positive = samples.is_positive.nonzero().squeeze(1)
+        # The only wait for the device in a step: which boxes are positive, and of which objects.
+        objects = torch.where(samples.is_positive, samples.gt_index, -1).cpu()
+        rows = (objects >= 0).nonzero().squeeze(1)
+        positive = rows.to(logits.device, non_blocking=True)
         if self.mask_head is not None:
             if self.res5 is None:
                 boxes, image_index = samples.boxes[positive], samples.image_index[positive]
                 inside = self.pool_for_masks(features, boxes, image_index)
             else:
                 inside = pooled[positive]  # the grid is the same: no need to compute res5 again
-            losses["loss_mask"] = self._mask_loss(inside, samples, positive, targets)
+            losses["loss_mask"] = self._mask_loss(inside, samples, positive, objects[rows], targets)
         if self.keypoint_head is not None:
             losses["loss_keypoint"] = self._keypoint_loss(features, samples, positive, targets)
         return losses
 
-    def _mask_loss(self, pooled: Tensor, samples: RoISamples, positive: Tensor, targets: Targets) -> Tensor:
+    def _mask_loss(
+        self, pooled: Tensor, samples: RoISamples, positive: Tensor, gt_index: Tensor, targets: Targets
+    ) -> Tensor:
         assert self.mask_head is not None
         if targets.masks is None:
             raise ValueError("the model has a mask head but the targets have no masks: set model.masks to false")
         config = self.mask_config
         logits = self.mask_head(pooled)
-        gt_index, boxes = samples.gt_index[positive], samples.boxes[positive]
+        boxes = samples.boxes[positive]
         target_masks = crop_masks(targets.masks, gt_index, boxes, logits.shape[-1], targets=config.targets)
         return mask_loss(logits, samples.classes[positive], target_masks, config.output)
 

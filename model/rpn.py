@@ -20,7 +20,7 @@ from maskray.model.boxes.sampling import sample_boxes
 from maskray.model.config import AnchorConfig, RPNConfig
 from maskray.model.structures import Targets
 from maskray.ops.match_boxes import match_boxes
-from maskray.ops.nms import batched_nms
+from maskray.ops.nms import batched_nms_mask
 
 BOX_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 
@@ -161,15 +161,16 @@ class RPN(nn.Module):
         num_boxes = scores.shape[1]
         sides = boxes[..., 2:] - boxes[..., :2]
         usable = (sides > self.config.min_size_pixels).all(dim=2) & torch.isfinite(scores)  # False for NaN boxes too
-        candidates = usable.flatten().nonzero().squeeze(1)
-        candidate_boxes, candidate_scores = boxes.flatten(0, 1)[candidates], scores.flatten()[candidates]
-        image, level = candidates // num_boxes, levels.flatten()[candidates]
-        kept = batched_nms(candidate_boxes, candidate_scores, level, self.config.nms_iou, image)
-        kept_scores = torch.full_like(scores, -torch.inf).flatten()
-        kept = candidates[kept]
-        kept_scores[kept] = scores.flatten()[kept]
+        # The others stay in place, last and without area, where they suppress nothing: no one waits for a count.
+        candidates = torch.where(usable[..., None], boxes, 0.0).flatten(0, 1)
+        candidate_scores = torch.where(usable, scores, -torch.inf)
+        image = torch.arange(len(scores), device=scores.device)[:, None].expand_as(levels)
+        kept = batched_nms_mask(
+            candidates, candidate_scores.flatten(), levels.flatten(), self.config.nms_iou, image.flatten()
+        )
+        kept_scores = torch.where(kept.view_as(usable), candidate_scores, -torch.inf)
         # A stable sort and not top-k, for the same reason.
-        order = torch.sort(kept_scores.view_as(scores), dim=1, descending=True, stable=True)
+        order = torch.sort(kept_scores, dim=1, descending=True, stable=True)
         index = order.indices[:, : min(post_nms, num_boxes)]
         valid = order.values[:, : index.shape[1]] > -torch.inf
         return Proposals(boxes.gather(1, index[..., None].expand(-1, -1, 4)) * valid[..., None].to(boxes.dtype), valid)

@@ -30,17 +30,32 @@ def batched_nms(
     Class ids are any integers; beside image ids both are within int32. The kernel compares the ids themselves: boxes
     are not moved apart, so their coordinates keep their precision, and there is no loop over classes or images.
     """
+    order, keep = _ranked_keep(boxes, scores, class_ids, iou_threshold, image_ids)
+    return order[keep]
+
+
+def batched_nms_mask(
+    boxes: Tensor, scores: Tensor, class_ids: Tensor, iou_threshold: float, image_ids: Tensor | None = None
+) -> Tensor:
+    """Whether each box is among those of `batched_nms`, bool (N,): an accelerator goes on without waiting for it."""
+    order, keep = _ranked_keep(boxes, scores, class_ids, iou_threshold, image_ids)
+    return torch.empty_like(keep).scatter(0, order, keep)
+
+
+def _ranked_keep(
+    boxes: Tensor, scores: Tensor, class_ids: Tensor, iou_threshold: float, image_ids: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Indices of the boxes by score, and whether the box at each place of that order stays."""
     check_boxes(
         boxes, {"scores": scores}, {"class_ids": class_ids} | ({} if image_ids is None else {"image_ids": image_ids})
     )
     if not 0 <= iou_threshold <= 1:
         raise ValueError(f"iou_threshold: expected 0..1, got {iou_threshold}")
-    ranks = torch.where(scores.isnan(), scores.new_tensor(-torch.inf), scores)
+    ranks = torch.where(scores.isnan(), -torch.inf, scores)
     order = torch.sort(ranks, descending=True, stable=True).indices
     computed = boxes if boxes.dtype == torch.float64 else boxes.float()
     groups = join_ids(class_ids, image_ids)
-    keep = torch.ops.maskray.nms_keep(computed[order], groups[order], float(iou_threshold))
-    return order[keep]
+    return order, torch.ops.maskray.nms_keep(computed[order], groups[order], float(iou_threshold))
 
 
 def join_ids(class_ids: Tensor, image_ids: Tensor | None) -> Tensor:
@@ -49,11 +64,17 @@ def join_ids(class_ids: Tensor, image_ids: Tensor | None) -> Tensor:
     if image_ids is None:
         return classes
     images = image_ids.long()
-    if classes.device.type == "cpu" and not torch.compiler.is_compiling():
-        for name, ids in (("class_ids", classes), ("image_ids", images)):
-            if ((ids < -(2**31)) | (ids >= 2**31)).any():
-                raise ValueError(f"{name}: expected within int32 where both ids are given")
+    check_ids(class_ids=classes, image_ids=images)
     return (images << 32) | (classes & 0xFFFFFFFF)
+
+
+def check_ids(**named: Tensor) -> None:
+    """ValueError for ids beyond int32; not on an accelerator, nor while being traced."""
+    for name, ids in named.items():
+        if ids.device.type != "cpu" or torch.compiler.is_compiling():
+            return
+        if ((ids < -(2**31)) | (ids >= 2**31)).any():
+            raise ValueError(f"{name}: expected within int32 where both ids are given")
 
 
 def check_boxes(boxes: Tensor, values: dict[str, Tensor], ids: dict[str, Tensor]) -> None:

@@ -56,5 +56,7 @@ def map_anchors(
         step_y = step_x = stride
         if config.strides == "from_map_size":
             step_y, step_x = height // rows, width // columns
-        anchors.append(level_anchors(cell.to(device), rows, columns, (step_y, step_x), config.offset))
+        anchors.append(
+            level_anchors(cell.to(device, non_blocking=True), rows, columns, (step_y, step_x), config.offset)
+        )
     return anchors

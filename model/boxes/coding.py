@@ -23,13 +23,13 @@ def encode_boxes(boxes: Tensor, references: Tensor, weights: tuple[float, float,
     reference_sides = reference_sides.clamp(min=MIN_SIDE_PIXELS)
     shift = (centres - reference_centres) / reference_sides
     scale = torch.log(sides / reference_sides)
-    return torch.cat([shift, scale], dim=-1) * boxes.new_tensor(weights)
+    return torch.cat([shift, scale], dim=-1) * _on(boxes, weights)
 
 
 def decode_deltas(deltas: Tensor, references: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
     """Boxes (..., 4) from offsets (..., 4) and broadcastable `references` (..., 4), in float32; dw, dh are capped."""
     centres, sides = _centres_and_sides(references)
-    shift, scale = (deltas.float() / references.new_tensor(weights)).split(2, dim=-1)
+    shift, scale = (deltas.float() / _on(references, weights)).split(2, dim=-1)
     new_centres = shift * sides + centres
     half = torch.exp(scale.clamp(max=MAX_LOG_SCALE)) * sides / 2
     return torch.cat([new_centres - half, new_centres + half], dim=-1)
@@ -55,6 +55,11 @@ def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
     intersection = sides[..., 0] * sides[..., 1]
     union = box_areas(boxes)[..., :, None] + box_areas(others)[..., None, :] - intersection
     return torch.where(union > 0, intersection / union, torch.zeros_like(union))
+
+
+def _on(boxes: Tensor, weights: tuple[float, float, float, float]) -> Tensor:
+    """The weights beside boxes, without waiting for the device that they are copied to."""
+    return torch.tensor(weights, dtype=boxes.dtype).to(boxes.device, non_blocking=True)
 
 
 def _centres_and_sides(boxes: Tensor) -> tuple[Tensor, Tensor]:

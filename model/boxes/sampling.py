@@ -33,7 +33,9 @@ def sample_boxes(
     size = min(num_samples, num_boxes)
     max_positive = min(int(num_samples * positive_fraction), size)
     keys_device = labels.device if generator is None else generator.device
-    keys = torch.rand(num_images, num_boxes, generator=generator, device=keys_device).to(labels.device)
+    keys = torch.rand(num_images, num_boxes, generator=generator, device=keys_device).to(
+        labels.device, non_blocking=True
+    )
     positive_index, positive_valid = _draw(keys, labels == POSITIVE, max_positive)
     negative_index, negative_valid = _draw(keys, labels == NEGATIVE, size)
     room = num_samples - positive_valid.sum(dim=1, keepdim=True)

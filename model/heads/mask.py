@@ -113,7 +113,8 @@ def crop_masks(
 ) -> Tensor:
     """What each box sees of its ground-truth mask, (K, size, size).
 
-    masks (G, H, W) uint8 0/1; gt_index (K,) in 0..G-1; boxes (K, 4) in pixels. `binary` targets: aligned RoIAlign of
+    masks (G, H, W) uint8 0/1; gt_index (K,) in 0..G-1, best on the CPU (nothing waits
+    for an accelerator then); boxes (K, 4) in pixels. `binary` targets: aligned RoIAlign of
     the bitmask, at least one half, bool. `soft`: RoIAlign without the half-pixel shift, float32. At most
     `max_float_pixels` of the masks are held in float32 at once (one mask at least).
     """
@@ -122,9 +123,12 @@ def crop_masks(
     per_chunk = max(1, max_float_pixels // max(1, masks.shape[1] * masks.shape[2]))
     crops = torch.zeros(len(boxes), size, size, dtype=torch.bool if binary else torch.float32, device=boxes.device)
     for start in range(0, len(used), per_chunk):
-        chunk = masks[used[start : start + per_chunk]].unsqueeze(1).float()
-        inside = ((position >= start) & (position < start + per_chunk)).nonzero().squeeze(1)
-        rois = torch.cat([(position[inside] - start)[:, None].to(boxes.dtype), boxes[inside]], dim=1)
+        chosen = used[start : start + per_chunk].to(masks.device, non_blocking=True)
+        chunk = masks[chosen].unsqueeze(1).float()
+        rows = ((position >= start) & (position < start + per_chunk)).nonzero().squeeze(1)
+        inside = rows.to(boxes.device, non_blocking=True)
+        of_chunk = (position[rows] - start).to(boxes.device, boxes.dtype, non_blocking=True)
+        rois = torch.cat([of_chunk[:, None], boxes[inside]], dim=1)
         crop = roi_align(chunk, rois, (size, size), 1.0, 0, binary).squeeze(1)
         crops[inside] = crop >= 0.5 if binary else crop
     return crops

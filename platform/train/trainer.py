@@ -28,10 +28,19 @@ class NonFiniteLossError(SharedError):
 
 @dataclass
 class _StepReport:
-    """What one step measured: losses and gradient norm over all ranks, times of this rank."""
+    """What one step measured; it may still be on its way from the device."""
 
-    losses: dict[str, float]
-    gradient_norm: float
+    step: int
+    image_ids: list[int]  # of this rank
+    losses: dict[str, Tensor]  # of this rank
+    mean: Tensor  # over the ranks, losses and gradient norm, on the CPU
+    arrived: torch.cuda.Event | None
+
+    def values(self) -> list[float]:
+        """Losses and gradient norm over all ranks."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return self.mean.tolist()
 
 
 @dataclass
@@ -67,6 +76,7 @@ class Trainer:
         self.optimizer = build_optimizer(model, config)
         self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self._generator = torch.Generator(device=context.device)
+        self._looks_at_once = context.device.type == "cpu"  # where nothing is gained by looking later
 
     @property
     def bare_model(self) -> nn.Module:
@@ -87,20 +97,29 @@ class Trainer:
         """Train from `start_step` finished steps to last_step.
 
         `batches(start_step)` gives this rank's micro-batches from that step on, accumulate_steps of them per step.
-        Raises NonFiniteLossError on every rank at the same step, before the weights change and nothing is saved.
+        Raises NonFiniteLossError on every rank, for the first step that was not finite and before anything of it is
+        logged or saved: on a CPU before the weights change, on an accelerator when the next step is under way, so that
+        it never waits for the answer.
         """
         stream = batches(start_step)
         self.model.train()
         clock = _Clock()
+        before: _StepReport | None = None
         try:
             for step in range(start_step, self.last_step):
-                report = self._take_step(stream, step, clock)
+                try:
+                    report = self._take_step(stream, step, clock)
+                finally:  # a step may fail because of the one before it
+                    if before is not None:
+                        self._check(before)
+                before = report
                 done = step + 1
                 last = done == self.last_step
                 if last or done % self.config.log_every == 0:
-                    self.context.log(self._measure(report, step, clock), done)
+                    self.context.log(self._measure(report, clock), done)
                     clock = _Clock()
                 if last or done % self.config.checkpoint_every == 0:
+                    self._check(report)
                     paused = time.perf_counter()
                     self.context.save(self, done)
                     self.model.train()
@@ -135,7 +154,12 @@ class Trainer:
                     raise
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + loss.detach().float() / accumulate
-        report = self._check(totals, step, image_ids)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        report = self._report(step, image_ids, totals, norm)
+        if self._looks_at_once:
+            self._check(report)
+        if self.config.clip_gradient_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, self.config.clip_gradient_norm, norm)
         self.optimizer.step()
         return report
 
@@ -164,17 +188,22 @@ class Trainer:
         with torch.autocast(self.context.device.type, dtype=torch.bfloat16, enabled=bfloat16):
             return self.model(batch, generator=self._generator)
 
-    def _check(self, losses: dict[str, Tensor], step: int, image_ids: list[int]) -> _StepReport:
-        """Clip the gradient, and stop every rank at once if anything is not finite on one of them."""
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        # One exchange and one wait for the device per step. The gradient is already equal on every rank.
-        mean = self.context.average(torch.stack([*losses.values(), norm.float()])).tolist()
-        if not all(math.isfinite(value) for value in mean):
-            self._stop({name: loss.item() for name, loss in losses.items()}, mean[-1], step, image_ids)
-        if self.config.clip_gradient_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self._parameters, self.config.clip_gradient_norm, norm)
-        return _StepReport(dict(zip(losses, mean)), mean[-1])
+    def _report(self, step: int, image_ids: list[int], losses: dict[str, Tensor], norm: Tensor) -> _StepReport:
+        """Send what was measured to the CPU, which goes on. The gradient is equal on every rank already."""
+        mean = self.context.average(torch.stack([*losses.values(), norm.float()])).to("cpu", non_blocking=True)
+        arrived = None
+        if self.context.device.type == "cuda":
+            arrived = torch.cuda.Event()
+            arrived.record()
+        return _StepReport(step, image_ids, losses, mean, arrived)
+
+    def _check(self, report: _StepReport) -> list[float]:
+        """Losses and gradient norm of a step, or a stop of every rank if anything was not finite on one of them."""
+        values = report.values()
+        if not all(math.isfinite(value) for value in values):
+            losses = {name: loss.item() for name, loss in report.losses.items()}
+            self._stop(losses, values[-1], report.step, report.image_ids)
+        return values
 
     def _stop(self, losses: dict[str, float], norm: float, step: int, image_ids: list[int]) -> None:
         """Raise NonFiniteLossError with what every rank saw."""
@@ -189,14 +218,15 @@ class Trainer:
             "No checkpoint was written after it: lower train.base_lr, set train.clip_gradient_norm, look at the images"
         )
 
-    def _measure(self, report: _StepReport, step: int, clock: _Clock) -> dict[str, float]:
+    def _measure(self, report: _StepReport, clock: _Clock) -> dict[str, float]:
         """Metrics of the step just done; the rates are over the steps since the last log."""
+        *losses, norm = self._check(report)
         seconds = time.perf_counter() - clock.started
         return {
-            "loss": sum(report.losses.values()),
-            **report.losses,
-            "lr": self._rate(step),
-            "gradient_norm": report.gradient_norm,
+            "loss": sum(losses),
+            **dict(zip(report.losses, losses)),
+            "lr": self._rate(report.step),
+            "gradient_norm": norm,
             "images_per_second": clock.images * self.context.num_ranks / seconds,
             "data_wait_seconds": clock.waited,
             "data_wait_share": clock.waited / seconds,

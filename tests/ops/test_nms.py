@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskray.ops import reference
-from maskray.ops.nms import batched_nms, nms
+from maskray.ops.nms import batched_nms, batched_nms_mask, nms
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
@@ -90,9 +90,13 @@ def test_equals_the_definition(device, seed, count, classes, threshold, grid):
     if grid:  # whole coordinates and few scores: equal boxes, boxes without area, ties
         boxes, scores = boxes.round(), (scores * 4).round()
     class_ids = torch.randint(-2, classes, (count,), generator=generator)
-    kept = batched_nms(boxes.to(device), scores.to(device), class_ids.to(device), threshold).cpu()
+    arguments = (boxes.to(device), scores.to(device), class_ids.to(device), threshold)
+    kept = batched_nms(*arguments).cpu()
     assert torch.equal(kept, reference.batched_nms(boxes, scores, class_ids, threshold))
     assert kept.dtype == torch.int64
+    mask = batched_nms_mask(*arguments).cpu()
+    assert mask.shape == (count,)
+    assert mask.nonzero().squeeze(1).tolist() == sorted(kept.tolist())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -173,7 +173,10 @@ def test_bfloat16_keeps_float32_weights_and_losses(make_job: MakeJob, make_batch
     assert all(math.isfinite(line["loss"]) for line in context.history)
 
 
-def test_infinite_pixels_stop_training_and_name_the_images(make_job: MakeJob, make_batches: MakeBatches) -> None:
+@pytest.mark.parametrize("at_once", [pytest.param(True, id="as on a CPU"), pytest.param(False, id="as on a GPU")])
+def test_infinite_pixels_stop_training_and_name_the_images(
+    make_job: MakeJob, make_batches: MakeBatches, at_once: bool
+) -> None:
     job = make_job(steps=4, checkpoint_every=1)
     clean = make_batches()
 
@@ -187,11 +190,31 @@ def test_infinite_pixels_stop_training_and_name_the_images(make_job: MakeJob, ma
     saved: list[int] = []
     context = LocalContext(on_save=lambda trainer, step: saved.append(step))
     trainer = Trainer(build(job), job.train, context, job.seed)
+    trainer._looks_at_once = at_once
     with pytest.raises(NonFiniteLossError, match=r"at step 3 .*rank 0: .*nan.*image ids \[200, 201\]"):
         trainer.run(poisoned)
     assert saved == [1, 2]
     assert len(context.history) == 2
-    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())  # the step was not taken
+    if at_once:
+        assert all(torch.isfinite(p).all() for p in trainer.model.parameters())  # the step was not taken
+
+
+def test_a_step_that_fails_because_of_the_one_before_tells_of_that_one(
+    make_job: MakeJob, make_batches: MakeBatches
+) -> None:
+    job = make_job(steps=4, checkpoint_every=4, log_every=4)
+    model = PixelRegression()
+
+    def forward(batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        if not all(torch.isfinite(p).all() for p in model.parameters()):
+            raise RuntimeError("weights of NaN")
+        return {"loss": model.convolution.weight.sum() * (math.nan if batch.image_ids[0] == 200 else 1)}
+
+    model.forward = forward  # type: ignore[method-assign]
+    trainer = Trainer(model, job.train, LocalContext(), job.seed)
+    trainer._looks_at_once = False
+    with pytest.raises(NonFiniteLossError, match="at step 3 "):
+        trainer.run(make_batches())
 
 
 def test_weights_that_are_not_finite_stop_training(make_job: MakeJob, make_batches: MakeBatches) -> None:
