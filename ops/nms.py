@@ -30,32 +30,35 @@ def batched_nms(
     Class ids are any integers; beside image ids both are within int32. The kernel compares the ids themselves: boxes
     are not moved apart, so their coordinates keep their precision, and there is no loop over classes or images.
     """
-    order, keep = _ranked_keep(boxes, scores, class_ids, iou_threshold, image_ids)
-    return order[keep]
+    order, keep = _suppress(boxes, scores, class_ids, iou_threshold, image_ids)
+    return order[keep[order]]
 
 
 def batched_nms_mask(
     boxes: Tensor, scores: Tensor, class_ids: Tensor, iou_threshold: float, image_ids: Tensor | None = None
 ) -> Tensor:
     """Whether each box is among those of `batched_nms`, bool (N,): an accelerator goes on without waiting for it."""
-    order, keep = _ranked_keep(boxes, scores, class_ids, iou_threshold, image_ids)
-    return torch.empty_like(keep).scatter(0, order, keep)
+    return _suppress(boxes, scores, class_ids, iou_threshold, image_ids)[1]
 
 
-def _ranked_keep(
+def _suppress(
     boxes: Tensor, scores: Tensor, class_ids: Tensor, iou_threshold: float, image_ids: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Indices of the boxes by score, and whether the box at each place of that order stays."""
+    """Indices of the boxes by score, and whether each box stays."""
     check_boxes(
         boxes, {"scores": scores}, {"class_ids": class_ids} | ({} if image_ids is None else {"image_ids": image_ids})
     )
     if not 0 <= iou_threshold <= 1:
         raise ValueError(f"iou_threshold: expected 0..1, got {iou_threshold}")
     ranks = torch.where(scores.isnan(), -torch.inf, scores)
-    order = torch.sort(ranks, descending=True, stable=True).indices
+    by_score = torch.sort(ranks, descending=True, stable=True).indices
     computed = boxes if boxes.dtype == torch.float64 else boxes.float()
     groups = join_ids(class_ids, image_ids)
-    return order, torch.ops.maskray.nms_keep(computed[order], groups[order], float(iou_threshold))
+    order = by_score
+    if boxes.device.type != "cpu":  # whose kernel has a block for each group
+        order = by_score[torch.sort(groups[by_score], stable=True).indices]
+    keep = torch.ops.maskray.nms_keep(computed[order], groups[order], float(iou_threshold))
+    return by_score, torch.empty_like(keep).scatter(0, order, keep)
 
 
 def join_ids(class_ids: Tensor, image_ids: Tensor | None) -> Tensor:
