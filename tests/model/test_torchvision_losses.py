@@ -49,10 +49,14 @@ def frozen(name: str, make_heads: Callable[[], dict[str, nn.Module]], **settings
 
 
 def trained_v2() -> Any:
-    """The parts of maskrcnn_resnet50_fpn_v2 on ResNet-18, trained whole: batch norm by the batch, everywhere."""
+    """The parts of maskrcnn_resnet50_fpn_v2 on ResNet-18, trained whole: batch norm by the batch, everywhere.
+
+    Biases lift what goes through a ReLU above 0 but for a few in a thousand. Of values around 0, as batch norm without
+    biases gives them, one in 100,000 has another sign by rounding, and that alone changes a gradient by 0.5 %.
+    """
     torch.manual_seed(0)
     backbone = _resnet_fpn_extractor(resnet18(), 5, norm_layer=nn.BatchNorm2d)
-    return detection.MaskRCNN(
+    model = detection.MaskRCNN(
         backbone,
         min_size=EDGES["shorter_edge"],
         max_size=EDGES["longer_edge_max"],
@@ -62,6 +66,16 @@ def trained_v2() -> Any:
         mask_head=MaskRCNNHeads(256, (32,) * 4, 1, nn.BatchNorm2d),
         mask_predictor=MaskRCNNPredictor(32, 32, 4),
     )
+    heads = model.roi_heads
+    convolutions = [*(layer[0] for layer in model.rpn.head.conv), heads.box_head[5], heads.mask_predictor.conv5_mask]
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.weight.fill_(0.9)
+                layer.bias.fill_(3.0)
+        for layer in convolutions:
+            layer.bias.fill_(3.0)
+    return model
 
 
 def objects(image: Tensor, classes: list[int]) -> dict[str, Tensor]:
@@ -168,21 +182,11 @@ def test_losses_agree(step: Step) -> None:
         torch.testing.assert_close(step.found[names[name]], value, rtol=1e-4, atol=0, msg=name)
 
 
-def tolerance(name: str, step: Step) -> float:
-    """1e-4; below the predictors of a network with batch norm of the batch, 2e-2.
-
-    There torchvision's own float32 gradients are 1.1e-2 away from its float64 ones.
-    """
-    last = name.startswith(("rpn.head.objectness", "rpn.head.deltas", "roi_heads.mask_head.predictor"))
-    has_batch_norm = "backbone.resnet.stem.conv1.norm.weight" in step.found_gradients
-    return 2e-2 if has_batch_norm and not last else 1e-4
-
-
 def test_gradients_agree(step: Step) -> None:
     assert step.found_gradients.keys() == step.wanted_gradients.keys()
     for name, wanted in step.wanted_gradients.items():
-        # Of the bias before a softmax over positions the gradient is 0 but for rounding.
+        # Of the bias before a softmax over positions, or before a batch norm, the gradient is 0 but for rounding.
         difference = float((step.found_gradients[name] - wanted).norm())
-        assert difference <= tolerance(name, step) * float(wanted.norm()) + 1e-7, name
+        assert difference <= 1e-4 * float(wanted.norm()) + 1e-7, name
     norms = torch.tensor([float(wanted.norm()) for wanted in step.wanted_gradients.values()])
     assert float((norms > 1e-5).float().mean()) > 0.95
