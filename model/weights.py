@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,14 +133,22 @@ def read_state(path: Path) -> dict[str, Tensor]:
     raise ValueError(f"{path}: weights are .safetensors or .pth files, not {path.suffix or 'without a suffix'}")
 
 
+def _reason(error: Exception) -> str:
+    """What torch.load says of the file, without its advice to load what may run code."""
+    told = str(error).strip() or type(error).__name__
+    if isinstance(error, pickle.UnpicklingError):
+        found = re.search(r"(Trying to load|Unsupported) .*", told)
+        told = found[0] if found else "more than weights"
+    return told.splitlines()[0].partition(". ")[0].rstrip(".")
+
+
 def _read_pth(path: Path) -> dict[str, Tensor]:
     try:
         # Training scripts of torchvision and others keep their arguments beside the weights: names and values alone.
         with torch.serialization.safe_globals([argparse.Namespace]):
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no error class of its own: zip, pickle, EOF and runtime errors
-        reason = str(error).strip().splitlines()
-        raise ValueError(f"{path}: not readable as tensors ({reason[0] if reason else type(error).__name__})") from None
+        raise ValueError(f"{path}: not readable as tensors ({_reason(error)})") from None
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
