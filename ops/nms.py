@@ -55,7 +55,7 @@ def _suppress(
     computed = boxes if boxes.dtype == torch.float64 else boxes.float()
     groups = join_ids(class_ids, image_ids)
     order = by_score
-    if boxes.device.type != "cpu":  # whose kernel has a block for each group
+    if boxes.device.type != "cpu":  # a block of CUDA takes a group, whose boxes must lie together, ids ascending
         order = by_score[torch.sort(groups[by_score], stable=True).indices]
     keep = torch.ops.maskray.nms_keep(computed[order], groups[order], float(iou_threshold))
     return by_score, torch.empty_like(keep).scatter(0, order, keep)

@@ -57,7 +57,8 @@ def multi_level_roi_warp(
     """Pool each box as roi_warp does, from the level that `levels` names; arguments as multi_level_roi_align's."""
     maps = check_levels(features, boxes, levels, spatial_scales)
     indexed = to_indexed_boxes(boxes, maps[0])
-    scales = indexed.new_tensor([float(scale) for scale in spatial_scales])
+    scales = torch.tensor([float(scale) for scale in spatial_scales], dtype=indexed.dtype)
+    scales = scales.to(indexed.device, non_blocking=True)
     # On CUDA a level outside 0..L-1 gives NaN in the kernel; here it must only not be looked up.
     cells = round_to_cells(indexed, scales[levels.clamp(0, len(maps) - 1)])
     return multi_level_roi_align(maps, cells, levels, output_size, [1.0] * len(maps), sampling_ratio, True, reduction)

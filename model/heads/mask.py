@@ -113,10 +113,10 @@ def crop_masks(
 ) -> Tensor:
     """What each box sees of its ground-truth mask, (K, size, size).
 
-    masks (G, H, W) uint8 0/1; gt_index (K,) in 0..G-1, best on the CPU (nothing waits
-    for an accelerator then); boxes (K, 4) in pixels. `binary` targets: aligned RoIAlign of
-    the bitmask, at least one half, bool. `soft`: RoIAlign without the half-pixel shift, float32. At most
-    `max_float_pixels` of the masks are held in float32 at once (one mask at least).
+    masks (G, H, W) uint8 0/1; gt_index (K,) in 0..G-1, on the CPU where an accelerator is not to be waited for;
+    boxes (K, 4) in pixels. `binary` targets: aligned RoIAlign of the bitmask, at least one half, bool. `soft`: RoIAlign
+    without the half-pixel shift, float32. At most `max_float_pixels` of the masks are held in float32 at once (one mask
+    at least).
     """
     binary = targets == "binary"
     used, position = torch.unique(gt_index, return_inverse=True)

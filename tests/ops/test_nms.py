@@ -112,7 +112,7 @@ def test_equals_torchvision(dtype, threshold):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_cuda_equals_cpu_over_many_tiles():
+def test_cuda_equals_cpu_in_large_groups():
     generator = torch.Generator().manual_seed(2)
     boxes, scores = random_boxes(5000, generator), torch.rand(5000, generator=generator)
     class_ids = torch.randint(0, 3, (5000,), generator=generator)
