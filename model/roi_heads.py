@@ -19,6 +19,7 @@ from maskray.model.boxes.sampling import sample_boxes
 from maskray.model.config import ModelConfig
 from maskray.model.detections import select_detections
 from maskray.model.heads.box import BoxHead
+from maskray.model.heads.chunks import run_in_chunks
 from maskray.model.heads.keypoint import KeypointHead, decode_keypoints, keypoint_loss
 from maskray.model.heads.mask import build_mask_head, crop_masks, mask_loss, mask_probabilities
 from maskray.model.heads.pooler import Pooler
@@ -75,7 +76,7 @@ class RoIHeads(nn.Module):
     def pool_for_boxes(self, features: list[Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
         """What the box head looks at: boxes (K, 4) in pixels, image_index (K,) to (K, channels, S, S)."""
         pooled: Tensor = self.box_pooler(features, boxes, image_index)
-        return pooled if self.res5 is None else self.res5(pooled)
+        return pooled if self.res5 is None else run_in_chunks(self.res5, pooled)
 
     def pool_for_masks(self, features: list[Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
         """What the mask head looks at: the same of its own size, or the very same after res5."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from maskray.model.boxes.losses import box_regression_loss
 from maskray.model.config import BoxHeadConfig
+from maskray.model.heads.chunks import run_in_chunks
 from maskray.model.heads.conv_stack import build_conv_stack, init_convs
 
 
@@ -49,7 +50,10 @@ class BoxHead(nn.Module):
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled features (K, channels, S, S) to logits (K, C + 1) and offsets (K, C or 1, 4), float32."""
-        hidden = pooled.mean(dim=(2, 3)) if self.config.name == "res5" else self.convs(pooled).flatten(1)
+        if self.config.name == "res5":
+            hidden = pooled.mean(dim=(2, 3))
+        else:
+            hidden = (run_in_chunks(self.convs, pooled) if len(self.convs) else pooled).flatten(1)
         for name in self.fcs:
             hidden = F.relu(self.get_submodule(name)(hidden), inplace=True)
         return self.classifier(hidden).float(), self.deltas(hidden).unflatten(1, (-1, 4)).float()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskray.model.config import KeypointHeadConfig
+from maskray.model.heads.chunks import run_in_chunks
 from maskray.model.heads.conv_stack import build_conv_stack, init_convs
 
 # Heat maps are resized to the size of their boxes; this many values (64 MiB) are held at once.
@@ -28,7 +29,7 @@ class KeypointHead(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Pooled features (R, channels, S, S) to logits (R, K, m, m), float32."""
-        maps = self.deconv(self.convs(pooled)).float()
+        maps = run_in_chunks(lambda part: self.deconv(self.convs(part)), pooled).float()
         return F.interpolate(maps, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 

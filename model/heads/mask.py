@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskray.model.config import MaskHeadConfig
+from maskray.model.heads.chunks import run_in_chunks
 from maskray.model.heads.conv_stack import build_conv_stack, init_convs
 from maskray.ops.roi_align import roi_align
 
@@ -33,7 +34,11 @@ class FCNMaskHead(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Pooled features (K, channels, S, S) to logits (K, O, m, m), float32."""
-        return self.predictor(F.relu(self.deconv(self.convs(pooled)), inplace=True)).float()
+        return run_in_chunks(self._logits, pooled).float()
+
+    def _logits(self, pooled: Tensor) -> Tensor:
+        logits: Tensor = self.predictor(F.relu(self.deconv(self.convs(pooled)), inplace=True))
+        return logits
 
 
 class MLPMaskHead(nn.Module):

@@ -41,9 +41,9 @@ class Predictor:
         images are (H, W, 3) uint8 RGB, upright, of any size. A result has image_id, category_id, bbox [x, y, width,
         height] and score, with a mask branch a segmentation {size: [height, width], counts: text}, and with a keypoint
         branch keypoints [x, y, score, ...], in pixels of the photograph, keypoints as COCO annotates them. Results
-        below score_threshold are left out; None keeps all that the model gives. Only images that are padded to the
-        same network size share a batch, so no image changes what is found in another. Raises ValueError for an array
-        that is not a picture.
+        below score_threshold are left out; None keeps all that the model gives. No image changes what is found in
+        another: only those that are padded to the same network size share a batch, and on a CPU, where a batch takes
+        longer than its images one by one, none do. Raises ValueError for an array that is not a picture.
         """
         if len(images) != len(image_ids):
             raise ValueError(f"{len(images)} images, but {len(image_ids)} image ids")
@@ -53,7 +53,8 @@ class Predictor:
         groups: dict[tuple[int, ...], list[tuple[int, Batch]]] = defaultdict(list)
         for index, (image, image_id) in enumerate(zip(images, image_ids)):
             batch = single_image(image, image_id, self.spec.input, self.spec.model.backbone.size_divisor)
-            groups[tuple(batch.images.shape)].append((index, batch))
+            shares = tuple(batch.images.shape) if self.device.type != "cpu" else (index,)
+            groups[shares].append((index, batch))
         results: list[list[dict[str, Any]]] = [[] for _ in images]
         for members in groups.values():
             indices = [index for index, _ in members]

@@ -21,6 +21,7 @@ from maskray.model.config import (
     RPNConfig,
 )
 from maskray.model.detections import ImageDetections
+from maskray.platform.data.batch import single_image
 from maskray.platform.data.keypoints import read_keypoints
 from maskray.platform.data.predictor import Predictor
 
@@ -93,6 +94,21 @@ def test_a_mixed_batch_gives_what_one_by_one_gives(predictor):
     backwards = predictor.predict(images[::-1], range(len(images))[::-1])
     for left, right in zip(backwards[::-1], alone, strict=True):
         assert_same(left, right)
+
+
+def test_images_that_share_a_batch_get_what_they_get_alone(predictor):
+    """As on an accelerator, where images of one padded size are computed together."""
+    images, spec = [pictures()[0], pictures()[2]], predictor.spec
+    batches = [single_image(image, 0, spec.input, spec.model.backbone.size_divisor) for image in images]
+    alone = [predictor.predict([image], [0])[0] for image in images]
+    for left, right in zip(predictor._predict_batch(batches, None), alone, strict=True):
+        assert_same(left, right)
+
+
+def test_on_a_cpu_an_image_gets_the_same_bits_in_any_company(predictor):
+    images = pictures()[:1] * 2 + pictures()[1:]
+    together = predictor.predict(images, [0] * len(images))
+    assert together == [predictor.predict([image], [0])[0] for image in images]
 
 
 def test_results_are_plain_coco_best_first_inside_the_photograph(predictor):
