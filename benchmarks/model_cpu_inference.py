@@ -53,14 +53,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     images = torch.randint(0, 256, (IMAGES, 3, HEIGHT, WIDTH), dtype=torch.uint8)
     single, together = [make_batch(image[None]) for image in images], [make_batch(images)]
     print(f"torch {torch.__version__}, {arguments.threads} threads; seconds for {IMAGES} images of {HEIGHT} x {WIDTH}")
-    for name, config in MODELS.items():
+    for name in arguments.models:
         torch.manual_seed(0)
-        model = build_model(config, InputConfig(shorter_edge=HEIGHT), num_classes=80).eval()
+        model = build_model(MODELS[name], InputConfig(shorter_edge=HEIGHT), num_classes=80).eval()
         ways = [(single, chunks.CHUNK), (single, 10**9), (together, chunks.CHUNK), (together, 10**9)]
         times = [ms / 1e3 for ms in medians([partial(detect, model, *way) for way in ways], arguments.repeats)]
         ours = times[0]

@@ -74,15 +74,20 @@ def bare_loop(orders: Connection, model: str, threads: int) -> None:
     from maskray.platform.data.transforms import decode_image
     from maskray.platform.registry.folder import read_model_folder
 
-    torch.set_num_threads(threads)
-    predictor = Predictor(*read_model_folder(model))
+    # A thread beside the main one, as the replica has: glibc treats its memory otherwise. Loading there too leaves
+    # OpenMP with threads for one pool alone; with two of them it lets none spin for work, and small models take longer.
+    worker = concurrent.futures.ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
+    predictor = worker.submit(lambda: Predictor(*read_model_folder(model))).result()
+
+    def predict(batch: list[bytes]) -> None:
+        predictor.predict([decode_image(data) for data in batch], range(len(batch)))
+
     while True:
         pictures, batch_size = orders.recv()
         seconds = []
         for start in range(0, len(pictures), batch_size):
             began = time.perf_counter()
-            images = [decode_image(data) for data in pictures[start : start + batch_size]]
-            predictor.predict(images, range(len(images)))
+            worker.submit(predict, pictures[start : start + batch_size]).result()
             seconds.append(time.perf_counter() - began)
         orders.send(seconds)
 
