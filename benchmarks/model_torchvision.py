@@ -16,14 +16,13 @@ import argparse
 import ctypes
 import dataclasses
 import gc
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import side_by_side
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -177,15 +176,9 @@ def training_call(side: str) -> Callable[[], None]:
 
 
 def medians(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, called by turns; one round before that is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for round_number in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if round_number:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+    """Median seconds of each, called by turns."""
+    times = side_by_side.medians(list(calls.values()), repeats)
+    return {name: milliseconds / 1e3 for name, milliseconds in zip(calls, times, strict=True)}
 
 
 def report(case: str, ours: float, theirs: float) -> None:
