@@ -35,7 +35,8 @@ def write_table(table: SweepTable, folder: Path) -> None:
 def print_table(table: SweepTable, folder: Path, console: Console) -> None:
     """Print the table and its findings, and where the files lie."""
     head, rows = cells(table)
-    kept = 3 + len(table.figures)  # differences in the first figure; the rest is in the files, a terminal is narrow
+    # Of the differences the first; the rest is in the files, a terminal is narrow.
+    kept = 2 + len(table.figures) + bool(_compared(table))
     shown = Table(*head[:kept], title=escape(table.title), title_justify="left")
     for column in shown.columns[1:]:
         column.justify = "right"
@@ -95,21 +96,29 @@ def cells(table: SweepTable) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table as text."""
     figures = [_short_name(figure) for figure in table.figures]
     with_paper = [figure for figure in table.figures if any(figure in row.paper for row in table.rows)]
-    head = ["", "seeds", *figures, *(f"Δ {figure}" for figure in figures)]
+    compared = _compared(table)
+    head = ["", "seeds", *figures, *(f"Δ {_short_name(figure)}" for figure in compared)]
     head += [f"paper {_short_name(figure)}" for figure in with_paper]
     rows = []
     for row in table.rows:
         line = [row.label, _count(row)]
         line += [_with_spread(row.mean(figure), row.spread(figure)) for figure in table.figures]
-        line += [_with_interval(row.differences.get(figure)) for figure in table.figures]
+        line += [_with_interval(row.differences.get(figure)) for figure in compared]
         line += [_point(row.paper.get(figure, math.nan)) for figure in with_paper]
         rows.append(line)
     return head, rows
 
 
+def _compared(table: SweepTable) -> list[str]:
+    """Figures with a difference to show; a baseline without masks gives none in mask AP."""
+    return [figure for figure in table.figures if any(figure in row.differences for row in table.rows)]
+
+
 def notes(table: SweepTable) -> str:
     """What the numbers of the table are."""
-    text = f"AP points, mean ± standard deviation over the seeds; Δ to {table.baseline}"
+    text = "AP points, mean ± standard deviation over the seeds"
+    if _compared(table):
+        text += f"; Δ to {table.baseline}"
     if table.num_samples:
         text += (
             f", with the interval of 95 % of a paired bootstrap over {table.num_images} images "

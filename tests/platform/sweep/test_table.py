@@ -114,7 +114,7 @@ def test_files_say_the_same(finished, tmp_path):
 def test_paper_numbers_stand_beside(make_sweep, tree, tmp_path):
     sweep = make_sweep(table={"paper": "2c", "bootstrap_samples": 20})
     table = build_table(sweep, [TrialRecord(trial) for trial in list_trials(sweep)])
-    assert "| RoIPool max | 0 of 2 | - | - | - | - | - | - | 26.9 | 48.8 | 26.4 |" in markdown(table)
+    assert "| RoIPool max | 0 of 2 | - | - | - | 26.9 | 48.8 | 26.4 |" in markdown(table)
     assert as_csv(table).splitlines()[1].endswith(",26.9000")
 
 
@@ -145,20 +145,23 @@ def test_other_images_are_not_paired(sweep, records):
 
 
 def test_a_variant_without_masks_has_no_mask_figure(make_sweep, tree):
+    boxes = {"model.masks": False, "evaluation.iou_types": ["bbox"]}
     sweep = make_sweep(
-        variants={"boxes": {"model.masks": False, "evaluation.iou_types": ["bbox"]}, "masks": {}},
+        variants={"boxes": boxes, "quick boxes": boxes | {"train.base_lr": 0.2}, "masks": {}},
         table={"figures": ["bbox/AP", "segm/AP"], "bootstrap_samples": 50},
         seeds=[1],
     )
     records = [TrialRecord(trial) for trial in list_trials(sweep)]
     finish(records[0], 0.5, 1)
+    finish(records[1], 0.9, 1)
     table = build_table(sweep, records)
     assert math.isnan(table.rows[0].mean("segm/AP"))
     assert table.rows[0].mean("bbox/AP") > 0
+    head = markdown(table).splitlines()[2]
+    assert head == "|  | seeds | box AP | mask AP | Δ box AP |"
 
 
 def test_terminal_shows_table_and_findings(finished, tmp_path):
-
     stream = io.StringIO()
     print_table(finished, tmp_path, Console(file=stream, width=110))
     text = stream.getvalue()
