@@ -6,7 +6,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-SOURCES := $(wildcard ops/csrc/*.* ops/csrc/*/*.*) ops/build.py pyproject.toml
+SOURCES := $(wildcard ops/csrc/*.* ops/csrc/*/*.*) ops/build_extension.py pyproject.toml
 
 .PHONY: setup demo test lint bench sanitize schema clean
 

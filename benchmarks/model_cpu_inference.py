@@ -13,7 +13,7 @@ from unittest.mock import patch
 import torch
 from model_torchvision import draw, medians, our_batch
 
-from maskray.model.build import build_model
+from maskray.model.build_model import build_model
 from maskray.model.config import BackboneConfig, BoxHeadConfig, InputConfig, ModelConfig
 from maskray.model.heads import chunks
 from maskray.model.mask_rcnn import MaskRCNN

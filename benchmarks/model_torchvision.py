@@ -5,8 +5,8 @@ imported; both must find the same before anything is timed. Detection is of one 
 masks of its size; a training step of two of 512 x 512 with eight objects each, also with the large maps computed again
 in the backward pass. All run in this process by turns. Memory is that of a process of its own for each, beyond what the
 imports take: weights, gradients and what a step needs. Ours trains as a worker of maskray does, which gives large
-blocks back at once (platform/memory.py), in time and memory; torchvision as its users run it, in memory also with that.
-With --model and --shards (of a run: checkpoints/step-N
+blocks back at once (platform/machine/memory.py), in time and memory; torchvision as its users run it, in memory also
+with that. With --model and --shards (of a run: checkpoints/step-N
 and data/shards/val) the AP that bfloat16 costs is printed too.
 """
 
@@ -35,11 +35,11 @@ from maskray.model.imported import build_imported
 from maskray.model.structures import Batch, Detections, Targets
 from maskray.model.torchvision_names import read_torchvision
 from maskray.platform.data.manifest import read_manifest
-from maskray.platform.data.predictor import Predictor
 from maskray.platform.data.stream import eval_rows
 from maskray.platform.evaluation.evaluate import evaluate_rows, merge_parts
-from maskray.platform.memory import LARGEST_DYNAMIC_BYTES, return_large_blocks
-from maskray.platform.registry.folder import read_model_folder
+from maskray.platform.files.model_folder import read_model_folder
+from maskray.platform.inference.predictor import Predictor
+from maskray.platform.machine.memory import LARGEST_DYNAMIC_BYTES, return_large_blocks
 
 HEIGHT, WIDTH = 800, 1066
 TRAIN_SIDE, NUM_OBJECTS = 512, 8

@@ -38,7 +38,7 @@ GOAL_ADDED_MS = 10.0
 
 def draw_pictures(folder: Path) -> list[bytes]:
     """Scenes of 480 x 640 pixels as JPEG."""
-    from maskray.platform.data.synthetic import synthesize
+    from maskray.platform.data.synthetic.dataset import synthesize
 
     return read_pictures(Path(synthesize(folder, 24, seed=0, height=480, width=640).images))
 
@@ -52,9 +52,9 @@ def make_model(folder: Path) -> Path:
     """An untrained model that finds something everywhere."""
     import torch
 
-    from maskray.model.build import build_model
+    from maskray.model.build_model import build_model
     from maskray.model.config import BackboneConfig, Category, InputConfig, LabelMap, ModelConfig, ModelSpec
-    from maskray.platform.registry.folder import write_model_folder
+    from maskray.platform.files.model_folder import write_model_folder
 
     config = ModelConfig(
         backbone=BackboneConfig(name="resnet50"),
@@ -70,9 +70,9 @@ def bare_loop(orders: Connection, model: str, threads: int) -> None:
     """The peer: for each order (pictures, batch size) the seconds of every batch, without a server."""
     import torch
 
-    from maskray.platform.data.predictor import Predictor
     from maskray.platform.data.transforms import decode_image
-    from maskray.platform.registry.folder import read_model_folder
+    from maskray.platform.files.model_folder import read_model_folder
+    from maskray.platform.inference.predictor import Predictor
 
     # A thread beside the main one, as the replica has: glibc treats its memory otherwise. Loading there too leaves
     # OpenMP with threads for one pool alone; with two of them it lets none spin for work, and small models take longer.
@@ -180,10 +180,10 @@ def main() -> None:
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="mixed requests in place of the comparison")
     parser.add_argument("--kill", action="store_true", help="kill a replica in place of the comparison")
     options = parser.parse_args()
-    from maskray.platform.config import ServeConfig
-    from maskray.platform.ray_cluster import connect
-    from maskray.platform.serve.deploy import deploy
-    from maskray.platform.serve.hops import shorten
+    from maskray.platform.job.config import ServeConfig
+    from maskray.platform.machine.ray_cluster import connect
+    from maskray.platform.serve.cluster.deploy import deploy
+    from maskray.platform.serve.cluster.ray_environment import shorten
 
     with tempfile.TemporaryDirectory() as folder:
         pictures = read_pictures(options.images) if options.images else draw_pictures(Path(folder) / "pictures")

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from maskray.model.config import InputConfig, ModelConfig
 from maskray.model.imported import Imported, Rule, rename_tensors
+from maskray.model.infer_config import num_frozen_stages, recognise_model
 from maskray.model.presets import detectron2_preset, merge
-from maskray.model.recognition import num_frozen_stages, recognise_model
 
 CONSTANTS = re.compile(r"pixel_(mean|std)|proposal_generator\.anchor_generator\.cell_anchors\.\d+")
 BGR_MEAN = (103.53, 116.28, 123.675)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from maskray.model.config import InputConfig, ModelConfig
 from maskray.model.imported import Imported, Rule, rename_tensors
+from maskray.model.infer_config import recognise_model
 from maskray.model.presets import merge, torchvision_preset
-from maskray.model.recognition import recognise_model
 from maskray.model.weights import from_torchvision
 
 # Ends of the names of released files with frozen batch norm, whose epsilon torchvision sets to 0 on loading them:

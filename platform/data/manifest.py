@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from maskray.model.config import Config, LabelMap
-from maskray.platform.data.storage import absolute_location, is_file, open_folder, read_file, write_file
+from maskray.platform.files.storage import absolute_location, is_file, open_folder, read_file, write_file
 
 MANIFEST_NAME = "manifest.json"
 

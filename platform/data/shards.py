@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from maskray.platform.data.coco import CocoDataset, ImageRecord, annotation_dicts
+from maskray.platform.data.formats.coco import CocoDataset, ImageRecord, annotation_dicts
 from maskray.platform.data.manifest import (
     BadImage,
     Manifest,
@@ -29,9 +29,9 @@ from maskray.platform.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from maskray.platform.data.progress import track
-from maskray.platform.data.storage import open_folder, write_file
 from maskray.platform.data.transforms import decode_image
+from maskray.platform.files.storage import open_folder, write_file
+from maskray.platform.machine.progress_bar import track
 
 __all__ = ["Manifest", "RowReader", "ShardInfo", "read_manifest", "read_rows", "write_shards"]
 

@@ -23,12 +23,12 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from maskray.model.structures import Batch, Targets
-from maskray.platform.config import JobConfig
 from maskray.platform.data.batch import SampleBuilder, collate
 from maskray.platform.data.keypoints import check_keypoints
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.order import EpochOrder
 from maskray.platform.data.shards import RowReader
+from maskray.platform.job.config import JobConfig
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")

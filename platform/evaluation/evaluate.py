@@ -7,17 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskray.platform.config import JobConfig
 from maskray.platform.data.manifest import Manifest
-from maskray.platform.data.storage import write_whole
 from maskray.platform.evaluation.coco_ap import CocoFigures, evaluate_images, merge
 from maskray.platform.evaluation.matches_file import write_matches
 from maskray.platform.evaluation.matching import ImageMatches
 from maskray.platform.evaluation.results import GroundTruth, read_ground_truth, read_results
 from maskray.platform.evaluation.rules import IOU_TYPES, IouType
+from maskray.platform.files.storage import write_whole
+from maskray.platform.job.config import JobConfig
 
 if TYPE_CHECKING:  # torch takes seconds to import, and files are evaluated without it
-    from maskray.platform.data.predictor import Predictor
+    from maskray.platform.inference.predictor import Predictor
 
 ImageEvaluation = tuple[int, tuple[int, int], list[dict[str, Any]], list[dict[str, Any]]]
 
@@ -55,7 +55,7 @@ def evaluate_rows(
     The model must be in eval mode. Parts are small and picklable; merge_parts makes figures of those of all rows.
     ValueError where a photograph cannot be read, or segm or keypoints is asked of a model without such a head.
     """
-    from maskray.platform.evaluation.predict import RowEvaluator, plan_batches
+    from maskray.platform.evaluation.row_prediction import RowEvaluator, plan_batches
 
     evaluator = RowEvaluator(predictor, manifest, iou_types)
     batches = plan_batches(manifest, indices, predictor.spec, images_per_batch)
@@ -84,8 +84,8 @@ def evaluate_model(
     records of training with step and loss, for the report. Ray must be initialised. Errors as predict_rows.
     """
     from maskray.platform.evaluation.paper import read_paper_row
-    from maskray.platform.evaluation.predict import predict_rows
     from maskray.platform.evaluation.report import write_report
+    from maskray.platform.evaluation.row_prediction import predict_rows
     from maskray.platform.evaluation.tables import per_class_csv, per_class_markdown
 
     if job.evaluation.paper_row is not None:
@@ -144,7 +144,7 @@ def _evaluate_on_ray(
 ) -> list[list[ImageMatches]]:
     import ray
 
-    from maskray.platform.ray_cluster import connect
+    from maskray.platform.machine.ray_cluster import connect
 
     connect()
     task = ray.remote(evaluate_images)

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskray.platform.data.storage import write_whole
 from maskray.platform.evaluation.matching import IOU_THRESHOLDS, ImageMatches
 from maskray.platform.evaluation.rules import RULES, IouType
+from maskray.platform.files.storage import write_whole
 
 # What NumPy lets through of a file whose bytes are not what was written.
 DAMAGED = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, tokenize.TokenError)

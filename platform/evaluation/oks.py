@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskray.platform.config import COCO_KEYPOINTS
+from maskray.platform.job.config import COCO_KEYPOINTS
 
 # Standard deviation of annotators per keypoint of COCO's person, as a share of the square root of the area.
 COCO_SIGMAS = np.array(

@@ -17,20 +17,20 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from maskray.platform.config import JobConfig
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.shards import read_rows
-from maskray.platform.data.storage import write_whole
 from maskray.platform.data.transforms import decode_row
-from maskray.platform.drawing import draw_detections
 from maskray.platform.evaluation.charts import TITLES, history_chart, precision_recall_chart
 from maskray.platform.evaluation.coco_ap import CocoFigures
 from maskray.platform.evaluation.matching import ImageMatches
 from maskray.platform.evaluation.paper import PaperRow, read_paper_row
-from maskray.platform.evaluation.predict import RowEvaluation
+from maskray.platform.evaluation.row_prediction import RowEvaluation
 from maskray.platform.evaluation.rules import RULES, figure_names
 from maskray.platform.evaluation.tables import per_class_rows
-from maskray.platform.load import public_job
+from maskray.platform.files.storage import write_whole
+from maskray.platform.inference.drawing import draw_detections
+from maskray.platform.job.config import JobConfig
+from maskray.platform.job.load import public_job
 
 PAGE_STYLE = Path(__file__).with_name("page.css")
 SHOWN_SCORE = 0.5

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle_masks
 
-from maskray.platform.data.coco import is_numbers, parse_json, read_bytes, segmentation_problem
+from maskray.platform.data.formats.coco import is_numbers, parse_json, read_bytes, segmentation_problem
 from maskray.platform.evaluation.oks import keypoints_problem
 from maskray.platform.evaluation.rules import IouType
 

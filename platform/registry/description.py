@@ -10,12 +10,12 @@ from typing import Any, TypedDict
 
 import yaml
 
-from maskray.platform.registry.errors import readable_errors
-from maskray.platform.registry.folder import SPEC_FILE
+from maskray.platform.files.model_folder import SPEC_FILE
 from maskray.platform.registry.gate import Comparison
 from maskray.platform.registry.models import URI, ModelVersion, find_version, summarize
 from maskray.platform.registry.promotion import Move, alias_moves, comparisons_of
 from maskray.platform.registry.registration import JOB_FILE
+from maskray.platform.registry.server_errors import readable_errors
 from maskray.platform.registry.tracking import Tracking, flatten
 
 CODE_TAGS = ("maskray_version", "git_commit", "git_dirty")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypedDict
 
-from maskray.platform.config import GateConfig
+from maskray.platform.job.config import GateConfig
 
 # Two figures may differ by so much and count as equal, as margins are decimal numbers and figures binary ones.
 ROUNDING = 1e-9

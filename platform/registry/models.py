@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
-from maskray.platform.config import NAME
-from maskray.platform.registry.errors import readable_errors
-from maskray.platform.registry.folder import SPEC_FILE, WEIGHTS_FILE, read_model_spec
+from maskray.platform.files.model_folder import SPEC_FILE, WEIGHTS_FILE, read_model_spec
+from maskray.platform.job.config import NAME
+from maskray.platform.registry.server_errors import readable_errors
 from maskray.platform.registry.tracking import Tracking
 
 URI = "models:/"

@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, TypedDict
 
-from maskray.platform.config import GateConfig, LatencyLimit
-from maskray.platform.registry.errors import ServerAwayError, readable_errors
+from maskray.platform.job.config import GateConfig, LatencyLimit
 from maskray.platform.registry.gate import Comparison, GateRefusedError, Latency, compare_at_gate
 from maskray.platform.registry.models import URI, check_names, find_version
+from maskray.platform.registry.server_errors import ServerAwayError, readable_errors
 from maskray.platform.registry.tracking import Tracking
 
 # Tags of a registered model. MLflow stores each by itself, so that two writers never lose each other's.

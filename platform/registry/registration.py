@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from maskray.model.config import ModelSpec
-from maskray.platform.config import CocoSource, JobConfig, SyntheticSource
-from maskray.platform.load import public_job
-from maskray.platform.registry.environment import describe_commit
-from maskray.platform.registry.errors import readable_errors
-from maskray.platform.registry.folder import SPEC_FILE, WEIGHTS_FILE, read_model_spec, read_weights
+from maskray.platform.files.model_folder import SPEC_FILE, WEIGHTS_FILE, read_model_spec, read_weights
+from maskray.platform.job.config import CocoSource, JobConfig, SyntheticSource
+from maskray.platform.job.load import public_job
+from maskray.platform.machine.environment import describe_commit
 from maskray.platform.registry.models import FILES, all_pages, check_names, sha256_of
+from maskray.platform.registry.server_errors import readable_errors
 from maskray.platform.registry.signature import write_mlmodel
 from maskray.platform.registry.tracking import Tracking
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from maskray.model.config import ModelSpec
-from maskray.platform.registry.folder import SPEC_FILE, WEIGHTS_FILE
+from maskray.platform.files.model_folder import SPEC_FILE, WEIGHTS_FILE
 
 
 def write_mlmodel(folder: str | Path, spec: ModelSpec, run_id: str, model_id: str) -> Path:
@@ -19,7 +19,7 @@ def write_mlmodel(folder: str | Path, spec: ModelSpec, run_id: str, model_id: st
         format=spec.format,
         weights=WEIGHTS_FILE,
         spec=SPEC_FILE,
-        loader="maskray.platform.registry.folder.read_model_folder",
+        loader="maskray.platform.files.model_folder.read_model_folder",
     )
     path = Path(folder) / "MLmodel"
     card.save(str(path))

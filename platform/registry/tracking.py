@@ -18,10 +18,10 @@ from typing import Any, Literal
 
 import yaml
 
-from maskray.platform.config import JobConfig, TrackingConfig
-from maskray.platform.load import public_job
-from maskray.platform.registry.environment import describe_commit, describe_environment
-from maskray.platform.registry.errors import ServerAwayError, readable_errors
+from maskray.platform.job.config import JobConfig, TrackingConfig
+from maskray.platform.job.load import public_job
+from maskray.platform.machine.environment import describe_commit, describe_environment
+from maskray.platform.registry.server_errors import ServerAwayError, readable_errors
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 MetricRow = tuple[int, int, Mapping[str, float]]  # step, milliseconds since 1970, metrics

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from maskray.platform.config import JobConfig
-from maskray.platform.config_sweep import SweepConfig
-from maskray.platform.data.storage import write_whole
-from maskray.platform.load import public_job
-from maskray.platform.registry.errors import wait_for_server
+from maskray.platform.files.storage import write_whole
+from maskray.platform.job.config import JobConfig
+from maskray.platform.job.load import public_job
+from maskray.platform.job.sweep_config import SweepConfig
+from maskray.platform.registry.server_errors import wait_for_server
 from maskray.platform.registry.tracking import RunStatus, Tracking
-from maskray.platform.sweep.record import TrialRecord
 from maskray.platform.sweep.table import SweepTable
 from maskray.platform.sweep.table_files import TABLE_FILES
+from maskray.platform.sweep.trial_record import TrialRecord
 from maskray.platform.sweep.trials import slug
 
 STATE_FILE = "sweep.json"

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from maskray.platform.config_sweep import SweepConfig
-from maskray.platform.sweep.record import TrialRecord
+from maskray.platform.job.sweep_config import SweepConfig
+from maskray.platform.sweep.trial_record import TrialRecord
 
 
 def build_scheduler(sweep: SweepConfig, longest: int, ended: Iterable[TrialRecord]) -> TrialScheduler:

@@ -18,20 +18,20 @@ from typing import Any
 
 from rich.console import Console
 
-from maskray.platform.config import ShardSource
-from maskray.platform.config_sweep import TRIAL_CPUS, SweepConfig
-from maskray.platform.data.source import check_source, prepare
-from maskray.platform.data.storage import write_whole
-from maskray.platform.load import dump_job, load_job
-from maskray.platform.ray_cluster import connect
+from maskray.platform.data.preparation import check_source, prepare
+from maskray.platform.files.storage import write_whole
+from maskray.platform.job.config import ShardSource
+from maskray.platform.job.load import dump_job, load_job
+from maskray.platform.job.sweep_config import TRIAL_CPUS, SweepConfig
+from maskray.platform.machine.ray_cluster import connect
 from maskray.platform.registry.tracking import status_after
+from maskray.platform.runs.training import JOB_FILE, check_same_job
 from maskray.platform.sweep.parent_run import ParentRun, finish_parent, start_parent
-from maskray.platform.sweep.progress import SweepProgress
-from maskray.platform.sweep.record import OUTCOMES, TrialRecord, TrialState
 from maskray.platform.sweep.table import SweepTable, build_table
 from maskray.platform.sweep.table_files import print_table, write_table
+from maskray.platform.sweep.trial_progress import SweepProgress
+from maskray.platform.sweep.trial_record import OUTCOMES, TrialRecord, TrialState
 from maskray.platform.sweep.trials import Trial, plan_sweep, sweep_folder
-from maskray.platform.training_run import JOB_FILE, check_same_job
 
 SWEEP_FILE = "sweep.yaml"
 ENDED: tuple[TrialState, ...] = ("finished", "stopped")
@@ -120,7 +120,7 @@ def _tune(
     logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses the files of the loggers that are turned off
 
     from maskray.platform.sweep.schedulers import build_scheduler
-    from maskray.platform.sweep.trial import run_trial
+    from maskray.platform.sweep.trial_run import run_trial
 
     trials = {record.trial.name: record.trial for record in left}
     function = partial(run_trial, sweep=sweep, trials=trials, parent_id=parent_id)

@@ -13,14 +13,14 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from maskray.platform.config_sweep import FindingConfig, SweepConfig
-from maskray.platform.data.progress import track
 from maskray.platform.evaluation.bootstrap import draw_weights, resampled_figures
 from maskray.platform.evaluation.matches_file import read_matches
 from maskray.platform.evaluation.matching import ImageMatches
 from maskray.platform.evaluation.paper import read_paper_table
 from maskray.platform.evaluation.rules import RULES, IouType
-from maskray.platform.sweep.record import TrialRecord
+from maskray.platform.job.sweep_config import FindingConfig, SweepConfig
+from maskray.platform.machine.progress_bar import track
+from maskray.platform.sweep.trial_record import TrialRecord
 
 Floats = NDArray[np.float64]
 Verdict = Literal["yes", "uncertain", "no", "unknown"]

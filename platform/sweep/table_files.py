@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from maskray.platform.data.storage import write_whole
 from maskray.platform.evaluation.charts import COLORS, INK, dress_axes, to_svg
 from maskray.platform.evaluation.report import PAGE_STYLE
+from maskray.platform.files.storage import write_whole
 from maskray.platform.sweep.table import Estimate, Finding, Row, SweepTable
 
 TABLE_FILES = ("table.md", "table.html", "table.csv")

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from maskray.platform.config import JobConfig
-from maskray.platform.config_sweep import TRIAL_CPUS, SweepConfig, TableConfig
 from maskray.platform.evaluation.paper import read_paper_table
 from maskray.platform.evaluation.rules import RULES, figure_names
-from maskray.platform.load import NAMED_BY_SWEEP, set_key, validate_tree
-from maskray.platform.plan import DATA_CPUS, Plan, plan_job
+from maskray.platform.job.config import JobConfig
+from maskray.platform.job.load import NAMED_BY_SWEEP, set_key, validate_tree
+from maskray.platform.job.plan import DATA_CPUS, Plan, plan_job
+from maskray.platform.job.sweep_config import TRIAL_CPUS, SweepConfig, TableConfig
 
 LONGEST_SLUG = 60
 

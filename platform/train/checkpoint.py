@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from maskray.model.config import ModelSpec
-from maskray.platform.registry.folder import SPEC_FILE, WEIGHTS_FILE, flush, read_weights, write_model_files
+from maskray.platform.files.model_folder import SPEC_FILE, WEIGHTS_FILE, flush, read_weights, write_model_files
 
 STATE_FILE = "trainer.pt"
 INDEX_FILE = "checkpoint.json"

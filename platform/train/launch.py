@@ -11,13 +11,13 @@ from pathlib import Path
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from maskray.platform.config import JobConfig
+from maskray.platform.job.config import JobConfig
 from maskray.platform.train.checkpoint import best_checkpoint, list_checkpoints, newest_checkpoint, step_of
-from maskray.platform.train.preflight import check_resources, check_shared_folder, node_resources
-from maskray.platform.train.progress import TrainingProgress
-from maskray.platform.train.record import RunRecord
+from maskray.platform.train.cluster_checks import check_resources, check_shared_folder, node_resources
 from maskray.platform.train.run_context import Validation
+from maskray.platform.train.run_files import RunRecord
 from maskray.platform.train.trainer import NonFiniteLossError
+from maskray.platform.train.training_progress import TrainingProgress
 from maskray.platform.train.worker import WorkerPlan, train_worker
 
 # How often Ray Train looks at its workers: the time in which it sees one that died, and takes up a report.

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch
-from maskray.platform.config import JobConfig
 from maskray.platform.data.batch import single_image
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.shards import RowReader
 from maskray.platform.data.stream import eval_rows
 from maskray.platform.data.transforms import decode_row, flip_boxes
-from maskray.platform.registry.folder import flush
-from maskray.platform.train.record import RunRecord
+from maskray.platform.files.model_folder import flush
+from maskray.platform.job.config import JobConfig
+from maskray.platform.train.run_files import RunRecord
 
 NOTE_SECONDS = 10.0
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from maskray.model.config import ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
-from maskray.platform.config import JobConfig
+from maskray.platform.job.config import JobConfig
 from maskray.platform.train.checkpoint import prune_checkpoints, read_metrics, write_checkpoint, write_metrics
 from maskray.platform.train.context import average_over_ranks, gather_from_ranks
-from maskray.platform.train.record import RunRecord
-from maskray.platform.train.sender import MetricSender
+from maskray.platform.train.metric_uploader import MetricSender
+from maskray.platform.train.run_files import RunRecord
 from maskray.platform.train.trainer import Trainer
 
 

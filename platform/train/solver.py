@@ -7,7 +7,7 @@ import bisect
 import torch
 from torch import nn
 
-from maskray.platform.config import TrainConfig
+from maskray.platform.job.config import TrainConfig
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 

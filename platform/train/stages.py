@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from maskray.model.config import ModelConfig
-from maskray.platform.config import TrainConfig
+from maskray.platform.job.config import TrainConfig
 
 
 class Stage(NamedTuple):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from maskray.model.structures import Batch
-from maskray.platform.config import TrainConfig
+from maskray.platform.job.config import TrainConfig
 from maskray.platform.train.context import Context, SharedError
 from maskray.platform.train.solver import build_optimizer, learning_rate, set_learning_rate
 

@@ -18,16 +18,16 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from maskray.model.build import build_model
+from maskray.model.build_model import build_model
 from maskray.model.config import ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch
 from maskray.model.weights import load_weights
-from maskray.platform.config import JobConfig, TrackingConfig
 from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.stream import train_batches
-from maskray.platform.memory import return_large_blocks
-from maskray.platform.registry.delivery import MetricDelivery
+from maskray.platform.job.config import JobConfig, TrackingConfig
+from maskray.platform.machine.memory import return_large_blocks
+from maskray.platform.registry.metric_delivery import MetricDelivery
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.train.checkpoint import (
     Checkpoint,
@@ -37,10 +37,10 @@ from maskray.platform.train.checkpoint import (
     step_of,
 )
 from maskray.platform.train.context import SharedError, agree
+from maskray.platform.train.metric_uploader import MetricSender
 from maskray.platform.train.proposals import ProposalStore, store_proposals, with_proposals
-from maskray.platform.train.record import Failure, RunRecord
 from maskray.platform.train.run_context import RunContext, Validation
-from maskray.platform.train.sender import MetricSender
+from maskray.platform.train.run_files import Failure, RunRecord
 from maskray.platform.train.stages import Stage, training_stages
 from maskray.platform.train.trainer import Trainer
 

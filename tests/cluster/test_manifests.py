@@ -16,9 +16,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from maskray.platform.load import parse_job
-from maskray.platform.plan import plan_job
-from maskray.platform.serve.hops import QUICK_HOPS
+from maskray.platform.job.load import parse_job
+from maskray.platform.job.plan import plan_job
+from maskray.platform.serve.cluster.ray_environment import QUICK_HOPS
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("MASKRAY_SHARED", ROOT.parent / "shared"))

@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 import yaml
 
-from maskray.platform.jobs import plan_any
-from maskray.platform.load import load_any, load_job
-from maskray.platform.schema import job_schema, schema_text
+from maskray.platform.job.kinds import plan_any
+from maskray.platform.job.load import load_any, load_job
+from maskray.platform.job.schema import job_schema, schema_text
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 FILES = sorted(JOBS.rglob("*.yaml"))

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.models.detection.transform import _resize_image_and_masks
 
-from maskray.model.build import build_model
+from maskray.model.build_model import build_model
 from maskray.model.config import (
     AnchorConfig,
     BackboneConfig,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskray.model.build import build_model
+from maskray.model.build_model import build_model
 from maskray.model.config import InputConfig, ModelConfig
 from maskray.model.detectron2_names import read_detectron2
 from maskray.model.imported import build_imported

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskray.model.build import build_model
+from maskray.model.build_model import build_model
 from maskray.model.config import InputConfig, ModelConfig
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from maskray.model.build import build_model
+from maskray.model.build_model import build_model
 from maskray.model.config import InputConfig, ModelConfig
 from maskray.model.graph import DetectionGraph, fold_norms, nms_of_groups, peaks_of_maps
 from maskray.model.mask_rcnn import MaskRCNN

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maskray.model.backbone.norm import FrozenBatchNorm2d
-from maskray.model.build import build_model
+from maskray.model.build_model import build_model
 from maskray.model.config import InputConfig, ModelConfig
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch, Targets

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from maskray.model.build import build_model
+from maskray.model.build_model import build_model
 from maskray.model.config import InputConfig, ModelConfig
 from maskray.model.detections import to_original
 from maskray.model.structures import Batch, Targets

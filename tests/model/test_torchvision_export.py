@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from maskray.model.build import build_model
+from maskray.model.build_model import build_model
 from maskray.model.config import InputConfig, ModelConfig
 from maskray.model.imported import build_imported
 from maskray.model.mask_rcnn import MaskRCNN

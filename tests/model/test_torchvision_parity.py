@@ -23,7 +23,7 @@ from maskray.model.imported import Imported, build_imported
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch, Detections
 from maskray.model.torchvision_names import read_torchvision
-from maskray.platform.data.predictor import Predictor
+from maskray.platform.inference.predictor import Predictor
 
 EDGES = {"shorter_edge": 128, "longer_edge_max": 208}
 NUM_PROPOSALS, NUM_DETECTIONS = 60, 15

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from maskray.model.build import build_model
+from maskray.model.build_model import build_model
 from maskray.model.config import InputConfig, ModelConfig
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch

@@ -10,7 +10,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from maskray.model.build import build_model
+from maskray.model.build_model import build_model
 from maskray.model.config import BackboneConfig, InputConfig, ModelConfig
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.weights import load_weights, rename_torchvision

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from maskray.platform.data.synthetic import SyntheticPaths, synthesize
+from maskray.platform.data.synthetic.dataset import SyntheticPaths, synthesize
 
 SHARED = Path(os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[3].parent / "shared/data"))
 

@@ -12,11 +12,11 @@ import torch
 from pycocotools.coco import COCO
 
 from maskray.model.config import BackboneConfig, InputConfig, ModelConfig
-from maskray.platform.config import DataConfig
 from maskray.platform.data.batch import ImageTargets, SampleBuilder, build_targets, collate, collate_images, rasterize
-from maskray.platform.data.coco import read_labels
-from maskray.platform.data.outline import encode_rle
-from maskray.platform.data.synthetic import SyntheticPaths
+from maskray.platform.data.formats.coco import read_labels
+from maskray.platform.data.synthetic.dataset import SyntheticPaths
+from maskray.platform.data.synthetic.outline import encode_rle
+from maskray.platform.job.config import DataConfig
 
 RECTANGLE = [[2.0, 1.0, 6.0, 1.0, 6.0, 4.0, 2.0, 4.0]]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from maskray.platform.data.coco import read_dataset
+from maskray.platform.data.formats.coco import read_dataset
 from maskray.platform.data.manifest import Manifest, find_manifest, read_manifest
 from maskray.platform.data.shards import RowReader, read_rows, write_shards
-from maskray.platform.data.synthetic import SyntheticPaths
+from maskray.platform.data.synthetic.dataset import SyntheticPaths
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -17,15 +17,15 @@ import ray
 import torch
 
 from maskray.model.structures import Batch
-from maskray.platform.config import JobConfig
-from maskray.platform.data.coco import read_dataset
+from maskray.platform.data.formats.coco import read_dataset
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.paused_scheduling import PAUSE_SECONDS, PausedScheduling
+from maskray.platform.data.preparation import check_source, prepare
 from maskray.platform.data.shards import write_shards
-from maskray.platform.data.source import check_source, prepare
 from maskray.platform.data.stream import eval_rows, local_batches, train_batches
-from maskray.platform.data.synthetic import SyntheticPaths
-from maskray.platform.data.synthetic_person import KEYPOINTS, SKELETON
+from maskray.platform.data.synthetic.dataset import SyntheticPaths
+from maskray.platform.data.synthetic.person import KEYPOINTS, SKELETON
+from maskray.platform.job.config import JobConfig
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

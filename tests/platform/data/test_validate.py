@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from maskray.platform.data.synthetic import SyntheticPaths
+from maskray.platform.data.synthetic.dataset import SyntheticPaths
 from maskray.platform.data.validate import validate_dataset
 
 

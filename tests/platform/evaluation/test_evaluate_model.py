@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from maskray.model.build import build_model
+from maskray.model.build_model import build_model
 from maskray.model.config import (
     AnchorConfig,
     BackboneConfig,
@@ -29,14 +29,14 @@ from maskray.model.config import (
     ModelSpec,
     RPNConfig,
 )
-from maskray.platform.config import JobConfig
-from maskray.platform.data.coco import read_dataset
+from maskray.platform.data.formats.coco import read_dataset
 from maskray.platform.data.manifest import Manifest, read_manifest
-from maskray.platform.data.predictor import Predictor
 from maskray.platform.data.shards import write_shards
 from maskray.platform.evaluation.evaluate import evaluate_files, evaluate_model, evaluate_rows, merge_parts
-from maskray.platform.evaluation.predict import check_labels, plan_batches, predict_rows
-from maskray.platform.registry.folder import read_model_folder, read_model_spec, write_model_folder
+from maskray.platform.evaluation.row_prediction import check_labels, plan_batches, predict_rows
+from maskray.platform.files.model_folder import read_model_folder, read_model_spec, write_model_folder
+from maskray.platform.inference.predictor import Predictor
+from maskray.platform.job.config import JobConfig
 
 IOU_TYPES = ("bbox", "segm")
 NUM_IMAGES = 9

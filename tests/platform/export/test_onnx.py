@@ -15,15 +15,15 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from maskray.model.build import build_model
+from maskray.model.build_model import build_model
 from maskray.model.config import ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.presets import merge
-from maskray.platform.cli import app
+from maskray.platform.cli.main import app
 from maskray.platform.export import parity
 from maskray.platform.export.onnx_file import write_onnx
 from maskray.platform.export.parity import compare_detections, compare_onnx, place_picture
-from maskray.platform.registry.folder import write_model_folder
+from maskray.platform.files.model_folder import write_model_folder
 
 DATA = Path(os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[3].parent / "shared")) / "data"
 SIZE = (96, 128)

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from maskray.model.config import Category, InputConfig, LabelMap, ModelConfig, ModelSpec
-from maskray.platform.config import DataConfig, JobConfig, SyntheticSource, TrackingConfig, TrainConfig
-from maskray.platform.registry.folder import write_model_folder
+from maskray.platform.files.model_folder import write_model_folder
+from maskray.platform.job.config import DataConfig, JobConfig, SyntheticSource, TrackingConfig, TrainConfig
 from maskray.platform.registry.tracking import Tracking
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from maskray.platform.config import TrackingConfig
-from maskray.platform.registry.folder import read_model_spec, read_weights
+from maskray.platform.files.model_folder import read_model_spec, read_weights
+from maskray.platform.job.config import TrackingConfig
 from maskray.platform.registry.models import (
     check_names,
     list_models,

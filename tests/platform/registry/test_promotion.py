@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from torch import nn
 
-from maskray.platform.cli import main
-from maskray.platform.config import GateConfig
+from maskray.platform.cli.main import main
+from maskray.platform.files.model_folder import write_model_folder
+from maskray.platform.job.config import GateConfig
 from maskray.platform.registry.description import compare_versions, describe_version
-from maskray.platform.registry.folder import write_model_folder
 from maskray.platform.registry.gate import GateRefusedError
 from maskray.platform.registry.models import list_models, resolve_model, version_of_alias
 from maskray.platform.registry.promotion import CLAIM, alias_moves, check_guard, promote, rollback

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from maskray.platform.config import CocoSource, DataConfig, ShardSource, SyntheticSource
+from maskray.platform.files.model_folder import write_model_folder
+from maskray.platform.job.config import CocoSource, DataConfig, ShardSource, SyntheticSource
 from maskray.platform.registry.description import describe_version
-from maskray.platform.registry.folder import write_model_folder
 from maskray.platform.registry.models import list_models, resolve_model
 from maskray.platform.registry.registration import Evidence, evaluation_set_name, register_model
 
@@ -22,7 +22,7 @@ from maskray.platform.registry.registration import Evidence, evaluation_set_name
 REGISTER_AND_DIE = """
 import http.client, json, os, signal, sys
 import requests
-from maskray.platform.config import TrackingConfig
+from maskray.platform.job.config import TrackingConfig
 from maskray.platform.registry.models import resolve_model
 from maskray.platform.registry.registration import register_model
 from maskray.platform.registry.tracking import Tracking

@@ -11,10 +11,10 @@ import time
 import pytest
 import yaml
 
-from maskray.platform.config import JobConfig, TrackingConfig
-from maskray.platform.config_sweep import SweepConfig
-from maskray.platform.load import public_job, public_uri
-from maskray.platform.registry.environment import describe_commit, describe_environment
+from maskray.platform.job.config import JobConfig, TrackingConfig
+from maskray.platform.job.load import public_job, public_uri
+from maskray.platform.job.sweep_config import SweepConfig
+from maskray.platform.machine.environment import describe_commit, describe_environment
 from maskray.platform.registry.tracking import Tracking, flatten
 
 DIGESTS = {"train": "a" * 64, "val": "b" * 64}
@@ -125,7 +125,7 @@ def test_other_processes_log_by_uri_and_run_id_at_the_same_time(job, tmp_path):
     tracking = Tracking(TrackingConfig(), tmp_path)
     run_id = tracking.start_run(job, {})
     program = (
-        "import sys; from maskray.platform.config import TrackingConfig;"
+        "import sys; from maskray.platform.job.config import TrackingConfig;"
         "from maskray.platform.registry.tracking import Tracking;"
         "t = Tracking(TrackingConfig(uri=sys.argv[1]));"
         "[t.log_metrics(sys.argv[2], {sys.argv[3]: float(k)}, k) for k in range(40)]"

@@ -10,15 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from maskray.model.build import build_model
+from maskray.model.build_model import build_model
 from maskray.model.config import BackboneConfig, Category, InputConfig, LabelMap, ModelConfig, ModelSpec
-from maskray.platform.config import ServeConfig
-from maskray.platform.registry.folder import write_model_folder
-from maskray.platform.serve.admission import Places
-from maskray.platform.serve.answers import Answer, ModelName, choose
-from maskray.platform.serve.app import build_app
-from maskray.platform.serve.hops import OWN_PORT, PORTS, QUICK_HOPS
-from maskray.platform.serve.meters import Meters
+from maskray.platform.files.model_folder import write_model_folder
+from maskray.platform.job.config import ServeConfig
+from maskray.platform.serve.cluster.ray_environment import OWN_PORT, PORTS, QUICK_HOPS
+from maskray.platform.serve.http.app import build_app
+from maskray.platform.serve.http.auth import Places
+from maskray.platform.serve.http.metrics import Meters
+from maskray.platform.serve.http.responses import Answer, ModelName, choose
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from maskray.platform.config_sweep import SweepConfig
-from maskray.platform.load import validate_tree
+from maskray.platform.job.load import validate_tree
+from maskray.platform.job.sweep_config import SweepConfig
 
 PICTURE = {"kind": "synthetic", "height": 64, "width": 96, "max_objects": 3, "classes": ["square", "star"]}
 TREE: dict[str, Any] = {

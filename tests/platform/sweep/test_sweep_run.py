@@ -14,19 +14,19 @@ from typing import Any
 import pytest
 import yaml
 
-from maskray.platform.config import TrackingConfig
-from maskray.platform.load import load_any
+from maskray.platform.job.config import TrackingConfig
+from maskray.platform.job.load import load_any
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.sweep.parent_run import read_parent
-from maskray.platform.sweep.record import TrialRecord
+from maskray.platform.sweep.trial_record import TrialRecord
 from maskray.platform.sweep.trials import list_trials
-from maskray.platform.train.record import RunRecord
+from maskray.platform.train.run_files import RunRecord
 
 DEADLINE_SECONDS = 400
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "maskray.platform.cli", *arguments]
+    return [sys.executable, "-m", "maskray.platform.cli.main", *arguments]
 
 
 def records_of(path: Path) -> dict[str, TrialRecord]:
@@ -156,7 +156,7 @@ def test_a_trial_that_has_changed_is_refused(tree, tmp_path):
     path.write_text(yaml.safe_dump(tree))
     record = next(iter(records_of(path).values()))
     record.folder.mkdir(parents=True)
-    from maskray.platform.load import dump_job
+    from maskray.platform.job.load import dump_job
     from maskray.platform.sweep.sweep_run import check_trials
 
     (record.folder / "job.yaml").write_text(dump_job(record.trial.job))

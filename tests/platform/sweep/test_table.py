@@ -14,9 +14,9 @@ from rich.console import Console
 
 from maskray.platform.evaluation.coco_ap import evaluate_images, merge
 from maskray.platform.evaluation.matches_file import write_matches
-from maskray.platform.sweep.record import TrialRecord
 from maskray.platform.sweep.table import build_table
 from maskray.platform.sweep.table_files import as_csv, html, markdown, print_table, write_table
+from maskray.platform.sweep.trial_record import TrialRecord
 from maskray.platform.sweep.trials import list_trials
 
 NUM_IMAGES = 40

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from maskray.platform.config import JobConfig
-from maskray.platform.config_sweep import SweepConfig
-from maskray.platform.load import dump_job, load_any, load_job
+from maskray.platform.job.config import JobConfig
+from maskray.platform.job.load import dump_job, load_any, load_job
+from maskray.platform.job.sweep_config import SweepConfig
 from maskray.platform.sweep.trials import list_trials, plan_sweep, slug
 
 

@@ -10,7 +10,7 @@ import torch
 
 from maskray.model.config import LabelMap, ModelSpec
 from maskray.model.structures import Batch, Targets
-from maskray.platform.config import JobConfig
+from maskray.platform.job.config import JobConfig
 
 TINY_MODEL: dict[str, Any] = {
     "backbone": {"name": "resnet18", "norm": "group_norm", "freeze_stages": 0, "fpn_channels": 32},

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from maskray.model.config import ModelSpec
-from maskray.platform.config import JobConfig
+from maskray.platform.job.config import JobConfig
 from maskray.platform.train.checkpoint import (
     best_checkpoint,
     list_checkpoints,

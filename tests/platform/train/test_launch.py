@@ -19,16 +19,16 @@ import torch
 
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch
-from maskray.platform.config import JobConfig, TrackingConfig
-from maskray.platform.data.coco import read_dataset
+from maskray.platform.data.formats.coco import read_dataset
 from maskray.platform.data.shards import write_shards
-from maskray.platform.data.synthetic import synthesize
-from maskray.platform.registry.folder import read_model_folder
+from maskray.platform.data.synthetic.dataset import synthesize
+from maskray.platform.files.model_folder import read_model_folder
+from maskray.platform.job.config import JobConfig, TrackingConfig
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.train.checkpoint import best_checkpoint, list_checkpoints, read_checkpoint
 from maskray.platform.train.launch import TrainResult, train
-from maskray.platform.train.record import RunRecord
 from maskray.platform.train.run_context import Validation
+from maskray.platform.train.run_files import RunRecord
 from maskray.platform.train.trainer import NonFiniteLossError
 
 STEPS = 6

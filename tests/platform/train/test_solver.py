@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from maskray.platform.config import TrainConfig
+from maskray.platform.job.config import TrainConfig
 from maskray.platform.train.solver import build_optimizer, learning_rate
 
 CONFIG = TrainConfig(

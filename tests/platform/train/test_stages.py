@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from maskray.platform.config import JobConfig
+from maskray.platform.job.config import JobConfig
 from maskray.platform.train.stages import training_stages
 
 

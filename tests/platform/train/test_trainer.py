@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from maskray.model.build import build_model
+from maskray.model.build_model import build_model
 from maskray.model.config import ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch
-from maskray.platform.config import JobConfig
+from maskray.platform.job.config import JobConfig
 from maskray.platform.train import trainer as trainer_module
 from maskray.platform.train.checkpoint import read_checkpoint, write_checkpoint
 from maskray.platform.train.context import LocalContext

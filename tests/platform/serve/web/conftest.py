@@ -9,17 +9,17 @@ import pytest
 import torch
 import uvicorn
 
-from maskray.model.build import build_model
+from maskray.model.build_model import build_model
 from maskray.model.config import Category, LabelMap
-from maskray.platform.config import ServeConfig
-from maskray.platform.data.predictor import Predictor
-from maskray.platform.registry.folder import write_model_folder
-from maskray.platform.serve.admission import Places
-from maskray.platform.serve.answers import ModelName
-from maskray.platform.serve.app import build_app
-from maskray.platform.serve.keys import add_key
-from maskray.platform.serve.loaded import Task, load_model
-from maskray.platform.serve.meters import Meters
+from maskray.platform.files.model_folder import write_model_folder
+from maskray.platform.inference.predictor import Predictor
+from maskray.platform.job.config import ServeConfig
+from maskray.platform.serve.http.api_keys import add_key
+from maskray.platform.serve.http.app import build_app
+from maskray.platform.serve.http.auth import Places
+from maskray.platform.serve.http.metrics import Meters
+from maskray.platform.serve.http.responses import ModelName
+from maskray.platform.serve.model.loaded_model import Task, load_model
 
 CHROMIUM = shutil.which("chromium")
 POSE = {"keypoints": ("nose", "left_hand", "right_hand"), "skeleton": ((1, 2), (1, 3))}

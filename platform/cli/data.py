@@ -1,0 +1,83 @@
+"""`maskray data`: check a data set, write it as shards, draw a synthetic one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Check, shard and synthesize data sets in COCO format.", no_args_is_help=True)
+
+Annotations = Annotated[Path, typer.Argument(help="Annotation file in COCO format.", show_default=False)]
+Images = Annotated[Path, typer.Argument(help="Folder of the photographs.", show_default=False)]
+
+
+@app.command()
+def validate(
+    annotations: Annotations,
+    images: Images,
+    check_images: Annotated[bool, typer.Option(help="Open every photograph; without, only the annotations.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Find every mistake in a data set: broken photographs, boxes outside, dangling ids, ...; exit code 1 if any."""
+    from maskray.platform.data.validate import validate_dataset
+
+    report = validate_dataset(str(annotations), str(images), check_images=check_images)
+    if as_json:
+        print(json.dumps(_plain(report), indent=1))
+    else:
+        from maskray.platform.cli.tables import print_validation
+
+        print_validation(report)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def shard(
+    annotations: Annotations,
+    images: Images,
+    out: Annotated[str, typer.Option(help="Folder or file-system URI (s3://, gs://, ...) of the shards.")],
+    rows_per_shard: Annotated[int, typer.Option(min=1, help="Images in one shard.")] = 256,
+    max_bad_images: Annotated[int, typer.Option(min=0, help="Unreadable photographs that may be left out.")] = 0,
+    address: Annotated[str | None, typer.Option(help="Ray cluster; none starts one on this machine.")] = None,
+    cpus: Annotated[int, typer.Option(min=1, help="Logical CPUs of the cluster on this machine.")] = 4,
+) -> None:
+    """Write a data set as Parquet shards, in parallel; safe to run again after an interruption."""
+    from maskray.platform.data.formats.coco import read_dataset
+
+    dataset = read_dataset(annotations, images)
+    from maskray.platform.data.shards import write_shards
+    from maskray.platform.machine.ray_cluster import connect
+
+    connect(address, cpus)
+    manifest = write_shards(dataset, images, out, rows_per_shard, max_bad_images)
+    print(f"{out}: {manifest.num_images} images, {manifest.num_annotations} annotations, {len(manifest.shards)} shards")
+    for bad in manifest.bad_images:
+        print(f"left out: image {bad.image_id} ({bad.file_name}): {bad.reason}")
+
+
+@app.command()
+def synthesize(
+    folder: Annotated[Path, typer.Argument(help="Folder to write photographs and annotations to.", show_default=False)],
+    num_images: Annotated[int, typer.Option(min=1, help="Pictures to draw.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    height: Annotated[int, typer.Option(min=64, help="Pixels.")] = 192,
+    width: Annotated[int, typer.Option(min=64, help="Pixels.")] = 256,
+    max_objects: Annotated[int, typer.Option(min=1, help="Most instances in a picture.")] = 8,
+    split: Annotated[str, typer.Option(help="Name of the split: FOLDER/SPLIT/*.jpg.")] = "train",
+    persons: Annotated[bool, typer.Option("--persons", help="Let every other object be a person.")] = False,
+) -> None:
+    """Draw pictures with exact masks, boxes and keypoints, in COCO format."""
+    from maskray.platform.data.synthetic.dataset import synthesize as draw
+
+    paths = draw(folder, num_images, seed, height, width, max_objects, split, persons)
+    print(f"{num_images} images in {paths.images}, annotations in {paths.annotations}")
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as dictionaries, for JSON."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

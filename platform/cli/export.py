@@ -1,0 +1,135 @@
+"""`maskray models export`: a model as a file that other programs, or other machines, take."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from maskray.platform.cli.models import Output, TrackingUri, model_folder
+
+if TYPE_CHECKING:
+    from maskray.model.config import ModelSpec
+    from maskray.model.mask_rcnn import MaskRCNN
+
+
+class Target(StrEnum):
+    """What the file is to be read by."""
+
+    safetensors = "safetensors"
+    torchvision = "torchvision"
+    onnx = "onnx"
+
+
+SUFFIXES = {
+    Target.safetensors: (".safetensors",),
+    Target.torchvision: (".pth", ".safetensors"),
+    Target.onnx: (".onnx",),
+}
+TO = "safetensors: a whole model in one file of maskray; torchvision: a state dict for its R-CNN; onnx: for runtimes."
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="Model folder or file, or models:/NAME@alias.", show_default=False)],
+    to: Annotated[Target, typer.Option("--to", help=TO, show_default=False)],
+    out: Annotated[Path, typer.Option(help="File to write; never overwritten.", show_default=False)],
+    image_size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="H W", help="onnx: height and width of the padded picture.", show_default=False),
+    ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option("--image", help="onnx: photograph to compare file and model on; repeatable.", show_default=False),
+    ] = None,
+    tracking_uri: TrackingUri = None,
+    output: Output = "outputs",
+) -> None:
+    """Write a model as one file: whole for maskray, or for other programs."""
+    if out.suffix not in SUFFIXES[to]:
+        raise ValueError(f"{out}: --to {to.value} writes {' or '.join(SUFFIXES[to])} files")
+    if (to is Target.onnx) != (image_size is not None) or (images and to is not Target.onnx):
+        raise ValueError("--to onnx needs --image-size H W; --image-size and --image are of --to onnx alone")
+    from maskray.platform.files.model_folder import read_model_folder
+    from maskray.platform.files.new_file import refuse_existing
+
+    refuse_existing(out)
+    if to is Target.onnx:
+        from maskray.platform.export.onnx_file import check_packages
+
+        check_packages()
+    network, spec = read_model_folder(model_folder(model, tracking_uri, output))
+    if to is Target.safetensors:
+        _write_safetensors(out, network, spec)
+    elif to is Target.torchvision:
+        _write_torchvision(out, network, spec)
+    else:
+        assert image_size is not None
+        _write_onnx(out, network, spec, image_size, images or [])
+
+
+def _write_safetensors(out: Path, network: MaskRCNN, spec: ModelSpec) -> None:
+    from maskray.platform.files.model_folder import write_model_file
+    from maskray.platform.files.new_file import new_file
+
+    with new_file(out) as temporary:
+        write_model_file(temporary, network, spec)
+    print(f"{out}: {spec.model.backbone.name}, {spec.labels.num_classes} classes, a whole model")
+
+
+def _write_torchvision(out: Path, network: MaskRCNN, spec: ModelSpec) -> None:
+    """The file, the code that reads it, and what is computed otherwise there."""
+    import torch
+    from safetensors.torch import save_file
+
+    from maskray.model.torchvision_export import to_torchvision
+    from maskray.platform.files.new_file import new_file
+
+    exported = to_torchvision(network, spec.input)
+    tensors = {name: tensor.contiguous() for name, tensor in exported.tensors.items()}
+    with new_file(out) as temporary:
+        if out.suffix == ".pth":
+            torch.save(tensors, temporary)
+        else:
+            save_file(tensors, temporary)
+    names = ", ".join((*spec.labels.names[:3], "...")[: spec.labels.num_classes])
+    print(f"{out}: {len(tensors)} tensors; class 0 is the background, from 1 on: {names}")
+    reading = f"torch.load({str(out)!r}, weights_only=True)"
+    if out.suffix == ".safetensors":
+        reading = f"safetensors.torch.load_file({str(out)!r})"
+    for line in (*exported.code, f"model.load_state_dict({reading})"):
+        print(f"    {line}")
+    for note in exported.notes:
+        print(f"differs: {note}")
+
+
+def _write_onnx(
+    out: Path, network: MaskRCNN, spec: ModelSpec, image_size: tuple[int, int], photographs: list[Path]
+) -> None:
+    """The file, which stays only where it finds what the model finds, and the comparison."""
+    import numpy as np
+
+    from maskray.platform.export.onnx_file import write_onnx
+    from maskray.platform.export.parity import TOLERANCES, compare_onnx
+    from maskray.platform.files.new_file import new_file
+    from maskray.platform.inference.image_files import read_photograph
+
+    pictures = {str(path): read_photograph(path) for path in photographs}
+    if not pictures:
+        noise = np.random.default_rng(0).integers(0, 256, (*image_size, 3), dtype=np.uint8)
+        pictures = {"random picture (no --image was given)": noise}
+    with new_file(out) as temporary:
+        write_onnx(temporary, network, spec, *image_size)
+        comparisons = compare_onnx(temporary, network, spec, pictures, *image_size)
+        for comparison in comparisons:
+            print(comparison)
+        wrong = [comparison.name for comparison in comparisons if not comparison.agrees]
+        if wrong:
+            limits = ", ".join(f"{key} {value:g}" for key, value in TOLERANCES.items())
+            raise ValueError(f"{', '.join(wrong)}: file and model differ by more than {limits}; no file was written")
+    if not any(comparison.num_expected for comparison in comparisons):
+        print("nothing was found, so little was compared: give photographs with --image")
+    print(
+        f"{out}: {spec.model.backbone.name}, {spec.labels.num_classes} classes, image {image_size[0]} x {image_size[1]}"
+    )

@@ -1,0 +1,163 @@
+"""The command line: `maskray COMMAND`; every heavy import waits until a command needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from maskray.platform.cli import data, export, import_model, inference, models, serve, sweep
+from maskray.platform.cli.errors import tell_error
+
+app = typer.Typer(
+    name="maskray",
+    help="Train, evaluate and serve Mask R-CNN on a Ray cluster. A job is a YAML file: `maskray run jobs/demo.yaml`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the job, e.g. train.steps=100; repeatable."),
+]
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the traceback of an error; valid anywhere.")] = False,
+) -> None:
+    """Options of every command; main() takes --verbose out of the arguments before they get here."""
+
+
+@app.command(rich_help_panel="Jobs")
+def run(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run of this name.")] = False,
+) -> None:
+    """Run a job from data to registered model, or a sweep to its table, on this machine or the cluster it names."""
+    from maskray.platform.cli.plan import print_plan
+    from maskray.platform.job.kinds import plan_any, run_any
+    from maskray.platform.job.load import load_any
+
+    job = load_any(job_file, overrides or [])
+    plan = plan_any(job)
+    print_plan(job, plan)
+    if plan.problems:
+        raise typer.Exit(1)
+    from maskray.platform.machine.ray_cluster import leave
+
+    try:
+        run_any(job, resume=resume)
+    finally:
+        leave()
+
+
+@app.command(rich_help_panel="Jobs")
+def check(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan and the resolved job as JSON.")] = False,
+) -> None:
+    """Validate a job and show what it is going to do, in less than a second; exit code 1 if it cannot work."""
+    from maskray.platform.cli.plan import print_plan
+    from maskray.platform.job.kinds import plan_any
+    from maskray.platform.job.load import load_any
+
+    job = load_any(job_file, overrides or [])
+    plan = plan_any(job)
+    if as_json:
+        print(json.dumps({"plan": plan.as_dict(), "job": job.model_dump(mode="json")}, indent=1))
+    else:
+        print_plan(job, plan)
+    if plan.problems:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel="Jobs")
+def submit(
+    job_file: JobFile,
+    address: Annotated[str, typer.Option(help="Dashboard of the cluster, e.g. http://head:8265.", show_default=False)],
+    overrides: Overrides = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the log; exit with the job's exit code.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run of this name.")] = False,
+    working_dir: Annotated[
+        Path | None, typer.Option(help="Folder to send along; relative paths of the job start there.")
+    ] = None,
+    wheel: Annotated[Path | None, typer.Option(help="Wheel of maskray, for machines that do not have it.")] = None,
+) -> None:
+    """Send a job to a Ray cluster. With token authentication export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN first."""
+    from maskray.platform.job.load import load_any
+
+    job = load_any(job_file, overrides or [])
+    from maskray.platform.machine.submission import follow_job, submit_job
+
+    submission_id = submit_job(job, address, resume=resume, working_dir=working_dir, wheel=wheel)
+    print(f"submitted {submission_id}", flush=True)
+    if wait:
+        raise typer.Exit(follow_job(submission_id, address))
+
+
+# Registered here for the order of the help: jobs, models and data, set-up.
+app.command("evaluate", rich_help_panel="Models and data")(inference.evaluate)
+app.command("predict", rich_help_panel="Models and data")(inference.predict)
+app.command("serve", rich_help_panel="Models and data")(serve.serve)
+models.app.command("import")(import_model.import_model)
+models.app.command("export")(export.export)
+app.add_typer(sweep.app, name="sweep", rich_help_panel="Jobs")
+app.add_typer(models.app, name="models", rich_help_panel="Models and data")
+app.add_typer(data.app, name="data", rich_help_panel="Models and data")
+app.add_typer(serve.keys, name="keys", rich_help_panel="Set-up")
+
+
+@app.command(rich_help_panel="Set-up")
+def schema(
+    out: Annotated[Path | None, typer.Option(help="File to write; none prints it.", show_default=False)] = None,
+) -> None:
+    """Write the JSON schema of job files, with which editors complete and check them."""
+    from maskray.platform.job.schema import schema_text, write_schema
+
+    if out is None:
+        print(schema_text(), end="")
+    else:
+        write_schema(out)
+
+
+@app.command(rich_help_panel="Set-up")
+def doctor(
+    output: Annotated[Path, typer.Option(help="Folder that runs are going to be written to.")] = Path("outputs"),
+    ray: Annotated[bool, typer.Option("--ray", help="Also start a Ray cluster and stop it (10 s).")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check this machine: versions, compiled ops, memory, disk; exit code 1 when something is wrong."""
+    from maskray.platform.machine.doctor import examine, print_findings
+
+    findings = examine(output, start_ray=ray)
+    if as_json:
+        print(json.dumps([finding.as_dict() for finding in findings], indent=1))
+    else:
+        print_findings(findings)
+    if any(finding.state == "wrong" for finding in findings):
+        raise typer.Exit(1)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line and leave with its exit code: 0 done, 1 error, 2 usage, 130 interrupted."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    verbose = "--verbose" in arguments
+    try:
+        app([argument for argument in arguments if argument != "--verbose"], prog_name="maskray")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        tell_error(error, verbose)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""`maskray serve` and `maskray keys`: answering over HTTP, and the API keys of those who may ask."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from maskray.platform.cli.models import Output, TrackingUri, open_tracking
+
+if TYPE_CHECKING:
+    from maskray.platform.job.config import ServeConfig
+
+keys = typer.Typer(help="Make, list and remove the API keys of a key file.", no_args_is_help=True)
+KeyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The key file.", show_default=False)]
+KeyName = Annotated[str, typer.Argument(help="Who or what the key is for.", show_default=False)]
+
+
+def serve(
+    model: Annotated[
+        str, typer.Argument(help="Model folder or file, checkpoint, or models:/NAME@alias.", show_default=False)
+    ],
+    host: Annotated[str, typer.Option(help="Address to bind; 0.0.0.0 opens it to the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    replicas: Annotated[int, typer.Option(min=1, help="Copies of the model.")] = 1,
+    max_replicas: Annotated[int | None, typer.Option(min=1, help="Most copies under load; none scales not.")] = None,
+    cpus_per_replica: Annotated[float, typer.Option(min=0.1, help="CPUs, and threads, of a copy.")] = 1.0,
+    gpus_per_replica: Annotated[float, typer.Option(min=0, help="GPUs of a copy; 0 computes on CPU.")] = 0.0,
+    api_keys: Annotated[Path | None, typer.Option(help="Key file; only holders of a key may ask then.")] = None,
+    samples: Annotated[Path | None, typer.Option(help="Folder of pictures that the page offers.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other key of `serve` in a job, e.g. max_batch_size=8."),
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster; none starts one on this machine.")] = None,
+    tracking_uri: TrackingUri = None,
+    output: Output = "outputs",
+) -> None:
+    """Answer HTTP requests with a model until interrupted; the page at / shows it at work.
+
+    A model named by its alias is followed: where the alias moves, the new version answers a few seconds later.
+    """
+    values = {
+        "host": host,
+        "port": port,
+        "num_replicas": replicas,
+        "max_replicas": max_replicas,
+        "cpus_per_replica": cpus_per_replica,
+        "gpus_per_replica": gpus_per_replica,
+        "api_keys_file": None if api_keys is None else str(api_keys),
+        "samples": None if samples is None else str(samples),
+    }
+    config = read_settings(values, settings or [])
+    from maskray.platform.serve.cluster.deploy import serve_forever
+    from maskray.platform.serve.cluster.model_source import find_source
+
+    tracking = open_tracking(tracking_uri, output) if model.startswith("models:/") else None
+    serve_forever(find_source(model, tracking), config, address)
+
+
+def read_settings(values: dict[str, Any], settings: list[str]) -> ServeConfig:
+    """The configuration with KEY=VALUE on top, where a value is YAML; ValueError naming the key that is wrong."""
+    import yaml
+    from pydantic import ValidationError
+
+    from maskray.platform.job.config import ServeConfig, first_mistake
+
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or key.strip() not in ServeConfig.model_fields:
+            raise ValueError(f"--set {setting!r}: write KEY=VALUE with one of {', '.join(ServeConfig.model_fields)}")
+        try:
+            values[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError(f"--set {setting!r}: {value!r} is not a YAML value") from None
+    try:
+        return ServeConfig.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(f"serve: {first_mistake(error)}") from None
+
+
+@keys.command("add")
+def add_key(file: KeyFile, name: KeyName) -> None:
+    """Make a key and print it, this once: the file keeps a salted hash of it."""
+    from maskray.platform.serve.http.api_keys import add_key as add
+
+    print(add(file, name))
+
+
+@keys.command("list")
+def list_keys(file: KeyFile, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the names of the keys of a file and when they were made."""
+    from maskray.platform.serve.http.api_keys import read_keys
+
+    found = [{"name": key.name, "created": key.created} for key in read_keys(file)]
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        for key in found:
+            print(f"{key['created']}  {key['name']}")
+
+
+@keys.command("remove")
+def remove_key(file: KeyFile, name: KeyName) -> None:
+    """Take a key out of a file; a running server refuses it a second later."""
+    from maskray.platform.serve.http.api_keys import remove_key as remove
+
+    remove(file, name)
+    print(f"{name} is no longer in {file}")

@@ -1,0 +1,82 @@
+"""Tables that commands print on a terminal when no JSON is asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from maskray.platform.evaluation.rules import RULES, IouType
+
+if TYPE_CHECKING:
+    from maskray.platform.inference.image_files import FilePrediction
+    from maskray.platform.registry.models import ModelVersion
+
+
+def print_figures(stats: list[float], iou_type: IouType) -> None:
+    """Print the COCO figures of an IoU type; -1 (nothing to find) is shown as a dash."""
+    overlap = "OKS" if iou_type == "keypoints" else "IoU"
+    table = Table("figure", overlap, "objects", "detections", "value", title=f"COCO figures, {iou_type}")
+    table.columns[-1].justify = "right"
+    for figure, value in zip(RULES[iou_type].figures, stats, strict=True):
+        at = "0.50:0.95" if figure.overlap is None else f"{figure.overlap:.2f}"
+        table.add_row(figure.name, at, figure.area, str(figure.limit), "-" if value < 0 else f"{value:.4f}")
+    Console().print(table)
+
+
+def print_predictions(predictions: Iterable[FilePrediction]) -> None:
+    """Print one line per detection, best first, as the photographs are done."""
+    console = Console()
+    for prediction in predictions:
+        console.print(f"[bold]{escape(str(prediction.path))}[/]: {len(prediction.results)} objects", soft_wrap=True)
+        for result in prediction.results:
+            x, y, width, height = result["bbox"]
+            name = prediction.categories.get(result["category_id"], str(result["category_id"]))
+            console.print(
+                f"  {escape(name):<16} {result['score']:.3f}  x {x:.1f}  y {y:.1f}  {width:.1f} x {height:.1f} pixels",
+                highlight=False,
+            )
+
+
+def print_versions(versions: Sequence[ModelVersion]) -> None:
+    """Print registered model versions, one a row, with the main figures of their registration."""
+    if not versions:
+        print("no registered models")
+        return
+    figures = [
+        name
+        for name in ("bbox/AP", "segm/AP", "keypoints/AP")
+        if any(name in version["metrics"] for version in versions)
+    ]
+    table = Table("name", "version", "aliases", "created", "run", *figures)
+    for version in versions:
+        values = [version["metrics"].get(name) for name in figures]
+        table.add_row(
+            escape(version["name"]),
+            version["version"],
+            escape(", ".join(version["aliases"])),
+            version["created"],
+            version["run_id"][:8],
+            *("-" if value is None else f"{value:.4f}" for value in values),
+        )
+    Console().print(table)
+
+
+def print_validation(report: Any) -> None:
+    """Print what is in a data set and what is wrong with it: counts by code, then the first problems of each."""
+    console = Console()
+    for name, count in report.counts.items():
+        console.print(f"{name:<28} {count}", highlight=False)
+    if not report.problems:
+        console.print("[green]ok:[/] no problems")
+        return
+    codes = Counter(problem.code for problem in report.problems)
+    for problem in report.problems[:50]:
+        console.print(f"[red]wrong:[/] {escape(str(problem))}", soft_wrap=True)
+    if len(report.problems) > 50:
+        console.print(f"... and {len(report.problems) - 50} more (--json lists all)")
+    console.print("problems: " + ", ".join(f"{count} {code}" for code, count in codes.most_common()), soft_wrap=True)

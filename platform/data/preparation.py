@@ -1,0 +1,61 @@
+"""A data source of a job to a manifest of shards: drawn, read and sharded as its kind demands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from maskray.platform.data.formats.coco import read_dataset
+from maskray.platform.data.manifest import Manifest, read_manifest
+from maskray.platform.data.shards import write_shards
+from maskray.platform.data.synthetic.dataset import synthesize
+from maskray.platform.job.config import CocoSource, JobConfig, ShardSource, Source, SyntheticSource
+
+
+def check_source(source: Source, field: str) -> None:
+    """ValueError naming the field of the job where a source is plainly not there; takes no time."""
+    try:
+        if isinstance(source, CocoSource):
+            if not Path(source.annotations).is_file():
+                raise ValueError(f"{source.annotations}: no such annotation file")
+            if not Path(source.images).is_dir():
+                raise ValueError(f"{source.images}: no such folder of photographs")
+        elif isinstance(source, ShardSource):
+            read_manifest(source.path)
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from None
+
+
+def prepare(source: Source, split: str, job: JobConfig, folder: str | Path) -> Manifest:
+    """The manifest of a source, for split "train" or "val"; what has to be made is made below folder, once.
+
+    Synthetic pictures go to <folder>/synthetic, shards to <folder>/shards/<split>; both are taken as they are when
+    they are complete and of the same source. Needs Ray unless the source is shards. ValueError naming data.<split>.
+    """
+    try:
+        if isinstance(source, ShardSource):
+            return read_manifest(source.path)
+        if isinstance(source, SyntheticSource):
+            paths = synthesize(
+                Path(folder) / "synthetic",
+                source.num_images,
+                source.seed,
+                source.height,
+                source.width,
+                source.max_objects,
+                split,
+                source.keypoints,
+                source.classes,
+            )
+            annotations = str(paths.keypoints if source.keypoints else paths.annotations)
+            images = str(paths.images)
+        else:
+            annotations, images = source.annotations, source.images
+        return write_shards(
+            read_dataset(annotations, images),
+            images,
+            Path(folder) / "shards" / split,
+            job.data.rows_per_shard,
+            job.data.max_bad_images,
+        )
+    except ValueError as error:
+        raise ValueError(f"data.{split}: {error}") from None

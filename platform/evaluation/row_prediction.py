@@ -1,0 +1,190 @@
+"""Prediction over the rows of a data set: in this process, or by Ray Data actors that each hold the model."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from maskray.model.coco_categories import is_unused
+from maskray.model.config import LabelMap, ModelConfig, ModelSpec
+from maskray.platform.data.manifest import Manifest
+from maskray.platform.data.shards import RowReader
+from maskray.platform.data.transforms import decode_row, resized_size
+from maskray.platform.evaluation.matching import ImageMatches, match_image
+from maskray.platform.evaluation.rules import IouType
+from maskray.platform.files.model_folder import read_model_folder, read_model_spec, read_weights
+from maskray.platform.inference.predictor import Predictor
+from maskray.platform.job.config import JobConfig, ResourceConfig
+from maskray.platform.machine.progress_bar import track
+
+logger = logging.getLogger(__name__)
+STALL_SECONDS = 120  # without progress Ray Data would wait half an hour before it says so
+
+
+@dataclass(frozen=True)
+class RowEvaluation:
+    """What was found in one image: COCO results, and its matches for every IoU type."""
+
+    image_id: int
+    results: list[dict[str, Any]]
+    parts: list[ImageMatches]
+
+
+class RowEvaluator:
+    """Predicts rows of a data set and matches them with their annotations, on the device of the predictor."""
+
+    def __init__(self, predictor: Predictor, manifest: Manifest, iou_types: Sequence[IouType]) -> None:
+        check_iou_types(iou_types, predictor.spec.model)
+        self._predictor = predictor
+        self._category_ids = manifest.labels.category_ids
+        self._iou_types = iou_types
+        self._reader = RowReader(manifest)
+
+    def evaluate(self, indices: Sequence[int]) -> list[RowEvaluation]:
+        """Evaluate the rows of a few global indices, as one batch where their sizes allow."""
+        rows = [self._reader.read(index) for index in indices]
+        with ThreadPoolExecutor(max(1, torch.get_num_threads())) as threads:  # Pillow decodes without the GIL
+            images = list(threads.map(decode_row, rows))
+        found = self._predictor.predict(images, [row["image_id"] for row in rows])
+        evaluations = []
+        for row, results in zip(rows, found):
+            size = (row["height"], row["width"])
+            annotations = json.loads(row["annotations"])
+            parts = [
+                match_image(row["image_id"], size, annotations, results, self._category_ids, iou_type)
+                for iou_type in self._iou_types
+            ]
+            evaluations.append(RowEvaluation(row["image_id"], results, parts))
+        return evaluations
+
+
+def check_iou_types(iou_types: Sequence[str], model: ModelConfig) -> None:
+    """ValueError where masks or keypoints are to be evaluated of a model that makes none."""
+    if "segm" in iou_types and not model.masks:
+        raise ValueError("evaluation.iou_types: segm needs a model with masks (model.masks is false); leave it out")
+    if "keypoints" in iou_types and not model.keypoints:
+        raise ValueError(
+            "evaluation.iou_types: keypoints needs a model with keypoints (model.keypoints is false); leave it out"
+        )
+
+
+def check_labels(model_folder: str, labels: LabelMap, manifest: Manifest) -> None:
+    """ValueError where a model's ids and names are not those of the data, COCO's unused ids aside.
+
+    Names of keypoints may be missing on either side.
+    """
+    known = [(category.id, category.name) for category in labels.categories if not is_unused(category)]
+    if known != [(category.id, category.name) for category in manifest.labels.categories]:
+        raise ValueError(f"{model_folder}: its categories are not those of the data at {manifest.location}")
+
+
+def predict_rows(model_folder: str, manifest: Manifest, job: JobConfig) -> list[RowEvaluation]:
+    """Predict and match every row by actors on the Ray cluster that this process has joined, with a progress bar.
+
+    At most resources.num_evaluators actors with the CPUs and GPUs of a worker hold the model; fewer where the cluster
+    has no room. Returns the evaluations by image id. ValueError where a photograph cannot be read, the model folder is
+    damaged, or the cluster has room for no actor.
+    """
+    spec = read_model_spec(model_folder)
+    read_weights(model_folder)  # damage is told here, not by every actor
+    check_labels(model_folder, spec.labels, manifest)
+    check_iou_types(job.evaluation.iou_types, spec.model)
+    batches = plan_batches(manifest, range(manifest.num_images), spec, job.evaluation.images_per_batch)
+    stream = _run_actors(model_folder, manifest, job, batches)
+    evaluations = list(track(stream, manifest.num_images, "evaluation"))
+    return sorted(evaluations, key=lambda evaluation: evaluation.image_id)
+
+
+def plan_batches(manifest: Manifest, indices: Iterable[int], spec: ModelSpec, images_per_batch: int) -> list[list[int]]:
+    """Rows in groups of one padded network size, large ones first so that no actor ends with the slowest batch."""
+
+    def padded_size(index: int) -> tuple[int, int]:
+        config, multiple = spec.input, spec.model.backbone.size_divisor
+        size = manifest.heights[index], manifest.widths[index]
+        height, width = resized_size(*size, config.shorter_edge, config.longer_edge_max, config.resize)
+        return -(-height // multiple), -(-width // multiple)
+
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index in indices:
+        groups.setdefault(padded_size(index), []).append(index)
+    ordered = sorted(groups.items(), key=lambda item: (-item[0][0] * item[0][1], item[0]))
+    return [
+        rows[start : start + images_per_batch] for _, rows in ordered for start in range(0, len(rows), images_per_batch)
+    ]
+
+
+class _Actor:
+    """Runs in an actor of Ray Data: the model, read once, and batches of row indices through it."""
+
+    def __init__(self, model_folder: str, manifest: Manifest, iou_types: Sequence[IouType], gpu: bool, threads: int):
+        torch.set_num_threads(threads)
+        device = "cuda" if gpu else "cpu"
+        model, spec = read_model_folder(model_folder, device)
+        self._evaluator = RowEvaluator(Predictor(model, spec, device), manifest, iou_types)
+
+    def __call__(self, table: Any) -> Any:
+        (entry,) = table.to_pylist()
+        evaluations, error = [], ""
+        try:
+            evaluations = self._evaluator.evaluate(entry["rows"])
+        except ValueError as mistake:  # of the data: told by the driver in one line, not by Ray Data in forty
+            error = str(mistake)
+        # Pickled by our own actor for our own driver, never read from a file.
+        packed = pa.array([pickle.dumps(evaluations)], pa.large_binary())
+        return pa.table({"evaluations": packed, "error": [error]})
+
+
+def _run_actors(
+    model_folder: str, manifest: Manifest, job: JobConfig, batches: list[list[int]]
+) -> Iterator[RowEvaluation]:
+    import ray.data
+
+    if not batches:
+        return
+    resources = job.resources
+    size = min(_num_actors(resources, ray.cluster_resources()), len(batches))
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = STALL_SECONDS
+    threads = max(1, int(resources.cpus_per_worker))
+    arguments = (model_folder, manifest, job.evaluation.iou_types, resources.gpus_per_worker > 0, threads)
+    with ray.data.DataContext.current(context):
+        dataset = ray.data.from_arrow([pa.table({"rows": [batch]}) for batch in batches]).map_batches(
+            _Actor,
+            fn_constructor_args=arguments,
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=size),
+            num_cpus=resources.cpus_per_worker,
+            num_gpus=resources.gpus_per_worker or None,
+        )
+        tables = iter(dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0))
+    for table in tables:
+        if error := table["error"][0].as_py():
+            raise ValueError(error)
+        yield from pickle.loads(table["evaluations"][0].as_py())
+
+
+def _num_actors(resources: ResourceConfig, cluster: dict[str, float]) -> int:
+    """How many of the wanted actors fit; ValueError where none does."""
+    fit = math.floor(cluster.get("CPU", 0.0) / resources.cpus_per_worker)
+    if resources.gpus_per_worker > 0:
+        fit = min(fit, math.floor(cluster.get("GPU", 0.0) / resources.gpus_per_worker))
+    if fit < 1:
+        raise ValueError(
+            f"evaluation needs {resources.cpus_per_worker:g} CPUs and {resources.gpus_per_worker:g} GPUs "
+            f"(resources.cpus_per_worker, gpus_per_worker), the cluster has {cluster.get('CPU', 0.0):g} and "
+            f"{cluster.get('GPU', 0.0):g}"
+        )
+    if fit < resources.num_evaluators:
+        logger.warning("the cluster has room for %d of %d evaluators", fit, resources.num_evaluators)
+    return min(fit, resources.num_evaluators)

@@ -1,0 +1,190 @@
+"""The model folder: model.safetensors (weights) and model.json (ModelSpec), written whole or not at all, no pickle.
+
+The weights carry the ModelSpec in their metadata too, so that the one file is a whole model wherever it is taken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from maskray.model.build_model import build_model
+from maskray.model.config import ModelSpec
+from maskray.model.mask_rcnn import MaskRCNN
+from maskray.platform.job.config import first_mistake
+
+WEIGHTS_FILE = "model.safetensors"
+SPEC_FILE = "model.json"
+WEIGHTS_FORMAT = "maskray-1"
+
+
+def write_model_folder(folder: str | Path, model: nn.Module, spec: ModelSpec) -> Path:
+    """Write a new model folder under a temporary name and rename it, so that a reader never sees half of it.
+
+    Returns the absolute path. Raises ValueError where the folder exists already and holds something.
+    """
+    folder = Path(folder).absolute()
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder}: exists already; a model folder is never overwritten")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        write_model_files(temporary, model, spec)
+        temporary.chmod(0o755)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return folder
+
+
+def write_model_files(folder: str | Path, model: nn.Module, spec: ModelSpec) -> None:
+    """Write the two files of a model into an existing folder and flush them to disk.
+
+    For callers who add files of their own and rename the folder themselves. `model` is the bare module, not wrapped
+    in DistributedDataParallel; its state dict is stored on the CPU with the dtypes it has.
+    """
+    folder = Path(folder)
+    write_model_file(folder / WEIGHTS_FILE, model, spec)
+    (folder / SPEC_FILE).write_text(spec_text(spec), encoding="utf-8")
+    for path in (folder / WEIGHTS_FILE, folder / SPEC_FILE, folder):
+        flush(path)
+
+
+def write_model_file(path: str | Path, model: nn.Module, spec: ModelSpec) -> None:
+    """Write tensors and description as one .safetensors file, in place: see new_file for one that is whole or absent.
+
+    `model` is as for write_model_files.
+    """
+    text = spec_text(spec)
+    metadata = {"format": WEIGHTS_FORMAT, "spec": text, "spec_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    save_file(_stored_tensors(model), path, metadata=metadata)
+
+
+def read_model_folder(folder: str | Path, device: str | torch.device = "cpu") -> tuple[MaskRCNN, ModelSpec]:
+    """Rebuild the model of a folder, or of a .safetensors file that holds a whole one, in eval mode, on a device.
+
+    Every stored tensor must have its place with the same shape and dtype, and every place its tensor. Raises ValueError
+    of one line for a missing, cut short, foreign or mismatching file.
+    """
+    spec = read_model_spec(folder)
+    tensors = read_weights(folder)
+    model = build_model(spec.model, spec.input, spec.labels.num_classes)
+    _check_tensors(_weights_path(Path(folder)), tensors, model.state_dict())
+    model.load_state_dict(tensors, strict=True)
+    # Channels last, as the activations are: weights of another layout are turned round in every call.
+    return model.eval().to(device).to(memory_format=torch.channels_last), spec
+
+
+def read_model_spec(folder: str | Path) -> ModelSpec:
+    """What a folder's model.json says, or a file's metadata; checks that all is there, not the weights themselves.
+
+    Raises ValueError of one line where the folder or a file is missing, foreign or holds no ModelSpec.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        with _open_weights(folder) as (_, metadata):
+            return _parse_spec(folder, _own_spec(folder, metadata))
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such model folder")
+    for name in (SPEC_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder}: not a model folder, {name} is missing")
+    return _parse_spec(folder / SPEC_FILE, (folder / SPEC_FILE).read_bytes())
+
+
+def read_weights(folder: str | Path) -> dict[str, Tensor]:
+    """The stored tensors of a model folder or file, on the CPU; checks that they were written with its description.
+
+    Raises ValueError of one line where the file is cut short, is not ours or belongs to another description.
+    """
+    folder = Path(folder)
+    path, whole = _weights_path(folder), folder.is_file()
+    with _open_weights(path) as (file, metadata):
+        text = _own_spec(path, metadata) if whole else (folder / SPEC_FILE).read_bytes()
+        if metadata.get("spec_sha256") != hashlib.sha256(text).hexdigest():
+            other = "description than the one in it" if whole else f"{SPEC_FILE} than the one beside it"
+            raise ValueError(f"{path}: was written with another {other}")
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+def _weights_path(source: Path) -> Path:
+    return source if source.is_file() else source / WEIGHTS_FILE
+
+
+@contextmanager
+def _open_weights(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    """A file of ours, opened, and its metadata; ValueError where it is damaged or foreign."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != WEIGHTS_FORMAT:
+                raise ValueError(f"{path}: format {metadata.get('format')!r}, this version reads {WEIGHTS_FORMAT!r}")
+            yield file, metadata
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: damaged or cut short ({' '.join(str(error).split())})") from None
+
+
+def _own_spec(path: Path, metadata: dict[str, str]) -> bytes:
+    """The description that weights carry themselves."""
+    if "spec" not in metadata:
+        raise ValueError(f"{path}: holds weights and no description of their model; give the folder it belongs to")
+    return metadata["spec"].encode()
+
+
+def _parse_spec(path: Path, text: bytes) -> ModelSpec:
+    try:
+        return ModelSpec.model_validate_json(text)
+    except ValidationError as error:
+        raise ValueError(f"{path}: not a model description: {first_mistake(error)}") from None
+
+
+def spec_text(spec: ModelSpec) -> str:
+    """The text of model.json: complete, every default written out."""
+    return spec.model_dump_json(indent=2) + "\n"
+
+
+def _stored_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict on the CPU, each tensor with memory of its own (safetensors refuses shared memory)."""
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        on_cpu = tensor.detach().to("cpu", memory_format=torch.contiguous_format)
+        tensors[name] = on_cpu.clone() if on_cpu.untyped_storage().nbytes() != on_cpu.nbytes else on_cpu.contiguous()
+    return tensors
+
+
+def _check_tensors(path: Path, stored: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    missing = sorted(wanted.keys() - stored.keys())
+    if missing:
+        raise ValueError(f"{path}: lacks {len(missing)} tensors that the model has, the first is {missing[0]}")
+    unknown = sorted(stored.keys() - wanted.keys())
+    if unknown:
+        raise ValueError(f"{path}: holds {len(unknown)} tensors that the model lacks, the first is {unknown[0]}")
+    for name, tensor in wanted.items():
+        if stored[name].shape != tensor.shape or stored[name].dtype != tensor.dtype:
+            raise ValueError(f"{path}: {name} is {_describe(stored[name])}, the model wants {_describe(tensor)}")
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

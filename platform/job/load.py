@@ -1,0 +1,217 @@
+"""Job files: YAML to a frozen configuration, with errors that name the dotted key; imports neither torch nor Ray."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from maskray.platform.job.config import GateConfig, JobConfig
+from maskray.platform.job.sweep_config import SweepConfig
+
+AnyJob = JobConfig | SweepConfig
+Described = TypeVar("Described", bound=BaseModel)
+NAMED_BY_SWEEP = ("name", "output", "seed")
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice (YAML would keep the last in silence)."""
+
+
+def _construct_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    seen: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise ValueError(f"line {key_node.start_mark.line + 1}: key {key!r} is not text")
+        if key in seen:
+            raise ValueError(f"line {key_node.start_mark.line + 1}: key {key!r} stands twice")
+        seen[key] = loader.construct_object(value_node, deep=True)
+    return seen
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
+
+
+def load_any(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> AnyJob:
+    """Read a job file of any kind and apply `a.b=c` overrides, whose values are YAML too.
+
+    The base of a sweep is read into it where it is a path. Raises ValueError with one line per mistake: the dotted key,
+    what is wrong, and the valid names of an unknown key.
+    """
+    path = Path(path)
+    tree = _read_tree(path)
+    try:
+        if tree.get("kind") == "sweep" and isinstance(tree.get("base"), str):
+            base = _read_tree(path.parent / tree["base"])
+            tree["base"] = {key: value for key, value in base.items() if key not in NAMED_BY_SWEEP}
+        for override in overrides:
+            apply_override(tree, override)
+        return _build(tree)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def load_job(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> JobConfig:
+    """The same where the file must be of kind train."""
+    job = load_any(path, overrides)
+    if not isinstance(job, JobConfig):
+        raise ValueError(f"{path}: kind is {job.kind}; this takes a job of kind train")
+    return job
+
+
+def load_gate(path: str | Path) -> GateConfig:
+    """Read a gate file, which holds the keys of tracking.gate; errors as load_any."""
+    tree = _read_tree(Path(path), "gate file")
+    try:
+        return validate_tree(GateConfig, tree)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def parse_job(text: str, overrides: list[str] | tuple[str, ...] = ()) -> JobConfig:
+    """A job of kind train from YAML text."""
+    tree = _parse_tree(text)
+    for override in overrides:
+        apply_override(tree, override)
+    return validate_tree(JobConfig, tree)
+
+
+def validate_tree(kind: type[Described], tree: dict[str, Any]) -> Described:
+    """The configuration that nested keys and values describe; ValueError with one line per mistake."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError("\n".join(_describe(item, kind) for item in error.errors())) from None
+
+
+def dump_job(job: AnyJob) -> str:
+    """The resolved job as YAML that load_any reads back to the same configuration."""
+    return yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def public_job(job: AnyJob) -> str:
+    """The same without user and password in URIs of databases, for all who may read a run or a report."""
+    return yaml.safe_dump(_without_passwords(job.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+
+
+def public_uri(uri: str) -> str:
+    """A URI without user and password; a sqlite file's has none, and may have an @ in its path."""
+    scheme, separator, rest = uri.partition("://")
+    return uri if not separator or scheme.startswith("sqlite") else f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _without_passwords(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        key: public_uri(value) if key == "uri" and isinstance(value, str) else _without_passwords(value)
+        for key, value in tree.items()
+    }
+
+
+def _read_tree(path: Path, what: str = "job file") -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such {what}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as text: {error}") from None
+    try:
+        return _parse_tree(text, what)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _parse_tree(text: str, what: str = "job file") -> dict[str, Any]:
+    try:
+        tree = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ValueError("lists or mappings are nested too deeply") from None
+    if not isinstance(tree, dict):
+        raise ValueError(f"a {what} holds keys and values at its top level")
+    return tree
+
+
+def _build(tree: dict[str, Any]) -> AnyJob:
+    kinds = {kind.model_fields["kind"].default: kind for kind in (JobConfig, SweepConfig)}
+    name = tree.get("kind", "train")
+    if name not in kinds:
+        raise ValueError(f"kind: {name!r} is none of {', '.join(kinds)}")
+    kind: type[AnyJob] = kinds[name]
+    return validate_tree(kind, tree)
+
+
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Change one key of nested keys and values by `a.b=value`; ValueError where it is written otherwise."""
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise ValueError(f"--set {override!r}: write it as a.b=value")
+    try:
+        parsed = yaml.load(value, Loader=_UniqueKeyLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ValueError(f"--set {override!r}: {value!r} is not a YAML value") from None
+    try:
+        set_key(tree, key.strip(), parsed)
+    except ValueError as error:
+        raise ValueError(f"--set {override!r}: {error}") from None
+
+
+def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in nested keys and values, making the groups it stands in; changes only what it must."""
+    *parents, last = key.split(".")
+    node = tree
+    for depth, parent in enumerate(parents):
+        child = node.get(parent)
+        if child is not None and not isinstance(child, dict):
+            raise ValueError(f"{'.'.join(parents[: depth + 1])} is a value, not a group of keys")
+        child = node[parent] = dict(child or {})  # a copy: the tree may share its groups with another
+        node = child
+    node[last] = value
+
+
+def _describe(item: Any, kind: type[BaseModel]) -> str:
+    """One line for one mistake that pydantic found."""
+    location = [part for part in item["loc"] if part not in ("synthetic", "coco", "shards")]
+    dotted = ".".join(str(part) for part in location) or "the job"
+    if item["type"] == "extra_forbidden":
+        valid = _valid_names(item["loc"][:-1], kind)
+        close = difflib.get_close_matches(str(location[-1]), valid, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        return f"{dotted}: unknown key; {hint}valid here: {', '.join(valid)}"
+    if item["type"] == "missing":
+        return f"{dotted}: missing"
+    message = item["msg"].removeprefix("Value error, ")
+    value = item.get("input")
+    shown = f" (got {value!r})" if isinstance(value, str | int | float | bool | list) or value is None else ""
+    return f"{dotted}: {message}{shown}"
+
+
+def _valid_names(location: tuple[Any, ...], kind: type[BaseModel]) -> list[str]:
+    """Field names of the configuration class that stands at a location of the job."""
+    current: Any = kind
+    for part in location:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            field = current.model_fields.get(str(part))
+            current = field.annotation if field else None
+        candidates = [current, *_flatten(current)]
+        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        tagged = [m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == part]
+        current = tagged[0] if tagged else (models[0] if len(models) == 1 else current)
+    return sorted(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+
+
+def _flatten(annotation: Any) -> list[Any]:
+    """The member types of a union, through Annotated."""
+    members: list[Any] = []
+    for argument in typing.get_args(annotation):
+        members.append(argument)
+        members.extend(_flatten(argument))
+    return members

@@ -1,0 +1,124 @@
+"""The sweep: one base job, what is varied in it, and the table that is to come of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from maskray.model.config import Config, Positive
+from maskray.platform.job.config import TrackingConfig, check_plain_name
+
+# Of each trial: the process that drives its workers asks for this much of a logical CPU.
+TRIAL_CPUS = 0.1
+MOST_TRIALS = 10_000
+LONGEST_LABEL = 100
+
+
+class SchedulerConfig(Config):
+    """Which trials are stopped early, judged by `metric` at each evaluation in training."""
+
+    name: Literal["none", "asha", "median"] = Field(
+        "none", description="asha: Li et al. 2020; median: below the median of the others (Golovin et al. 2017)."
+    )
+    grace_steps: Positive = Field(1, description="No trial is stopped before this step.")
+    reduction_factor: int = Field(4, ge=2, description="asha goes on with one of so many trials at each rung.")
+    min_trials: Positive = Field(3, description="median stops none before so many others have come as far.")
+
+
+class Term(Config):
+    """One summand of a finding: a factor times the mean of a figure over the seeds of a variant."""
+
+    variant: str
+    figure: str
+    factor: float = 1.0
+
+
+class FindingConfig(Config):
+    """A statement about variants that the table checks: a sum of terms and the range it should lie in."""
+
+    text: str
+    terms: tuple[Term, ...] = Field(min_length=1)
+    relative: bool = Field(False, description="Sum natural logarithms of the figures: ratios instead of differences.")
+    at_least: float | None = Field(None, description="AP points (0..100), or a logarithm where relative.")
+    at_most: float | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("set at_least or at_most: without a bound nothing can be checked")
+        return self
+
+
+class TableConfig(Config):
+    """The table that compares the variants, as Markdown, HTML and CSV."""
+
+    title: str | None = Field(None, description="None takes the name of the sweep.")
+    figures: tuple[str, ...] = Field(("segm/AP", "segm/AP50", "segm/AP75"), min_length=1)
+    baseline: str | None = Field(None, description="Variant that differences are taken to; none is the first.")
+    paper: str | None = Field(None, description="Table of the paper whose numbers stand beside, e.g. 2c.")
+    paper_rows: dict[str, str] = Field(
+        default_factory=dict, description="Row of that table for a variant, where it has another name."
+    )
+    bootstrap_samples: Positive = Field(1000, description="Resamples of the images, for intervals of 95 %.")
+    findings: tuple[FindingConfig, ...] = ()
+
+
+class SweepConfig(Config):
+    """One trial for every variant, point of the grid and seed; a trial is a whole run of the base job so changed."""
+
+    name: str = Field(description="Folder of the sweep below `output`; the same name goes on with what is there.")
+    kind: Literal["sweep"] = "sweep"
+    output: str = Field("outputs", description="Folder of all runs and sweeps.")
+    base: dict[str, Any] = Field(
+        description="A job without name, output and seed, or the path of a job file (those left out), from here.",
+        json_schema_extra={"type": ["object", "string"]},
+    )
+    variants: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Rows of the table: dotted keys of the job and their values, by label."
+    )
+    grid: dict[str, list[Any]] = Field(
+        default_factory=dict, description="Dotted keys and lists of values; every combination, of each variant."
+    )
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field((0,), min_length=1)
+    metric: str = Field("segm/AP", description="Figure that the scheduler and the best trial go by; larger is better.")
+    scheduler: SchedulerConfig = SchedulerConfig()
+    max_concurrent: Positive = Field(1, description="Trials at a time.")
+    max_failures: int = Field(3, ge=0, description="Lost processes that a trial survives, besides workers.")
+    tracking: TrackingConfig | None = Field(None, description="None takes the base job's.")
+    table: TableConfig = TableConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        return check_plain_name(name)
+
+    @field_validator("variants")
+    @classmethod
+    def _labels(cls, variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for label in variants:
+            if not label.strip() or not label.isprintable() or len(label) > LONGEST_LABEL:
+                raise ValueError(f"{label!r} is no label: 1 to {LONGEST_LABEL} characters of one line")
+        return variants
+
+    @field_validator("grid")
+    @classmethod
+    def _values(cls, grid: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for key, values in grid.items():
+            if not values:
+                raise ValueError(f"{key} has no values")
+            if any(value in values[:index] for index, value in enumerate(values)):
+                raise ValueError(f"{key}: a value stands twice in {values}")
+        return grid
+
+    @model_validator(mode="after")
+    def _size(self) -> Self:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: one stands twice in {list(self.seeds)}")
+        if not self.variants and not self.grid and len(self.seeds) == 1:
+            raise ValueError("nothing is varied: give variants, a grid or several seeds")
+        count = math.prod(map(len, self.grid.values())) * max(len(self.variants), 1) * len(self.seeds)
+        if count > MOST_TRIALS:
+            raise ValueError(f"variants, grid and seeds make {count} trials; at most {MOST_TRIALS} are taken")
+        return self

@@ -1,0 +1,264 @@
+"""Sending a job to a Ray cluster through its job submission service, and following it there."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import hashlib
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maskray.platform.job.config import CocoSource, JobConfig, ShardSource
+from maskray.platform.job.load import AnyJob, dump_job, set_key
+from maskray.platform.job.sweep_config import SweepConfig
+from maskray.platform.sweep.trials import list_trials
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+JOB_FILE = "maskray-job.yaml"
+# `maskray` itself is not on the PATH where the package came as a wheel with the job.
+ENTRYPOINT = f"python -m maskray.platform.cli.main run {JOB_FILE}"
+MOST_UPLOAD_BYTES = 400_000_000  # Ray refuses a working directory above 512 MiB, after having packed it
+NOT_SENT = (".git", ".venv", "__pycache__", "outputs", "mlruns", ".mypy_cache", ".ruff_cache", ".pytest_cache")
+POLL_SECONDS = 1.0
+AGENT_SECONDS = 60.0
+
+
+def submit_job(
+    job: AnyJob, address: str, resume: bool = False, working_dir: Path | None = None, wheel: Path | None = None
+) -> str:
+    """Send a job to the cluster whose dashboard is at an address; returns its submission id.
+
+    The job file travels resolved, alone or with the contents of `working_dir`; `wheel` brings maskray to machines that
+    do not have it. Raises ValueError for a job that cannot work there, one that was sent before, a refused token and
+    a cluster that does not answer.
+    """
+    if isinstance(job, SweepConfig):
+        job = job.model_copy(update={"base": copy.deepcopy(job.base)})
+        set_key(job.base, "resources.address", "auto")
+        jobs = [trial.job for trial in list_trials(job)]
+    else:
+        job = job.model_copy(update={"resources": job.resources.model_copy(update={"address": "auto"})})
+        jobs = [job]
+    _check_paths(job.output, jobs, working_dir)
+    if wheel is not None and not (wheel.suffix == ".whl" and zipfile.is_zipfile(wheel)):
+        raise ValueError(f"--wheel {wheel}: not a wheel file (.whl)")
+    text = dump_job(job)
+    with _readable(address), tempfile.TemporaryDirectory(prefix="maskray-submit-") as folder:
+        client = connect(address)
+        submission_id = _new_id(client, job.name, text, resume)
+        sent = Path(folder, "working_dir")
+        _fill(sent, text, working_dir)
+        runtime_env: dict[str, Any] = {"working_dir": str(sent)}
+        if wheel is not None:
+            runtime_env["py_modules"] = [str(_unpack(wheel, Path(folder, "wheel")))]
+        _send(
+            client,
+            entrypoint=ENTRYPOINT + (" --resume" if resume else ""),
+            submission_id=submission_id,
+            runtime_env=runtime_env,
+            metadata={"maskray_job": job.name, "maskray_job_sha256": _digest(text)},
+        )
+    return submission_id
+
+
+def follow_job(submission_id: str, address: str) -> int:
+    """Print the log of a job as it grows until the job ends; returns its exit code (0 succeeded).
+
+    An interrupt stops the following, not the job.
+    """
+    try:
+        with _readable(address):
+            client = connect(address)
+            asyncio.run(_print_log(client, submission_id))
+            return _exit_code(client, submission_id)
+    except KeyboardInterrupt:
+        print(f"\n{submission_id} goes on; stop it with: ray job stop {submission_id} --address {address}")
+        raise
+
+
+def connect(address: str) -> JobSubmissionClient:
+    """A client of the dashboard at an address, which sends the token of RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH."""
+    if "://" not in address:
+        address = f"http://{address}"
+    from ray.job_submission import JobSubmissionClient
+
+    for chatty in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
+        logging.getLogger(f"ray.{chatty}").setLevel(logging.WARNING)
+    return JobSubmissionClient(address)
+
+
+def submission_name(name: str, text: str) -> str:
+    """The submission id of a job file: its name and the start of its digest, so that sending it twice is noticed."""
+    return f"{name}-{_digest(text)[:10]}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _new_id(client: JobSubmissionClient, name: str, text: str, resume: bool) -> str:
+    """An id that the cluster does not know yet (Ray answers a known one with an internal error)."""
+    wanted = submission_name(name, text)
+    known = {details.submission_id: details.status for details in client.list_jobs()}
+    if not resume:
+        if wanted in known:
+            raise ValueError(
+                f"this job was submitted already: {wanted} is {str(known[wanted]).rsplit('.', 1)[-1]}; "
+                "give it another name, or --resume it"
+            )
+        return wanted
+    attempts = [key for key in known if key and key.startswith(f"{wanted}-resume-")]
+    return f"{wanted}-resume-{len(attempts) + 1}"
+
+
+def _send(client: JobSubmissionClient, **arguments: Any) -> None:
+    """Submit; a cluster that has just started has no agent for jobs yet, which is worth waiting for."""
+    deadline = time.monotonic() + AGENT_SECONDS
+    while True:
+        try:
+            client.submit_job(**arguments)
+            return
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
+def _unpack(wheel: Path, folder: Path) -> Path:
+    """The package inside a wheel, as a folder.
+
+    Ray installs a wheel in py_modules by `pip install --target`, which would fetch torch and all other dependencies
+    again on every node; the folder of the package alone is enough where they are installed.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    if not (folder / "maskray").is_dir():
+        raise ValueError(f"--wheel {wheel}: holds no package maskray")
+    return folder / "maskray"
+
+
+def _fill(folder: Path, text: str, working_dir: Path | None) -> None:
+    """Lay out what the job finds as its working directory."""
+    folder.mkdir()
+    if working_dir is not None:
+        shutil.copytree(working_dir, folder, ignore=shutil.ignore_patterns(*NOT_SENT), dirs_exist_ok=True)
+        if (folder / JOB_FILE).exists():
+            raise ValueError(f"{working_dir / JOB_FILE}: this name is taken for the job; rename the file")
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        if size > MOST_UPLOAD_BYTES:
+            raise ValueError(
+                f"--working-dir {working_dir}: {size / 1e6:.0f} MB is too much to send with a job; "
+                "put data on storage that the cluster sees"
+            )
+    (folder / JOB_FILE).write_text(text, encoding="utf-8")
+
+
+def _check_paths(output: str, jobs: Sequence[JobConfig], working_dir: Path | None) -> None:
+    """Relative paths would start in a temporary folder of one node: outputs would be lost, data not found."""
+    if working_dir is not None and not working_dir.is_dir():
+        raise ValueError(f"--working-dir {working_dir}: no such folder")
+    mistakes = []
+    if not _is_absolute(output):
+        mistakes.append(f"output: {output!r} is relative; on a cluster name storage that every node sees")
+    for key, path in dict.fromkeys(found for job in jobs for found in _read_paths(job)):
+        if not _is_absolute(path) and not (working_dir is not None and (working_dir / path).exists()):
+            mistakes.append(f"{key}: {path!r} is relative and not in the --working-dir that would go along")
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
+
+
+def _read_paths(job: JobConfig) -> Iterator[tuple[str, str]]:
+    for split in ("train", "val"):
+        source = getattr(job.data, split)
+        if isinstance(source, CocoSource):
+            yield f"data.{split}.annotations", source.annotations
+            yield f"data.{split}.images", source.images
+        if isinstance(source, ShardSource):
+            yield f"data.{split}.path", source.path
+    weights = job.train.initial_weights
+    if weights is not None and not weights.startswith("torchvision:"):
+        yield "train.initial_weights", weights
+
+
+def _is_absolute(path: str) -> bool:
+    return path.startswith("/") or re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", path) is not None
+
+
+async def _print_log(client: JobSubmissionClient, submission_id: str) -> None:
+    """Print the log to its end; where the connection breaks, go on after the last character printed."""
+    printed = 0
+    while True:
+        position = 0
+        try:
+            async for lines in client.tail_job_logs(submission_id):
+                position += len(lines)
+                if position > printed:
+                    sys.stdout.write(lines[-(position - printed) :])
+                    sys.stdout.flush()
+                    printed = position
+        except (RuntimeError, OSError):  # of the web socket: a proxy that cuts idle connections, for one
+            pass
+        if client.get_job_status(submission_id).is_terminal():
+            return
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _exit_code(client: JobSubmissionClient, submission_id: str) -> int:
+    """The exit code of the job's driver; 1 where it failed without one (never started, node lost)."""
+    while not (details := client.get_job_info(submission_id)).status.is_terminal():
+        time.sleep(POLL_SECONDS)
+    status = str(details.status).rsplit(".", 1)[-1]
+    print(f"{submission_id}: {status}", flush=True)
+    if status == "SUCCEEDED":
+        return 0
+    if details.driver_exit_code is None and details.message:
+        print(f"error: {details.message.strip().splitlines()[0]}", file=sys.stderr)
+    return details.driver_exit_code or 1
+
+
+@contextmanager
+def _readable(address: str) -> Iterator[None]:
+    """Turn what goes wrong on the way to a cluster into a ValueError of one line.
+
+    Ray sends a token only where RAY_AUTH_MODE says so, and reads that when it is imported, which is here: a token in
+    the environment is meant to be sent.
+    """
+    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    import requests
+    from ray.exceptions import AuthenticationError
+
+    try:
+        yield
+    except AuthenticationError as error:
+        advice = "export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN=<token of the cluster>"
+        raise ValueError(f"{address}: {_refusal(str(error))}; {advice}") from error
+    except (ConnectionError, requests.exceptions.RequestException) as error:
+        raise ValueError(f"{address}: no Ray dashboard answers there ({_first_line(error)})") from error
+    except RuntimeError as error:
+        raise ValueError(f"{address}: {_first_line(error)}") from error
+
+
+def _refusal(message: str) -> str:
+    """What Ray's authentication error means; its own text is a page long."""
+    if "Invalid authentication token" in message:
+        return "the cluster does not accept this token"
+    if "Missing authentication token" in message:
+        return "the cluster wants a token"
+    return "RAY_AUTH_MODE is token, but no token was found"
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

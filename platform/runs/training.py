@@ -1,0 +1,264 @@
+"""From a job to what is run: prepare data, train, evaluate, register, check the server; one folder for one run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ray.train import UserCallback
+from rich.console import Console
+from rich.markup import escape
+
+from maskray.model.config import ModelSpec
+from maskray.platform.data.keypoints import check_keypoints
+from maskray.platform.data.manifest import Manifest
+from maskray.platform.data.preparation import check_source, prepare
+from maskray.platform.evaluation.evaluate import evaluate_model
+from maskray.platform.files.storage import write_whole
+from maskray.platform.job.config import JobConfig
+from maskray.platform.job.load import dump_job, load_job
+from maskray.platform.job.plan import plan_job
+from maskray.platform.machine.ray_cluster import connect
+from maskray.platform.registry.registration import register_model
+from maskray.platform.registry.server_errors import wait_for_server
+from maskray.platform.registry.tracking import RunStatus, Tracking, status_after
+from maskray.platform.runs.publication import (
+    check_publication,
+    collect_evidence,
+    promote_version,
+    publish_evaluation,
+    publish_metrics,
+)
+from maskray.platform.runs.summary import RunSummary, print_summary
+from maskray.platform.runs.validation import ShardValidation
+from maskray.platform.train.launch import train
+from maskray.platform.train.run_files import RunRecord
+
+Result = TypeVar("Result")
+JOB_FILE = "job.yaml"
+STATE_FILE = "run.json"
+
+
+@dataclass
+class _Run:
+    """A run on its way: its folder, what is already done, and how long each stage took."""
+
+    job: JobConfig
+    folder: Path
+    tracking: Tracking
+    resume: bool
+    state: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    console: Console = field(default_factory=Console)
+    callbacks: Sequence[UserCallback] = ()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Tell that a stage begins, and take its time."""
+        self.console.print(f"[bold]{escape(name)}[/]", soft_wrap=True)
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 1)
+
+    def remember(self, **values: Any) -> None:
+        """Keep what a resumed run must know."""
+        self.state |= values
+        write_whole(self.folder / STATE_FILE, json.dumps(self.state, indent=1))
+
+    def publish(self, work: Callable[[], Result]) -> Result:
+        """Do what needs the tracking server, and wait for it as long as the job allows."""
+        return wait_for_server(work, self.job.tracking.wait_seconds, self.tell)
+
+    def tell(self, line: str) -> None:
+        """Print one line as it is."""
+        self.console.print(escape(line), soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The run on the tracking server that a run belongs to, and tags of the run that say how it belongs."""
+
+    run_id: str
+    tags: Mapping[str, str]
+
+
+def run_training(
+    job: JobConfig, resume: bool = False, parent: Parent | None = None, callbacks: Sequence[UserCallback] = ()
+) -> RunSummary:
+    """Run a job from its data to a registered model in the folder `<output>/<name>`, and print what came of it.
+
+    A run that failed in preparing its data leaves nothing behind; a later failure keeps all that was written, and
+    `resume` goes on from there. Raises ValueError where the name is taken, the job differs from the one resumed, data
+    or weights are not there, training diverges, or a figure is below evaluation.expect (everything is written by then).
+    A trial of a sweep has a `parent`, and `callbacks` that Ray Train calls at each checkpoint.
+    """
+    _check(job, resume)
+    run = _open_run(job, resume)
+    run.callbacks = callbacks
+    try:
+        connect(job.resources.address, job.resources.local_cpus)
+        with run.stage("data"):
+            manifests = _prepare_data(run)
+    except BaseException:
+        if not resume:
+            shutil.rmtree(run.folder, ignore_errors=True)
+        raise
+    run_id = _start_tracking(run, manifests, parent)
+    try:
+        summary = _train_and_register(run, run_id, manifests)
+        run.publish(lambda: run.tracking.finish_run(run_id))
+    except BaseException as error:
+        _tell_failure(run, run_id, status_after(error))
+        raise
+    print_summary(summary, run.console)
+    return summary
+
+
+def _tell_failure(run: _Run, run_id: str, status: RunStatus) -> None:
+    """Leave metrics and status of a run that failed on the server, unless that is what it failed of."""
+    try:
+        run.tracking.check_server()
+        publish_metrics(RunRecord(run.folder), run.tracking, run_id)
+        run.tracking.finish_run(run_id, status)
+    except ValueError as error:
+        run.tell(
+            f"not on the tracking server: the run's end, and metrics that {run.folder} keeps for --resume: {error}"
+        )
+
+
+def _check(job: JobConfig, resume: bool) -> None:
+    """Everything that can be known to be wrong before a folder is made."""
+    for split in ("train", "val"):
+        check_source(getattr(job.data, split), f"data.{split}")
+    problems = plan_job(job).problems
+    if problems:
+        raise ValueError("\n".join(problems))
+    check_publication(job, Tracking(job.tracking, job.output), resume)
+
+
+def _open_run(job: JobConfig, resume: bool) -> _Run:
+    """Make the folder of a new run, or open the one to resume."""
+    folder = Path(job.output).absolute() / job.name
+    run = _Run(job, folder, Tracking(job.tracking, job.output), resume)
+    if resume:
+        if not (folder / JOB_FILE).is_file():
+            raise ValueError(f"{folder}: no run to resume")
+        check_same_job(load_job(folder / JOB_FILE), job)
+        if (folder / STATE_FILE).is_file():
+            run.state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        return run
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise ValueError(
+            f"{folder}: a run of this name exists already; take another (--set name=...) or go on with it (--resume)"
+        ) from None
+    write_whole(folder / JOB_FILE, dump_job(job))
+    return run
+
+
+def check_same_job(before: JobConfig, now: JobConfig) -> None:
+    """Raise ValueError naming the groups of keys in which a resumed job differs from what was begun."""
+    old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
+    free = {"resources", "serve", "evaluation", "tracking"}
+    changed = [key for key in new if key not in free and new[key] != old.get(key)]
+    if changed:
+        raise ValueError(f"cannot resume {now.name} with another {', '.join(changed)}; give the run a new name")
+
+
+def _prepare_data(run: _Run) -> dict[str, Manifest]:
+    manifests = {
+        split: prepare(getattr(run.job.data, split), split, run.job, str(run.folder / "data"))
+        for split in ("train", "val")
+    }
+    if manifests["train"].labels != manifests["val"].labels:
+        raise ValueError("data.val: its categories are not those of data.train")
+    check_keypoints(run.job.model, manifests["train"].labels, flip=run.job.data.flip > 0)
+    for split, manifest in manifests.items():
+        run.console.print(
+            f"  {split}: {manifest.num_images} images, {manifest.num_annotations} annotations, "
+            f"{manifest.labels.num_classes} classes, {len(manifest.bad_images)} left out",
+            soft_wrap=True,
+        )
+    return manifests
+
+
+def _start_tracking(run: _Run, manifests: Mapping[str, Manifest], parent: Parent | None) -> str:
+    run_id = run.state.get("run_id")
+    if run_id is None:
+        digests = {split: manifest.digest for split, manifest in manifests.items()}
+        run_id = run.tracking.start_run(
+            run.job, digests, parent.tags if parent else None, parent.run_id if parent else None
+        )
+        run.remember(run_id=run_id)
+    else:
+        run.tracking.resume_run(run_id)
+    return str(run_id)
+
+
+def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest]) -> RunSummary:
+    job, val = run.job, manifests["val"]
+    spec = ModelSpec(model=job.model, input=job.input, labels=val.labels)
+    with run.stage("training"):
+        trained = train(
+            job,
+            manifests["train"].location,
+            str(run.folder),
+            tracking={"uri": run.tracking.uri, "run_id": run_id},
+            validate=ShardValidation(val.location, spec, job.evaluation.iou_types),
+            resume=run.resume,
+            callbacks=run.callbacks,
+        )
+    out = run.folder / "evaluation"
+    with run.stage("evaluation"):
+        record = RunRecord(run.folder)
+        metrics = evaluate_model(trained.best, val, job, out, record.history())
+        run.publish(lambda: publish_metrics(record, run.tracking, run_id))
+        run.publish(lambda: publish_evaluation(run.tracking, run_id, out, metrics, trained.step))
+    summary = RunSummary(job.name, run.folder, Path(trained.best), metrics, Path(out / "report.html"), run.seconds)
+    _check_expected(job, metrics)
+    if job.tracking.register_as is not None:
+        with run.stage("registration"):
+            summary.model_uri = _register(run, run_id, summary, manifests)
+    if job.serve.check_after_training:
+        with run.stage("serving check"):
+            summary.served_picture = _check_server(run, trained.best, val)
+    return summary
+
+
+def _check_expected(job: JobConfig, metrics: Mapping[str, float]) -> None:
+    for name, least in job.evaluation.expect.items():
+        if name not in metrics:
+            raise ValueError(f"evaluation.expect: no figure {name!r}; there are {', '.join(sorted(metrics))}")
+        if not metrics[name] >= least:
+            raise ValueError(f"{name} is {metrics[name]:.3f}, below the {least:g} of evaluation.expect")
+
+
+def _register(run: _Run, run_id: str, summary: RunSummary, manifests: Mapping[str, Manifest]) -> str:
+    """Register the model and give it its alias, each once, however often the run is resumed."""
+    config = run.job.tracking
+    name, alias = str(config.register_as), config.alias
+    evidence = collect_evidence(run.job, manifests, summary.report)
+    if run.state.get("register_as") != name:  # none yet, or one of another name, of a job resumed with this one
+        folder, metrics = summary.checkpoint, summary.metrics
+        version = run.publish(lambda: register_model(run.tracking, run_id, name, folder, metrics, evidence))
+        run.remember(register_as=name, version=version, alias=None)
+    version = str(run.state["version"])
+    if alias is not None and run.state.get("alias") != alias:
+        run.publish(lambda: promote_version(run.tracking, name, version, alias, config.gate))
+        run.remember(alias=alias)
+    return f"models:/{name}/{version}"
+
+
+def _check_server(run: _Run, folder: str, val: Manifest) -> Path:
+    """Deploy the model, send it one picture over HTTP, and compare with what evaluation found."""
+    from maskray.platform.serve.cluster.server_check import check_server
+
+    results = json.loads((run.folder / "evaluation" / "results.json").read_text(encoding="utf-8"))
+    return check_server(folder, run.job.serve, val, results, run.folder / "served.png")

@@ -1,0 +1,85 @@
+"""The HTTP interface: routes and limits around a backend that predicts; it knows nothing of Ray."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.middleware.cors import CORSMiddleware
+
+from maskray.platform.job.config import ServeConfig
+from maskray.platform.serve.http.api_keys import KeyRing
+from maskray.platform.serve.http.auth import KeyCheck, Places
+from maskray.platform.serve.http.error_handlers import handle_errors
+from maskray.platform.serve.http.metrics import Meters
+from maskray.platform.serve.http.openapi_examples import MODELS_RESPONSES, PREDICT_BODY, PREDICT_RESPONSES
+from maskray.platform.serve.http.predict_route import Answerer, Backend
+from maskray.platform.serve.http.request_checks import check_query
+from maskray.platform.serve.http.request_log import RequestLog
+from maskray.platform.serve.http.samples import add_samples
+from maskray.platform.serve.web.page import add_page
+
+ROUTES = ("/", "/healthz", "/metrics", "/openapi.json", "/v1/model", "/v1/models", "/v1/predict")
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def build_app(config: ServeConfig, backend: Backend, meters: Meters, places: Places) -> FastAPI:
+    """The routes around a backend."""
+    app = FastAPI(title="maskray", docs_url=None, redoc_url=None)  # those two pages load scripts from elsewhere
+    handle_errors(app)
+    add_page(app)
+    add_samples(app, config)
+    _add_state(app, config, backend, meters, places)
+    _add_prediction(app, Answerer(config, backend, meters, places))
+    # From the inside outwards: the last one added sees a request first.
+    if config.api_keys_file is not None:
+        app.add_middleware(KeyCheck, ring=KeyRing(config.api_keys_file))
+    if config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(config.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID", "X-Request-Deadline"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
+    app.add_middleware(RequestLog, meters=meters, routes=ROUTES)
+    return app
+
+
+def _add_state(app: FastAPI, config: ServeConfig, backend: Backend, meters: Meters, places: Places) -> None:
+    """Routes that tell how the server is."""
+    limits = {
+        "max_request_bytes": config.max_request_bytes,
+        "max_image_pixels": config.max_image_pixels,
+        "max_images_per_request": min(config.max_images_per_request, config.most_waiting),
+        "deadline_seconds": config.deadline_seconds,
+    }
+
+    @app.get("/healthz", responses={503: {"description": "It is ending and takes no more pictures."}})
+    async def healthz() -> JSONResponse:
+        """Whether the server takes pictures."""
+        return JSONResponse({"status": "draining"}, 503) if places.draining else JSONResponse({"status": "ok"})
+
+    @app.get("/v1/model")
+    async def describe() -> dict[str, Any]:
+        """The model that answers: name, version, labels, limits and its whole description."""
+        return {**await backend.describe(), "limits": limits}
+
+    @app.get("/v1/models", responses=MODELS_RESPONSES)
+    async def list_models(request: Request) -> dict[str, Any]:
+        """Versions that are served, being loaded or failed, with the reason; and the alias that is followed."""
+        check_query(request, ())
+        return await backend.list_models()
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {METRICS_TYPE: {}}}})
+    async def metrics() -> Response:
+        """Counts, durations and queue of this process for Prometheus."""
+        return Response(meters.text(), media_type=METRICS_TYPE)
+
+
+def _add_prediction(app: FastAPI, answer: Answerer) -> None:
+    @app.post("/v1/predict", response_class=JSONResponse, responses=PREDICT_RESPONSES, openapi_extra=PREDICT_BODY)
+    async def predict(request: Request) -> Response:
+        """Objects in one picture or several: the body is a picture, a form with fields `image`, or JSON."""
+        return await answer(request)

@@ -1,0 +1,79 @@
+"""Who may ask, and how many at a time: API keys before every route that is not open, and places in a bounded queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from maskray.platform.serve.http.api_keys import KeyRing
+from maskray.platform.serve.http.metrics import Meters
+from maskray.platform.serve.http.request_checks import RequestError
+from maskray.platform.serve.http.request_log import note
+from maskray.platform.serve.web.page import PAGE_FILES
+
+# The page and what it shows without a prediction are the same for everybody; probes and load balancers have no key.
+OPEN_PATHS = frozenset({"/healthz", "/openapi.json", *PAGE_FILES})
+OPEN_BELOW = "/v1/samples"
+
+
+class KeyCheck:
+    """Answers 401 to requests without a valid key, before anything of them is read; the open paths need none."""
+
+    def __init__(self, app: ASGIApp, ring: KeyRing) -> None:
+        self._app = app
+        self._ring = ring
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it."""
+        if scope["type"] != "http" or _is_open(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        key = _read_key(Headers(scope=scope))
+        name = await self._ring.find(key) if key else None
+        if name is None:
+            message = "this API key is not known here" if key else "an API key is needed: Authorization: Bearer KEY"
+            refusal = JSONResponse({"error": message}, 401, {"WWW-Authenticate": "Bearer"})
+            await refusal(scope, receive, send)
+            return
+        note(scope, key=name)
+        await self._app(scope, receive, send)
+
+
+class Places:
+    """A bounded number of pictures that are in work or waiting, and whether more are let in at all."""
+
+    def __init__(self, most: int, meters: Meters) -> None:
+        self._most = most
+        self._meters = meters
+        self.taken = 0
+        self.draining = False
+
+    @contextmanager
+    def take(self, number: int) -> Iterator[None]:
+        """Hold places; RequestError 503 where they are not free, or the server is about to end."""
+        if self.draining:
+            raise RequestError(503, "the server is ending, try again in a moment")
+        if self.taken + number > self._most:
+            raise RequestError(503, "the server is busy, try again in a moment")
+        self._count(number)
+        try:
+            yield
+        finally:
+            self._count(-number)
+
+    def _count(self, number: int) -> None:
+        self.taken += number
+        self._meters.waiting.record(self.taken)
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or path == OPEN_BELOW or path.startswith(f"{OPEN_BELOW}/")
+
+
+def _read_key(headers: Headers) -> str:
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")

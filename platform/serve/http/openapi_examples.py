@@ -1,0 +1,137 @@
+"""The bodies and answers of the interface as its OpenAPI description shows them; the examples are whole and true."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maskray.platform.serve.http.parameters import DEADLINE_HEADER, Options
+from maskray.platform.serve.http.request_log import ID_HEADER
+from maskray.platform.serve.http.responses import BINARY_TYPE
+
+# 2 x 2 pixels, a real PNG.
+TINY_PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR4nGO4oyEnd0eDQUPuzq9fvwAjXgZVl1zdggAAAABJRU5ErkJggg=="
+)
+DETECTION = {
+    "category_id": 1,
+    "category": "circle",
+    "bbox": [12.0, 8.5, 40.0, 38.0],
+    "score": 0.97,
+    "segmentation": {"size": [2, 2], "counts": "04"},
+}
+MODEL = {"name": "shapes", "version": "3"}
+ANSWER = {
+    "model": MODEL,
+    "image": {"width": 2, "height": 2},
+    "detections": [DETECTION],
+    "seconds": {"receive": 0.0004, "wait": 0.0011, "decode": 0.0021, "predict": 0.0832, "total": 0.0891},
+}
+REFUSED = {"error": "image cannot be decoded: image file is truncated (12 bytes not processed)", "status": 422}
+ONE = {"image": TINY_PNG, "score_threshold": 0.5}
+SEVERAL = {"images": [TINY_PNG, {"data": TINY_PNG}], "max_detections": 10, "masks": False}
+
+
+def _error(description: str, message: str) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"example": {"error": message}}}}
+
+
+def _binary(description: str) -> dict[str, Any]:
+    return {"schema": {"type": "string", "format": "binary", "description": description}}
+
+
+def _options() -> dict[str, Any]:
+    """The options as properties of a JSON body."""
+    return dict(Options.model_json_schema()["properties"])
+
+
+def _parameter(name: str, where: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": where, "description": schema["description"], "schema": schema}
+
+
+_HEADERS = {
+    DEADLINE_HEADER: {"type": "number", "description": "As deadline_seconds."},
+    ID_HEADER: {"type": "string", "description": "Comes back with the answer; else one is made."},
+}
+
+_PICTURE = {
+    "oneOf": [
+        {"type": "string", "contentEncoding": "base64"},
+        {
+            "type": "object",
+            "properties": {"data": {"type": "string", "contentEncoding": "base64"}},
+            "required": ["data"],
+            "additionalProperties": False,
+        },
+    ]
+}
+PREDICT_BODY: dict[str, Any] = {
+    "parameters": [
+        *(_parameter(name, "query", schema) for name, schema in _options().items()),
+        *(_parameter(name, "header", schema) for name, schema in _HEADERS.items()),
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/*": _binary("An encoded picture: JPEG, PNG, WEBP, BMP, GIF or TIFF."),
+            "application/octet-stream": _binary("The same."),
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                    "required": ["image"],
+                }
+            },
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"image": _PICTURE, "images": {"type": "array", "items": _PICTURE}, **_options()},
+                    "oneOf": [{"required": ["image"]}, {"required": ["images"]}],
+                    "additionalProperties": False,
+                },
+                "examples": {"one picture": {"value": ONE}, "several pictures": {"value": SEVERAL}},
+            },
+        },
+    },
+}
+PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Objects found, as COCO results with names; or the picture, or tensors.",
+        "content": {
+            "application/json": {
+                "examples": {
+                    "one picture": {"value": ANSWER},
+                    "several pictures": {
+                        "value": {"results": [ANSWER, REFUSED], "errors": 1, "seconds": {"total": 0.1204}}
+                    },
+                }
+            },
+            "image/png": _binary("format=png: the picture with the objects drawn on it."),
+            BINARY_TYPE: _binary("format=binary: safetensors, see docs/serving.md."),
+        },
+    },
+    401: _error("No API key that is known here, where keys are asked for.", "this API key is not known here"),
+    408: _error("The body did not arrive in time.", "the request did not arrive within 60 s"),
+    413: _error("Too many bytes, pixels or pictures.", "the picture is larger than the 20000000 bytes allowed"),
+    415: _error("Not a picture.", "content type text/plain is not a picture"),
+    422: _error("Broken picture, unknown or unfit parameter.", "parameter score_threshold: Input should be ..."),
+    500: _error("The server failed.", "the server failed on this request; its log says why"),
+    503: _error(
+        "The queue is full, or the server is ending; Retry-After says when to come back.", "the server is busy"
+    ),
+    504: _error("The deadline passed.", "the deadline of 60 s passed"),
+}
+MODELS_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            "application/json": {
+                "example": {
+                    "models": [
+                        {"name": "shapes", "version": "4", "state": "failed", "replicas": 0, "error": "damaged"},
+                        {"name": "shapes", "version": "3", "state": "serving", "replicas": 1, "error": None},
+                    ],
+                    "follows": {"alias": "champion", "version": "4", "registry_error": None},
+                }
+            }
+        }
+    }
+}

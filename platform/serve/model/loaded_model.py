@@ -1,0 +1,102 @@
+"""One version of a model in memory, tried before anybody relies on it, and what it finds in a batch of pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from maskray.model.config import ModelSpec
+from maskray.platform.data.transforms import Pixels, decode_image, resized_size
+from maskray.platform.files.model_folder import read_model_folder
+from maskray.platform.inference.predictor import Predictor
+from maskray.platform.serve.http.parameters import Options
+from maskray.platform.serve.http.responses import Answer, ModelName, Refusal, choose, draw, name_categories
+
+WARM_UP_SIZE = (120, 160)  # height, width of the picture that a new version is tried on; the network scales it up
+
+
+@dataclass(frozen=True)
+class Task:
+    """One picture to find objects in: encoded, with its size as the header states it, and what is asked for."""
+
+    data: bytes
+    size: tuple[int, int]  # width, height
+    options: Options
+
+
+@dataclass(frozen=True)
+class Found:
+    """The answer to a task without what is drawn, and the pixels if it is to be drawn."""
+
+    answer: Answer
+    image: Pixels | None
+
+
+class LoadedModel:
+    """A version that can answer."""
+
+    def __init__(self, model: ModelName, spec: ModelSpec, predictor: Predictor) -> None:
+        self.model = model
+        self.spec = spec
+        self._predictor = predictor
+        self._names = {category.id: category.name for category in spec.labels.categories}
+
+    def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the batch in which the network sees a picture of a (width, height)."""
+        given = self.spec.input
+        height, width = resized_size(size[1], size[0], given.shorter_edge, given.longer_edge_max, given.resize)
+        divisor = self.spec.model.backbone.size_divisor
+        return -(-height // divisor) * divisor, -(-width // divisor) * divisor
+
+    def find(self, tasks: Sequence[Task], max_pixels: int) -> list[Found | Refusal]:
+        """The outcome of each task; a picture that cannot be decoded leaves the others alone."""
+        began = time.perf_counter()
+        decoded = [_decode(task.data, max_pixels) for task in tasks]
+        whole = [image for image in decoded if not isinstance(image, Refusal)]
+        ready = time.perf_counter()
+        least = min(task.options.least_score for task in tasks)
+        found = iter(self._predictor.predict(whole, range(len(whole)), score_threshold=least) if whole else [])
+        seconds = {"decode": ready - began, "predict": time.perf_counter() - ready}
+        outcomes: list[Found | Refusal] = []
+        for task, image in zip(tasks, decoded, strict=True):
+            if isinstance(image, Refusal):
+                outcomes.append(image)
+                continue
+            detections = name_categories(choose(next(found), task.options), self._names)
+            height, width = image.shape[:2]
+            answer = Answer(self.model, width, height, detections, seconds, len(tasks))
+            outcomes.append(Found(answer, image if task.options.format == "png" else None))
+        return outcomes
+
+    def draw(self, found: Found) -> bytes:
+        """The PNG of a task that asked for one."""
+        assert found.image is not None, "the task asked for no picture"
+        return draw(found.image, found.answer.detections, self.spec.labels)
+
+
+def load_model(folder: str, model: ModelName, device: str) -> LoadedModel:
+    """Read a version from its folder and let it find objects in a grey picture, which makes the first answer quick.
+
+    Raises ValueError of one line where the folder is damaged, weights are not finite, or that first prediction fails.
+    """
+    network, spec = read_model_folder(folder, device)
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{folder}: {name} holds values that are not finite")
+    predictor = Predictor(network, spec, device)
+    try:
+        predictor.predict([np.full((*WARM_UP_SIZE, 3), 128, np.uint8)], [0])
+    except Exception as error:
+        raise ValueError(f"{folder}: the first prediction fails: {type(error).__name__}: {error}") from error
+    return LoadedModel(model, spec, predictor)
+
+
+def _decode(data: bytes, max_pixels: int) -> Pixels | Refusal:
+    try:
+        return decode_image(data, max_pixels)
+    except ValueError as error:
+        return Refusal(422, str(error))

@@ -1,0 +1,212 @@
+"""`maskray serve` as people run it: key file, log, options by --set, closed ports, and an end that loses nothing."""
+
+import concurrent.futures
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from maskray.model.build_model import build_model
+from maskray.model.config import BackboneConfig, Category, InputConfig, LabelMap, ModelConfig, ModelSpec
+from maskray.platform.cli.serve import read_settings
+from maskray.platform.files.model_folder import write_model_folder
+
+pytestmark = pytest.mark.timeout(180)
+PROGRAM = [sys.executable, "-m", "maskray.platform.cli.main"]
+# Without what these tests are told of Ray's authentication: people are told nothing of it.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
+ENVIRONMENT["COLUMNS"] = "120"
+NUM_REQUESTS = 12
+# Of Serve's server in a replica, and of Ray's own in every worker; the first would unpickle what it is sent.
+METHODS = ("/ray.serve.ASGIService/HandleRequest", "/ray.rpc.CoreWorkerService/GetCoreWorkerStats")
+
+
+def maskray(*arguments):
+    return subprocess.run(
+        [*PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=120, env=ENVIRONMENT
+    )
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    model = ModelConfig(
+        backbone=BackboneConfig(name="resnet18", norm="group_norm", freeze_stages=0, fpn_channels=16),
+        box_head={"hidden_channels": 16},
+        mask_head={"channels": 16, "num_convs": 1},
+        inference={"score_threshold": 0.0, "detections_per_image": 20},
+    )
+    spec = ModelSpec(
+        model=model, input=InputConfig(shorter_edge=256), labels=LabelMap(categories=(Category(id=1, name="circle"),))
+    )
+    torch.manual_seed(0)
+    network = build_model(spec.model, spec.input, spec.labels.num_classes)
+    return write_model_folder(tmp_path_factory.mktemp("model") / "shapes", network, spec)
+
+
+@pytest.fixture(scope="module")
+def picture():
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)).save(file, format="JPEG")
+    return file.getvalue()
+
+
+@contextlib.contextmanager
+def running(*arguments, **variables):
+    """A server and its URL; killed where the test has not ended it."""
+    command = [*PROGRAM, "serve", *map(str, arguments), "--port", "0"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, env=ENVIRONMENT | variables) as server:
+        try:
+            yield server, read_url(server)
+        finally:
+            if server.poll() is None:
+                server.kill()
+
+
+def read_url(process):
+    for line in process.stdout:
+        if match := re.match(r"(http://\S+) answers", line):
+            return match[1]
+    raise AssertionError(process.stderr.read())
+
+
+def read_figure(text, name):
+    """A figure of /metrics, 0 where it is not there yet."""
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.M)
+    return float(found[1]) if found else 0.0
+
+
+def wait_until_accepted(url, headers, number):
+    """Until so many pictures were answered or hold a place."""
+    answered = 'maskray_requests_total{route="/v1/predict",status="200"}'
+    until = time.monotonic() + 60
+    while True:
+        text = httpx.get(f"{url}/metrics", headers=headers, timeout=60).text
+        if read_figure(text, "maskray_waiting_pictures") + read_figure(text, answered) >= number:
+            return
+        assert time.monotonic() < until, text
+        time.sleep(0.01)
+
+
+def test_accepted_requests_are_finished_after_sigterm_and_keys_and_log_are_kept(model_folder, picture, tmp_path):
+    keys, log = tmp_path / "keys.jsonl", tmp_path / "requests.jsonl"
+    key = maskray("keys", "add", keys, "probe").stdout.strip()
+    assert key not in keys.read_text()
+    with running(model_folder, "--api-keys", keys, "--set", f"log_file={log}") as (server, url):
+        refused = httpx.post(f"{url}/v1/predict", content=picture, timeout=60)
+        assert refused.status_code == 401
+        assert refused.headers["WWW-Authenticate"] == "Bearer"
+        assert httpx.get(f"{url}/metrics").status_code == 401
+        assert httpx.get(f"{url}/healthz").status_code == 200
+        headers = {"Authorization": f"Bearer {key}", "X-Request-ID": "probe-1", "Content-Type": "image/jpeg"}
+
+        def ask(number):
+            return httpx.post(f"{url}/v1/predict", content=picture, headers=headers, timeout=60)
+
+        first = ask(0)
+        assert first.status_code == 200
+        assert first.headers.get_list("X-Request-ID") == ["probe-1"]
+        with concurrent.futures.ThreadPoolExecutor(NUM_REQUESTS) as threads:
+            answers = [threads.submit(ask, number) for number in range(NUM_REQUESTS)]
+            wait_until_accepted(url, {"Authorization": f"Bearer {key}"}, 1 + NUM_REQUESTS)
+            server.send_signal(signal.SIGTERM)
+            statuses = [answer.result().status_code for answer in answers]
+        assert statuses == [200] * NUM_REQUESTS
+        assert server.wait(60) == 0
+        assert server.stdout.read() == ""  # nothing of Ray's about its own end
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    predictions = [line for line in lines if line["path"] == "/v1/predict" and line["status"] == 200]
+    assert len(predictions) == 1 + NUM_REQUESTS
+    assert {(line["request_id"], line["key"], line["pictures"]) for line in predictions} == {("probe-1", "probe", 1)}
+
+
+def children_of(process_id):
+    """Processes below a process, by id, with the titles that Ray gives them."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            found[int(path.name)] = (parent, (path / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    below = {process_id}
+    while more := {child for child, (parent, _) in found.items() if parent in below} - below:
+        below |= more
+    return {child: found[child][1] for child in below - {process_id}}
+
+
+def open_ports(process_id):
+    """TCP ports on which a process listens."""
+    sockets = {os.readlink(path) for path in Path(f"/proc/{process_id}/fd").iterdir() if path.is_symlink()}
+    ports = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{process_id}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                ports.add(int(fields[1].rpartition(":")[2], 16))
+    return ports
+
+
+def call(port, method):
+    """What a stranger who calls a method on a port is told."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        try:
+            channel.unary_unary(method)(b"", timeout=30)
+        except grpc.RpcError as error:
+            return error.code().name
+        return "OK"
+
+
+def test_replicas_answer_no_stranger(model_folder, tmp_path):
+    """They listen on every address: whoever may call them runs what he likes."""
+    with running(model_folder, HOME=str(tmp_path)) as (server, url):
+        http = int(url.rpartition(":")[2])  # of the gateway, which is there for strangers
+        replicas = [child for child, title in children_of(server.pid).items() if "ServeReplica" in title]
+        assert len(replicas) == 2, "the gateway and one copy of the model"
+        told = [{call(port, method) for method in METHODS} for one in replicas for port in open_ports(one) - {http}]
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0
+    assert told == [{"UNAUTHENTICATED", "UNIMPLEMENTED"}] * 4
+    assert not (tmp_path / ".ray").exists(), "the token is of that process alone"
+
+
+def test_keys_are_listed_and_removed_by_name(tmp_path):
+    keys = tmp_path / "keys.jsonl"
+    assert maskray("keys", "add", keys, "one").returncode == 0
+    again = maskray("keys", "add", keys, "one")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "there is a key named one already" in again.stderr
+    assert [key["name"] for key in json.loads(maskray("keys", "list", keys, "--json").stdout)] == ["one"]
+    assert maskray("keys", "remove", keys, "one").returncode == 0
+    assert json.loads(maskray("keys", "list", keys, "--json").stdout) == []
+
+
+def test_settings_are_those_of_a_job():
+    config = read_settings({"port": 1}, ["max_batch_size=8", "cors_origins=[https://a.example]", "port=2"])
+    assert (config.max_batch_size, config.cors_origins, config.port) == (8, ("https://a.example",), 2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("max_batch=8", "--set 'max_batch=8': write KEY=VALUE with one of host"),
+        ("max_batch_size", "write KEY=VALUE"),
+        ("max_batch_size=0", "serve: max_batch_size"),
+        ("cors_origins=[a.example]", "does not begin with http"),
+        ("max_batch_size=[", "is not a YAML value"),
+    ],
+)
+def test_unfit_settings_are_refused_by_name(setting, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_settings({}, [setting])

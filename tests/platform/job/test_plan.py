@@ -1,0 +1,107 @@
+"""Tests of platform/job/plan.py: arithmetic by hand, and every problem and warning by a job that has it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from maskray.platform.job.load import parse_job
+from maskray.platform.job.plan import Plan, plan_job
+
+JOB = """
+name: a
+data:
+  train: {kind: synthetic, num_images: 500}
+  val: {kind: synthetic, num_images: 10}
+model: {backbone: {norm: group_norm, freeze_stages: 0}}
+train: {steps: 1000, images_per_batch: 24, base_lr: 0.02, accumulate_steps: 2, checkpoint_every: 300}
+resources: {num_workers: 3, local_cpus: 4}
+"""
+
+
+def plan(*overrides: str) -> Plan:
+    return plan_job(parse_job(JOB, overrides))
+
+
+def test_arithmetic_by_hand(tmp_path):
+    found = plan(f"output={tmp_path}/")
+    assert found.problems == found.warnings == ()
+    assert found.run_folder == f"{tmp_path}/a"
+    assert found.images_per_worker == 4  # 24 / (3 workers x 2 accumulation steps)
+    assert found.epochs == 48.0  # 1000 x 24 / 500
+    assert found.lr == pytest.approx(0.03)  # 0.02 x 24 / 16
+    assert found.lr_rule == "0.02 x 24 / 16 = 0.03"
+    assert found.num_checkpoints == 4  # 300, 600, 900 and the last
+    assert found.cpus_needed == 4.0
+    assert found.cpus_local == 4
+    assert json.loads(json.dumps(found.as_dict()))["lr_rule"] == found.lr_rule
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["resources.local_cpus=3"], "resources.local_cpus 3 is too few"),
+        (["resources.cpus_per_worker=1.1"], "4.3 = 3 workers x 1.1 CPU + 1 for Ray Data"),
+        (["model.masks=false"], "evaluation.iou_types has segm, but model.masks is false"),
+        (["evaluation.iou_types=[keypoints]"], "evaluation.iou_types has keypoints, but model.keypoints is false"),
+        (
+            [
+                "evaluation.iou_types=[keypoints]",
+                "model.keypoints=true",
+                "model.keypoint_head={num_keypoints: 5}",
+                "train.best_metric=keypoints/AP",
+            ],
+            "COCO's 17 alone, and model.keypoint_head.num_keypoints is 5",
+        ),
+        (["train.evaluate_every=300", "evaluation.iou_types=[bbox]"], "train.best_metric segm/AP is not among"),
+        (["evaluation.expect={keypoints/AP: 0.5}"], "evaluation.expect names keypoints/AP"),
+        (["train.initial_weights=torchvision:resnet101"], "resnet101, but model.backbone.name is resnet50"),
+        (["tracking.alias=champion"], "tracking.alias needs a registered model"),
+        (["data.train.num_images=23"], "train.images_per_batch 24 is more than the 23 images"),
+    ],
+)
+def test_problem(overrides, problem):
+    (found,) = plan(*overrides).problems
+    assert problem in found
+
+
+def test_cluster_elsewhere_is_not_judged_by_local_cpus():
+    found = plan("resources.address=auto", "resources.local_cpus=1")
+    assert found.problems == ()
+    assert found.cpus_local is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "warning"),
+    [
+        (["model.backbone.norm=frozen_batch_norm"], "does not learn under frozen_batch_norm"),
+        (["model.backbone.freeze_stages=2"], "freezes random weights"),
+        (["train.warmup_steps=1000"], "train.warmup_steps 1000 is not before the last step"),
+        (["data.val={kind: shards, path: /nowhere}"], "data.val: no file /nowhere/manifest.json on this machine"),
+    ],
+)
+def test_warning(overrides, warning):
+    found = plan(*overrides)
+    assert found.problems == ()
+    assert any(warning in line for line in found.warnings)
+
+
+def test_existing_run_is_told(tmp_path):
+    (tmp_path / "a").mkdir()
+    (warning,) = plan(f"output={tmp_path}").warnings
+    assert "a new run needs another name, an old one --resume" in warning
+
+
+def test_images_are_counted_where_that_is_cheap(tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps({"num_images": 77}))
+    annotations = tmp_path / "instances.json"
+    annotations.write_text(json.dumps({"images": [{}] * 31}))
+    shards = f"data.train={{kind: shards, path: {tmp_path}}}"
+    coco = f"data.val={{kind: coco, annotations: {annotations}, images: {tmp_path}}}"
+    found = plan(shards, coco)
+    assert (found.train_images, found.val_images, found.warnings) == (77, 31, ())
+    assert plan("data.train={kind: shards, path: s3://bucket/train}").train_images is None
+    annotations.write_text("{}")
+    (problem,) = plan(shards, coco).problems
+    assert problem.startswith(f"data.val: {annotations} is not what it should be: KeyError")
