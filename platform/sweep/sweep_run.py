@@ -27,11 +27,12 @@ from maskray.platform.machine.ray_cluster import connect
 from maskray.platform.registry.tracking import status_after
 from maskray.platform.runs.training import JOB_FILE, check_same_job
 from maskray.platform.sweep.parent_run import ParentRun, finish_parent, start_parent
+from maskray.platform.sweep.sweep_plan import plan_sweep
 from maskray.platform.sweep.table import SweepTable, build_table
 from maskray.platform.sweep.table_files import print_table, write_table
 from maskray.platform.sweep.trial_progress import SweepProgress
 from maskray.platform.sweep.trial_record import OUTCOMES, TrialRecord, TrialState
-from maskray.platform.sweep.trials import Trial, plan_sweep, sweep_folder
+from maskray.platform.sweep.trials import Trial, sweep_folder
 
 SWEEP_FILE = "sweep.yaml"
 ENDED: tuple[TrialState, ...] = ("finished", "stopped")
