@@ -11,7 +11,7 @@ import typer
 from maskray.platform.cli.models import Output, TrackingUri, open_tracking
 
 if TYPE_CHECKING:
-    from maskray.platform.job.config import ServeConfig
+    from maskray.platform.job.serve_config import ServeConfig
 
 keys = typer.Typer(help="Make, list and remove the API keys of a key file.", no_args_is_help=True)
 KeyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The key file.", show_default=False)]
@@ -65,7 +65,8 @@ def read_settings(values: dict[str, Any], settings: list[str]) -> ServeConfig:
     import yaml
     from pydantic import ValidationError
 
-    from maskray.platform.job.config import ServeConfig, first_mistake
+    from maskray.platform.job.config import first_mistake
+    from maskray.platform.job.serve_config import ServeConfig
 
     for setting in settings:
         key, equals, value = setting.partition("=")

@@ -20,7 +20,7 @@ from maskray.model.config import InputConfig, KeypointHeadConfig, LabelMap, Mode
 from maskray.model.structures import Batch, Targets
 from maskray.platform.data.keypoints import flip_keypoints, mirrored_order, read_keypoints
 from maskray.platform.data.transforms import Pixels, Resized, decode_row, draw_augmentation, flip_boxes, resize_image
-from maskray.platform.job.config import DataConfig
+from maskray.platform.job.data_config import DataConfig
 
 
 @dataclass

@@ -23,7 +23,7 @@ from maskray.platform.evaluation.matching import ImageMatches, match_image
 from maskray.platform.evaluation.rules import IouType
 from maskray.platform.files.model_folder import read_model_folder, read_model_spec, read_weights
 from maskray.platform.inference.predictor import Predictor
-from maskray.platform.job.config import JobConfig, ResourceConfig
+from maskray.platform.job.config import EvaluationConfig, ResourceConfig
 from maskray.platform.machine.progress_bar import track
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,9 @@ def check_labels(model_folder: str, labels: LabelMap, manifest: Manifest) -> Non
         raise ValueError(f"{model_folder}: its categories are not those of the data at {manifest.location}")
 
 
-def predict_rows(model_folder: str, manifest: Manifest, job: JobConfig) -> list[RowEvaluation]:
+def predict_rows(
+    model_folder: str, manifest: Manifest, config: EvaluationConfig, resources: ResourceConfig
+) -> list[RowEvaluation]:
     """Predict and match every row by actors on the Ray cluster that this process has joined, with a progress bar.
 
     At most resources.num_evaluators actors with the CPUs and GPUs of a worker hold the model; fewer where the cluster
@@ -97,9 +99,9 @@ def predict_rows(model_folder: str, manifest: Manifest, job: JobConfig) -> list[
     spec = read_model_spec(model_folder)
     read_weights(model_folder)  # damage is told here, not by every actor
     check_labels(model_folder, spec.labels, manifest)
-    check_iou_types(job.evaluation.iou_types, spec.model)
-    batches = plan_batches(manifest, range(manifest.num_images), spec, job.evaluation.images_per_batch)
-    stream = _run_actors(model_folder, manifest, job, batches)
+    check_iou_types(config.iou_types, spec.model)
+    batches = plan_batches(manifest, range(manifest.num_images), spec, config.images_per_batch)
+    stream = _run_actors(model_folder, manifest, config.iou_types, resources, batches)
     evaluations = list(track(stream, manifest.num_images, "evaluation"))
     return sorted(evaluations, key=lambda evaluation: evaluation.image_id)
 
@@ -144,19 +146,22 @@ class _Actor:
 
 
 def _run_actors(
-    model_folder: str, manifest: Manifest, job: JobConfig, batches: list[list[int]]
+    model_folder: str,
+    manifest: Manifest,
+    iou_types: Sequence[IouType],
+    resources: ResourceConfig,
+    batches: list[list[int]],
 ) -> Iterator[RowEvaluation]:
     import ray.data
 
     if not batches:
         return
-    resources = job.resources
     size = min(_num_actors(resources, ray.cluster_resources()), len(batches))
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = STALL_SECONDS
     threads = max(1, int(resources.cpus_per_worker))
-    arguments = (model_folder, manifest, job.evaluation.iou_types, resources.gpus_per_worker > 0, threads)
+    arguments = (model_folder, manifest, iou_types, resources.gpus_per_worker > 0, threads)
     with ray.data.DataContext.current(context):
         dataset = ray.data.from_arrow([pa.table({"rows": [batch]}) for batch in batches]).map_batches(
             _Actor,

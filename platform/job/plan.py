@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from maskray.platform.job.config import COCO_KEYPOINTS, CocoSource, JobConfig, ShardSource, Source, SyntheticSource
+from maskray.platform.job.config import COCO_KEYPOINTS, DATA_CPUS, JobConfig
+from maskray.platform.job.data_config import CocoSource, ShardSource, Source, SyntheticSource
 
-# Ray Data reads and decodes with logical CPUs of its own; with less than one left it waits in silence (no error).
-DATA_CPUS = 1.0
 # An annotation file up to this size is counted in about 0.1 s; a larger one is left to the run.
 COUNTED_BYTES = 16_000_000
 URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
@@ -75,7 +74,7 @@ def plan_job(job: JobConfig, new: bool = True) -> Plan:
         decay_at=train.decay_at,
         num_checkpoints=train.num_stages * -(-train.steps // train.checkpoint_every),
         num_evaluations=train.steps // train.evaluate_every if train.evaluate_every else 0,
-        cpus_needed=_cpus_needed(job),
+        cpus_needed=resources.training_cpus,
         cpus_local=resources.local_cpus if resources.address is None else None,
         gpus_needed=resources.num_workers * resources.gpus_per_worker,
         problems=tuple(problems),
@@ -83,14 +82,9 @@ def plan_job(job: JobConfig, new: bool = True) -> Plan:
     )
 
 
-def _cpus_needed(job: JobConfig) -> float:
-    """Logical CPUs of the training workers, and one for Ray Data beside them."""
-    return job.resources.num_workers * job.resources.cpus_per_worker + DATA_CPUS
-
-
 def _find_problems(job: JobConfig) -> list[str]:
     problems = []
-    resources, needed = job.resources, _cpus_needed(job)
+    resources, needed = job.resources, job.resources.training_cpus
     if resources.address is None and needed > resources.local_cpus:
         problems.append(
             f"resources.local_cpus {resources.local_cpus} is too few, reading would wait for ever: {needed:g} = "

@@ -7,7 +7,8 @@ from typing import Any
 
 from maskray.platform.evaluation.paper import read_paper_table
 from maskray.platform.evaluation.rules import RULES, figure_names
-from maskray.platform.job.plan import DATA_CPUS, Plan, PlanRows, plan_job, plan_rows
+from maskray.platform.job.config import DATA_CPUS
+from maskray.platform.job.plan import Plan, PlanRows, plan_job, plan_rows
 from maskray.platform.job.sweep_config import TRIAL_CPUS, SweepConfig, TableConfig
 from maskray.platform.sweep.trial_record import OUTCOMES, TrialRecord
 from maskray.platform.sweep.trials import Trial, list_trials, sweep_folder
