@@ -18,7 +18,7 @@ from maskray.model.coco_categories import is_unused
 from maskray.model.config import LabelMap, ModelConfig, ModelSpec
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.shards import RowReader
-from maskray.platform.data.transforms import decode_row, resized_size
+from maskray.platform.data.transforms import decode_row, network_size
 from maskray.platform.evaluation.matching import ImageMatches, match_image
 from maskray.platform.evaluation.rules import IouType
 from maskray.platform.files.model_folder import read_model_folder, read_model_spec, read_weights
@@ -108,16 +108,10 @@ def predict_rows(
 
 def plan_batches(manifest: Manifest, indices: Iterable[int], spec: ModelSpec, images_per_batch: int) -> list[list[int]]:
     """Rows in groups of one padded network size, large ones first so that no actor ends with the slowest batch."""
-
-    def padded_size(index: int) -> tuple[int, int]:
-        config, multiple = spec.input, spec.model.backbone.size_divisor
-        size = manifest.heights[index], manifest.widths[index]
-        height, width = resized_size(*size, config.shorter_edge, config.longer_edge_max, config.resize)
-        return -(-height // multiple), -(-width // multiple)
-
     groups: dict[tuple[int, int], list[int]] = {}
     for index in indices:
-        groups.setdefault(padded_size(index), []).append(index)
+        size = manifest.heights[index], manifest.widths[index]
+        groups.setdefault(network_size(size, spec.input, spec.model.backbone.size_divisor), []).append(index)
     ordered = sorted(groups.items(), key=lambda item: (-item[0][0] * item[0][1], item[0]))
     return [
         rows[start : start + images_per_batch] for _, rows in ordered for start in range(0, len(rows), images_per_batch)

@@ -7,7 +7,6 @@ proposals/step-000100/
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,7 @@ from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.shards import RowReader
 from maskray.platform.data.stream import eval_rows
 from maskray.platform.data.transforms import decode_row, flip_boxes
-from maskray.platform.files.model_folder import flush
+from maskray.platform.files.atomic import replaced_file
 from maskray.platform.train.run_files import RunRecord
 
 NOTE_SECONDS = 10.0
@@ -138,13 +137,8 @@ def _index_path(folder: Path, rank: int, num_ranks: int) -> Path:
 
 
 def _write(path: Path, array: NDArray[Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
+    with replaced_file(path) as temporary, temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    flush(path.parent)
 
 
 def _read(path: Path) -> Any:
