@@ -43,6 +43,12 @@ WORLD = {
     "platform/job": {"pydantic"},
     "platform/train/trainer.py": {"torch", "numpy"},
 }
+# Tests of a room as a whole and not of one of its modules.
+WHOLE_ROOM = {
+    "model": {"detectron2_parity", "golden", "overfit", "paper_models", "torchvision_losses", "torchvision_parity",
+              "trained_parts", "waiting"},
+    "ops": {"multi_level_roi_align"},
+}  # fmt: skip
 NAMES_WITHOUT_MEANING = {"utils.py", "util.py", "common.py", "misc.py", "helpers.py", "helper.py"}
 MOST_FILE_LINES = 300
 MOST_FUNCTION_LINES = 50
@@ -54,7 +60,7 @@ def python_files(*folders: str) -> list[Path]:
 
 
 CODE = python_files("ops", "model", "platform")
-EVERYTHING = CODE + python_files("tests", "benchmarks")
+EVERYTHING = CODE + python_files("tests", "benchmarks", "docs")
 
 
 @cache
@@ -119,6 +125,17 @@ def test_imports_go_down(path):
         assert other_floor < floor or other_room == room, f"{path} ({room}) imports {other} ({other_room})"
 
 
+def test_the_picture_of_the_rooms_is_that_of_the_code():
+    done = subprocess.run(
+        [sys.executable, "-c", "import draw_rooms; print(draw_rooms.draw(), end='')"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT / "docs",
+    )
+    assert done.returncode == 0, f"does CONTRIBUTING.md say what every room is for?\n{done.stderr}"
+    assert done.stdout == (ROOT / "docs" / "rooms.svg").read_text("utf-8"), "run python docs/draw_rooms.py"
+
+
 def test_imports_have_no_circles():
     graph = {path: sorted(own_imports(path, with_types=False) & set(CODE)) for path in CODE}
     done: set[Path] = set()
@@ -164,6 +181,22 @@ def test_heavy_packages_stay_out(module, absent):
 def test_no_init_files():
     found = [path for path in EVERYTHING if path.name == "__init__.py"]
     assert not found, "platform/__init__.py would shadow the standard library; import from the file that defines"
+
+
+def test_tests_stand_where_the_mirrored_path_says():
+    """tests/model/test_rpn.py tests model/rpn.py; test_rpn_losses.py would be a part of that, in a file of its own."""
+    code = {str(path.parent): set() for path in CODE}
+    for path in CODE:
+        code[str(path.parent)].add(path.stem)
+    lost = []
+    for path in python_files("tests"):
+        folder, name = str(path.relative_to("tests").parent), path.stem.removeprefix("test_")
+        if not path.stem.startswith("test_") or folder in ("cluster", "jobs", "."):
+            continue
+        stands = any(name == stem or name.startswith(f"{stem}_") for stem in code.get(folder, ()))
+        if not stands and name not in WHOLE_ROOM.get(folder, ()):
+            lost.append(str(path))
+    assert not lost, "no module of that name in the mirrored folder"
 
 
 def test_standard_platform_wins():

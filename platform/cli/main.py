@@ -133,7 +133,8 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check this machine: versions, compiled ops, memory, disk; exit code 1 when something is wrong."""
-    from maskray.platform.machine.doctor import examine, print_findings
+    from maskray.platform.cli.tables import print_findings
+    from maskray.platform.machine.doctor import examine
 
     findings = examine(output, start_ray=ray)
     if as_json:
