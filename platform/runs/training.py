@@ -222,7 +222,7 @@ def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest
     _check_expected(job.evaluation.expect, metrics)
     if job.tracking.register_as is not None:
         with run.stage("registration"):
-            summary.model_uri = _register(run, run_id, summary, manifests, trained.step)
+            summary.model_uri = _register(run, run_id, summary, manifests)
     if job.serve.check_after_training:
         with run.stage("serving check"):
             summary.served_picture = _check_server(run, trained.best, val)
@@ -237,16 +237,17 @@ def _check_expected(expected: Mapping[str, float], metrics: Mapping[str, float])
             raise ValueError(f"{name} is {metrics[name]:.3f}, below the {least:g} of evaluation.expect")
 
 
-def _register(run: _Run, run_id: str, summary: RunSummary, manifests: Mapping[str, Manifest], step: int) -> str:
-    """Register the model and give it its alias, each once, however often the run is resumed without more steps."""
+def _register(run: _Run, run_id: str, summary: RunSummary, manifests: Mapping[str, Manifest]) -> str:
+    """Register the model and give it its alias, each once, however often the run is resumed."""
     config = run.job.tracking
     name, alias = str(config.register_as), config.alias
     evidence = collect_evidence(public_job(run.job), run.job.data.val, manifests, summary.report)
-    same_step = run.state.get("step", step) == step
-    if run.state.get("register_as") != name or not same_step:  # none yet, or of a job that had another name or length
+    checkpoint = summary.checkpoint.name
+    # None yet, or one of another name, or of fewer steps, of a job resumed with this one.
+    if run.state.get("register_as") != name or run.state.get("checkpoint", checkpoint) != checkpoint:
         folder, metrics = summary.checkpoint, summary.metrics
         version = run.publish(lambda: register_model(run.tracking, run_id, name, folder, metrics, evidence))
-        run.remember(register_as=name, version=version, alias=None, step=step)
+        run.remember(register_as=name, version=version, alias=None, checkpoint=checkpoint)
     version = str(run.state["version"])
     if alias is not None and run.state.get("alias") != alias:
         run.publish(lambda: promote_version(run.tracking, name, version, alias, config.gate))
