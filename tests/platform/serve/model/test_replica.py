@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from maskray.platform.job.config import ServeConfig
-from maskray.platform.serve import follower, replica
+from maskray.platform.serve.cluster import alias_watcher
 from maskray.platform.serve.cluster.alias_watcher import Follower
+from maskray.platform.serve.model import replica
 from maskray.platform.serve.model.replica import Replica
 from maskray.platform.serve.model.rollout import Target
 
@@ -64,9 +65,9 @@ def test_version_that_cannot_be_stored_is_told_as_failed(monkeypatch):
     def fetch(uri, tracking):
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(follower, "Tracking", lambda config: None)
-    monkeypatch.setattr(follower, "version_of_alias", lambda *given: "2")
-    monkeypatch.setattr(follower, "resolve_model", fetch)
+    monkeypatch.setattr(alias_watcher, "Tracking", lambda config: None)
+    monkeypatch.setattr(alias_watcher, "version_of_alias", lambda *given: "2")
+    monkeypatch.setattr(alias_watcher, "resolve_model", fetch)
 
     async def run():
         one = Follower.__new__(Follower)
