@@ -6,8 +6,12 @@ import contextlib
 import logging
 import os
 import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
 
 TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+START_SECONDS = 240.0
 
 
 def starts_cluster(address: str | None = None) -> bool:
@@ -35,9 +39,36 @@ def connect(address: str | None = None, local_cpus: int = 4) -> None:
         # Ray turns the mode to "token" by itself where it is not set, and would write a token to the home folder.
         if "RAY_AUTH_MODE" not in os.environ and not any(name in os.environ for name in TOKENS):
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        ray.init(num_cpus=local_cpus, include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+        # "local": else Ray would join whatever `ray start` left on this machine, another user's cluster too.
+        options: dict[str, Any] = {"address": "local", "num_cpus": local_cpus, "include_dashboard": False}
+        with patience():
+            ray.init(**options, logging_level=logging.WARNING, log_to_driver=False)
     else:
         ray.init(address=address or os.environ["RAY_ADDRESS"], logging_level=logging.WARNING, log_to_driver=False)
+
+
+@contextlib.contextmanager
+def patience() -> Iterator[None]:
+    """Ray gives a node that it starts 30 seconds to appear, too few where other programs keep the cores busy."""
+    from ray._private import services
+
+    ask = services.get_node
+
+    def ask_again(gcs_address: str, node_id: str) -> Any:
+        until = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return ask(gcs_address, node_id)
+            except RuntimeError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
+
+    services.get_node = ask_again
+    try:
+        yield
+    finally:
+        services.get_node = ask
 
 
 def leave() -> None:

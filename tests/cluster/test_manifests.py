@@ -21,8 +21,6 @@ from maskray.platform.job.plan import plan_job
 from maskray.platform.serve.cluster.ray_environment import QUICK_HOPS
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = Path(os.environ.get("MASKRAY_SHARED", ROOT.parent / "shared"))
-SCHEMAS = SHARED / "schemas/kuberay-v1.7.0"
 IMAGE = f"example.com/maskray:{version('maskray')}"
 
 
@@ -48,11 +46,11 @@ def pods(kind: str) -> list[dict[str, Any]]:
 KINDS = ("RayCluster", "RayJob", "RayService")
 
 
-@pytest.mark.skipif(not SCHEMAS.is_dir(), reason=f"the schemas of KubeRay are not at {SCHEMAS}")
 @pytest.mark.parametrize("kind", KINDS)
-def test_manifest_fits_the_strict_schema(kind):
+def test_manifest_fits_the_strict_schema(shared, kind):
+    schemas = shared("schemas/kuberay-v1.7.0")
     # Without checking the schema itself first: it is large.
-    validator = jsonschema.Draft7Validator(json.loads((SCHEMAS / f"{kind.lower()}s.strict.json").read_text()))
+    validator = jsonschema.Draft7Validator(json.loads((schemas / f"{kind.lower()}s.strict.json").read_text()))
     assert [error.message for error in validator.iter_errors(kuberay(kind))] == []
     broken = kuberay(kind)
     broken["spec"]["imge"] = 1

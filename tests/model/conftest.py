@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,12 +87,9 @@ def two_images() -> Batch:
 
 
 @pytest.fixture(scope="session")
-def photographs() -> list[Tensor]:
+def photographs(shared: Callable[[str], Path]) -> list[Tensor]:
     """Two photographs of the COCO sample, (3, height, width) float32 in 0..255."""
-    shared = os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[2].parent / "shared")
-    folder = Path(shared) / "data" / "coco-sample" / "val2017"
-    if not folder.is_dir():
-        pytest.skip(f"no photographs at {folder}")
+    folder = shared("data/coco-sample/val2017")
     images = [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.jpg"))[:2]]
     return [torch.from_numpy(np.array(image)).permute(2, 0, 1).float() for image in images]
 

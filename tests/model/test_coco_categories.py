@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights, MaskRCNN_ResNet50_FPN_Weights
 
 from maskray.model.coco_categories import NAMES, is_unused, labels_of_imported
 
-SHARED = Path(os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "data"
-ANNOTATIONS = SHARED / "coco-sample" / "annotations"
 
-
-@pytest.mark.skipif(not ANNOTATIONS.is_dir(), reason=f"no annotations at {ANNOTATIONS}")
-def test_80_classes_and_person_are_those_of_the_annotations() -> None:
-    categories = json.loads((ANNOTATIONS / "instances_val2017.json").read_text())["categories"]
+def test_80_classes_and_person_are_those_of_the_annotations(shared: Callable[[str], Path]) -> None:
+    annotations = shared("data/coco-sample/annotations")
+    categories = json.loads((annotations / "instances_val2017.json").read_text())["categories"]
     labels = labels_of_imported(80)
     assert [(entry["id"], entry["name"]) for entry in categories] == [(c.id, c.name) for c in labels.categories]
-    (person,) = json.loads((ANNOTATIONS / "person_keypoints_val2017.json").read_text())["categories"]
+    (person,) = json.loads((annotations / "person_keypoints_val2017.json").read_text())["categories"]
     (ours,) = labels_of_imported(1, 17).categories
     assert (ours.id, ours.name) == (person["id"], person["name"])
     assert ours.keypoints == tuple(person["keypoints"])

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,9 +31,6 @@ from maskray.model.imported import build_imported
 from maskray.model.rpn import Proposals
 from maskray.model.structures import Batch
 
-SHARED = Path(os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "data"
-FOLDER = SHARED / "detectron2-parity"
-PHOTOGRAPHS = SHARED / "coco-sample"
 GOLDEN = Path(__file__).parents[1] / "golden" / "detectron2"
 IN_FILES = ("mask_r50_fpn", "mask_r50_c4", "keypoint_r50_fpn")
 MADE_HERE = ("mask_r50_dc5", "mask_x101_32x8d_fpn", "boxes_r50_fpn", "boxes_r101_c4")
@@ -50,8 +46,6 @@ GAINS = {
     "predictor": 3.0,
 }
 VARIANCE_OF_BYTES = 3600.0  # after the stem, where pixels are not divided by their deviation
-
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no reference models at {FOLDER}")
 
 
 def is_weight(name: str) -> bool:
@@ -100,10 +94,11 @@ def two_threads() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", params=[*IN_FILES, *MADE_HERE])
-def answers(request: pytest.FixtureRequest, two_threads: None) -> list[Answer]:
+def answers(request: pytest.FixtureRequest, two_threads: None, shared: Callable[[str], Path]) -> list[Answer]:
+    folder, photographs = shared("data/detectron2-parity"), shared("data/coco-sample")
     if request.param in IN_FILES:
-        expected = json.loads((FOLDER / f"{request.param}.expected.json").read_text())
-        state = load_arrays((FOLDER / f"{request.param}.pkl").read_bytes())["model"]
+        expected = json.loads((folder / f"{request.param}.expected.json").read_text())
+        state = load_arrays((folder / f"{request.param}.pkl").read_bytes())["model"]
     else:
         expected = json.loads((GOLDEN / f"{request.param}.expected.json").read_text())
         state = random_state(expected["shapes"], expected["pixel_std"])
@@ -115,7 +110,7 @@ def answers(request: pytest.FixtureRequest, two_threads: None) -> list[Answer]:
     model = build_imported(imported)
     found = []
     for name, values in expected["photographs"].items():
-        batch = read_batch(name, values["resized_height_width"])
+        batch = read_batch(next(photographs.rglob(name)), values["resized_height_width"])
         with torch.no_grad():
             features = model.features(batch)
             proposals = model.rpn.propose(model.rpn(features), batch.image_sizes)
@@ -125,8 +120,8 @@ def answers(request: pytest.FixtureRequest, two_threads: None) -> list[Answer]:
     return found
 
 
-def read_batch(name: str, size: list[int]) -> Batch:
-    image = Image.open(next(PHOTOGRAPHS.rglob(name))).convert("RGB")
+def read_batch(path: Path, size: list[int]) -> Batch:
+    image = Image.open(path).convert("RGB")
     resized = np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
     return Batch(
         images=torch.from_numpy(resized).permute(2, 0, 1)[None],

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,6 @@ from maskray.model.array_pickle import load_arrays
 from maskray.model.torchvision_names import read_torchvision
 from maskray.platform.cli.main import app
 from maskray.platform.files.model_folder import read_model_folder
-
-SHARED = Path(os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[2].parent / "shared")) / "data"
-DETECTRON2 = SHARED / "detectron2-parity" / "keypoint_r50_fpn.pkl"
 
 
 def import_model(*arguments: Any) -> Result:
@@ -108,10 +105,10 @@ def test_names_and_epsilon_are_taken(file: Path, tmp_path: Path) -> None:
     assert read_model_folder(tmp_path / "third")[1].labels.names == names
 
 
-@pytest.mark.skipif(not DETECTRON2.is_file(), reason=f"no model at {DETECTRON2}")
-def test_a_model_of_detectron2(tmp_path: Path) -> None:
+def test_a_model_of_detectron2(tmp_path: Path, shared: Callable[[str], Path]) -> None:
+    file = shared("data/detectron2-parity/keypoint_r50_fpn.pkl")
     out = tmp_path / "imported"
-    done = import_model(DETECTRON2, "--from", "detectron2", "--out", out)
+    done = import_model(file, "--from", "detectron2", "--out", out)
     assert done.exit_code == 0, done.exception
     first, *notes = done.stdout.splitlines()
     assert first == f"{out}: resnet50 fpn, 1 classes, boxes and keypoints"
@@ -123,10 +120,10 @@ def test_a_model_of_detectron2(tmp_path: Path) -> None:
     model, spec = read_model_folder(out)
     assert spec.labels.names == ("person",)
     assert len(spec.labels.categories[0].keypoints) == spec.model.keypoint_head.num_keypoints == 17
-    theirs = load_arrays(DETECTRON2.read_bytes())["model"]["roi_heads.box_head.fc1.weight"]
+    theirs = load_arrays(file.read_bytes())["model"]["roi_heads.box_head.fc1.weight"]
     assert torch.equal(model.state_dict()["roi_heads.box_head.fc1.weight"], theirs)
     # A .pth of its trainer is the same model.
-    torch.save({"model": load_arrays(DETECTRON2.read_bytes())["model"], "iteration": 9}, tmp_path / "model_final.pth")
+    torch.save({"model": load_arrays(file.read_bytes())["model"], "iteration": 9}, tmp_path / "model_final.pth")
     assert import_model(tmp_path / "model_final.pth", "--from", "detectron2", "--out", tmp_path / "b").exit_code == 0
     assert (tmp_path / "b" / "model.json").read_text() == (out / "model.json").read_text()
 

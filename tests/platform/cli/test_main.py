@@ -18,9 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
-SHARED = Path(os.environ.get("MASKRAY_SHARED", ROOT.parent / "shared"))
-REFERENCE = SHARED / "data/coco-eval-reference"
+ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = [sys.executable, "-m", "maskray.platform.cli.main"]
 COMMANDS = ("run", "check", "submit", "evaluate", "predict", "serve", "schema", "doctor", "data validate", "data shard",
             "data synthesize", "models list", "models promote", "models import", "models export",
@@ -132,16 +130,16 @@ def test_schema_is_written_and_printed(tmp_path):
     assert "no such file or directory" in one_line_error(maskray("schema", "--out", tmp_path / "none/schema.json"))
 
 
-@pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"the reference detections are not at {REFERENCE}")
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
-def test_evaluate_prints_the_published_figures(iou_type):
-    gt = REFERENCE / "instances_val2014_100.json"
-    dt = REFERENCE / f"instances_val2014_fake{iou_type}100_results.json"
+def test_evaluate_prints_the_published_figures(shared, iou_type):
+    folder = shared("data/coco-eval-reference")
+    gt = folder / "instances_val2014_100.json"
+    dt = folder / f"instances_val2014_fake{iou_type}100_results.json"
     done = maskray("evaluate", "--gt", gt, "--dt", dt, "--iou-type", iou_type, "--json")
     assert done.returncode == 0, done.stderr
     tree = json.loads(done.stdout)
     assert list(tree) == ["stats"]
-    expected = json.loads((REFERENCE / "expected.json").read_text())
+    expected = json.loads((folder / "expected.json").read_text())
     published = expected[iou_type]
     published = published["stats"] if isinstance(published, dict) else published
     assert tree["stats"] == pytest.approx(published, abs=1e-9)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from maskray.platform.data.synthetic.dataset import SyntheticPaths, synthesize
-
-SHARED = Path(os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[3].parent / "shared/data"))
 
 
 @pytest.fixture(scope="session")
@@ -19,11 +17,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> SyntheticPaths:
 
 
 @pytest.fixture(scope="session")
-def coco_sample() -> Path:
-    folder = SHARED / "coco-sample"
-    if not folder.is_dir():
-        pytest.skip(f"no real photographs at {folder}")
-    return folder
+def coco_sample(shared: Callable[[str], Path]) -> Path:
+    return shared("data/coco-sample")
 
 
 @pytest.fixture(scope="module")

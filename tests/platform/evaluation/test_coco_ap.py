@@ -6,9 +6,7 @@ import contextlib
 import copy
 import io
 import json
-import os
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +20,6 @@ from pycocotools.cocoeval import COCOeval
 from maskray.platform.evaluation.coco_ap import evaluate_images, merge
 from maskray.platform.evaluation.matching import annotation_rle, match_greedily
 from maskray.platform.evaluation.rules import figure_names
-
-SHARED = Path(os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[3].parent / "shared")) / "data"
-needs_shared = pytest.mark.skipif(not SHARED.exists(), reason=f"no real data at {SHARED}")
 
 
 def pycocotools_figures(ground_truth: dict[str, Any], detections: list[dict[str, Any]], iou_type: str) -> COCOeval:
@@ -219,11 +214,10 @@ def test_a_score_that_is_no_number_is_an_error(score):
         our_figures(*box_case([[0, 0, 20, 20]], [([0, 0, 20, 20], score)]), "bbox")
 
 
-@needs_shared
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 @pytest.mark.parametrize("partitions", [1, 3, 7])
-def test_published_results_give_the_published_figures(iou_type, partitions):
-    folder = SHARED / "coco-eval-reference"
+def test_published_results_give_the_published_figures(shared, iou_type, partitions):
+    folder = shared("data/coco-eval-reference")
     ground_truth = json.loads((folder / "instances_val2014_100.json").read_text())
     detections = json.loads((folder / f"instances_val2014_fake{iou_type}100_results.json").read_text())
     expected = json.loads((folder / "expected.json").read_text())
@@ -235,10 +229,9 @@ def test_published_results_give_the_published_figures(iou_type, partitions):
     assert figures.stats == theirs.stats.tolist()
 
 
-@needs_shared
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
-def test_disturbed_ground_truth_of_real_photographs_equals_pycocotools(iou_type):
-    ground_truth = json.loads((SHARED / "coco-sample/annotations/instances_val2017.json").read_text())
+def test_disturbed_ground_truth_of_real_photographs_equals_pycocotools(shared, iou_type):
+    ground_truth = json.loads(shared("data/coco-sample/annotations/instances_val2017.json").read_text())
     sizes = {image["id"]: (image["height"], image["width"]) for image in ground_truth["images"]}
     rng = random.Random(1)
     detections = []

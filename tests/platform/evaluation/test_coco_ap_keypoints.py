@@ -7,9 +7,7 @@ import copy
 import io
 import json
 import math
-import os
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +21,6 @@ from maskray.platform.evaluation.coco_ap import CocoFigures, evaluate_images, me
 from maskray.platform.evaluation.evaluate import evaluate_files
 from maskray.platform.evaluation.oks import COCO_SIGMAS, similarities
 from maskray.platform.evaluation.rules import figure_names
-
-SHARED = Path(os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[3].parent / "shared")) / "data"
 
 
 def pycocotools_evaluation(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> COCOeval:
@@ -121,10 +117,9 @@ def test_random_persons_equal_pycocotools(seed, num_images, most_objects, most_d
         assert_same(ground_truth, detections, partitions)
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason=f"no real data at {SHARED}")
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_real_persons_equal_pycocotools_for_any_partition(split):
-    path = SHARED / f"coco-sample/annotations/person_keypoints_{split}2017.json"
+def test_real_persons_equal_pycocotools_for_any_partition(shared, split):
+    path = shared(f"data/coco-sample/annotations/person_keypoints_{split}2017.json")
     ground_truth = json.loads(path.read_text())
     rng = random.Random(1)
     detections = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,6 @@ from pycocotools import mask as rle_masks
 
 from maskray.platform.evaluation.evaluate import evaluate_files
 from maskray.platform.evaluation.results import rle_problem
-
-SHARED = Path(os.environ.get("MASKRAY_SHARED", Path(__file__).resolve().parents[3].parent / "shared")) / "data"
-needs_shared = pytest.mark.skipif(not SHARED.exists(), reason=f"no real data at {SHARED}")
 
 
 @pytest.fixture
@@ -143,9 +139,8 @@ def test_the_rle_of_any_mask_is_sound_and_a_changed_one_is_not(height, width, de
     assert rle_problem(rle | {"counts": rle["counts"][:-1]}, (height, width)) is not None
 
 
-@needs_shared
-def test_ray_tasks_give_the_published_figures(local_ray):
-    folder = SHARED / "coco-eval-reference"
+def test_ray_tasks_give_the_published_figures(local_ray, shared):
+    folder = shared("data/coco-eval-reference")
     expected = json.loads((folder / "expected.json").read_text())
     for iou_type in ("bbox", "segm"):
         results = folder / f"instances_val2014_fake{iou_type}100_results.json"

@@ -20,7 +20,7 @@ import yaml
 from maskray.platform.job.load import load_job
 from maskray.platform.job.submission import JOB_FILE, submission_name, submit_job
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing answers
 
 

@@ -24,7 +24,7 @@ from maskray.platform.inference.predictor import Predictor
 from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.cluster.deploy import deploy
 
-DOCUMENT = Path(__file__).parents[3] / "docs/serving.md"
+DOCUMENT = Path(__file__).parents[4] / "docs/serving.md"
 CONFIG = ServeConfig(port=0, max_request_bytes=2_000_000, max_image_pixels=4_000_000)
 JPEG = {"Content-Type": "image/jpeg"}
 
