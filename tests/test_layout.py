@@ -34,6 +34,10 @@ WORLD = {
     "ops/build.py": {"setuptools"},
     "ops": {"torch", "numpy"},
     "model/config.py": {"pydantic"},
+    "model/config_base.py": {"pydantic"},
+    "model/backbone_config.py": {"pydantic"},
+    "model/combinations.py": {"pydantic"},
+    "model/backbone/timm_network.py": {"torch", "timm"},
     "model/weights.py": {"torch", "safetensors", "torchvision"},
     "model": {"torch", "torchvision", "pydantic"},
     "platform/load.py": {"pydantic", "yaml"},
@@ -145,10 +149,10 @@ def test_imports_of_the_world(path):
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("maskray.platform.cli", "torch ray mlflow pandas numpy"),
-        ("maskray.platform.load", "torch ray mlflow pandas numpy typer"),
+        ("maskray.platform.cli", "torch timm ray mlflow pandas numpy"),
+        ("maskray.platform.load", "torch timm ray mlflow pandas numpy typer"),
         ("maskray.platform.train.trainer", "ray mlflow"),
-        ("maskray.model.build", "ray mlflow yaml"),
+        ("maskray.model.build", "ray mlflow yaml timm"),
     ],
 )
 def test_heavy_packages_stay_out(module, absent):
