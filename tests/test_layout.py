@@ -36,6 +36,10 @@ WORLD = {
     "ops/build_extension.py": {"setuptools"},
     "ops": {"torch", "numpy"},
     "model/config.py": {"pydantic"},
+    "model/config_base.py": {"pydantic"},
+    "model/backbone_config.py": {"pydantic"},
+    "model/combinations.py": {"pydantic"},
+    "model/backbone/timm_network.py": {"torch", "timm"},
     "model/weights.py": {"torch", "safetensors", "torchvision"},
     "model": {"torch", "torchvision", "pydantic"},
     "platform/job/load.py": {"pydantic", "yaml"},
@@ -165,10 +169,10 @@ def test_imports_of_the_world(path):
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("maskray.platform.cli.main", "torch ray mlflow pandas numpy"),
-        ("maskray.platform.job.load", "torch ray mlflow pandas numpy typer"),
+        ("maskray.platform.cli.main", "torch timm ray mlflow pandas numpy"),
+        ("maskray.platform.job.load", "torch timm ray mlflow pandas numpy typer"),
         ("maskray.platform.train.trainer", "ray mlflow"),
-        ("maskray.model.build_model", "ray mlflow yaml"),
+        ("maskray.model.build_model", "ray mlflow yaml timm"),
     ],
 )
 def test_heavy_packages_stay_out(module, absent):
