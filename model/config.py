@@ -67,7 +67,7 @@ class RPNConfig(Config):
 
 
 class BoxHeadConfig(Config):
-    """Classification and box regression (paper, Figure 4): fully connected layers, or res5 of a c4 backbone."""
+    """Classification and box regression (paper, Metric 4): fully connected layers, or res5 of a c4 backbone."""
 
     name: Literal["fc", "res5"] = Field("fc", description="res5 belongs to backbone.features c4 and to it alone.")
     pool_size: Positive = 7
@@ -87,7 +87,7 @@ class BoxHeadConfig(Config):
 
 
 class MaskHeadConfig(Config):
-    """Mask branch: convolutions and a deconvolution (Figure 4), or fully connected layers (Table 2e)."""
+    """Mask branch: convolutions and a deconvolution (Metric 4), or fully connected layers (Table 2e)."""
 
     name: Literal["fcn", "mlp"] = "fcn"
     pool_size: Positive = Field(14, description="Side of the pooled grid; res5 as the head brings its own.")
@@ -161,7 +161,7 @@ class ModelConfig(Config):
 
 
 class InputConfig(Config):
-    """The picture the model wants: RGB, shorter edge resized with antialiasing, normalised. Stored with the weights."""
+    """The image the model wants: RGB, shorter edge resized with antialiasing, normalised. Stored with the weights."""
 
     shorter_edge: Positive = Field(800, description="Pixels of the shorter edge at inference.")
     longer_edge_max: Positive = Field(1333, description="Cap of the longer edge in pixels.")

@@ -1,7 +1,7 @@
-"""From class scores and offsets to detections, and from the network input to the photograph.
+"""From class scores and offsets to detections, and from the network input to the image.
 
 Letters: N images, K boxes of the batch, C classes, D detections of the batch, d detections of one image, h w height and
-width of the photograph, m side of the mask inside a box.
+width of the original image, m side of the mask inside a box.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from maskray.ops.paste_masks_to_rle import paste_masks_to_rle
 
 @dataclass
 class ImageDetections:
-    """Detections of one photograph, best first, boxes in its pixels.
+    """Detections of one image, best first, boxes in its pixels.
 
     boxes (d, 4) float32; scores (d,) float32; classes (d,) int64; masks: d of COCO's compressed run lengths
     {"size": [h, w], "counts": bytes}, or None without a mask branch; keypoints (d, K, 3) float32, x y in pixels and
@@ -61,11 +61,11 @@ def select_detections(scores: Tensor, boxes: Tensor, image_index: Tensor, config
 def to_original(
     detections: Detections, batch: Batch, index: int, mask_threshold: float = 0.5, mask_paste: str = "exact"
 ) -> ImageDetections:
-    """Detections of image `index` of the batch, in pixels of its photograph, with masks of its size.
+    """Detections of image `index` of the batch, in pixels of its image, with masks of its size.
 
     Boxes are scaled by the ratio of the sizes and clipped, keypoints scaled; masks are pasted, by the rule
     `mask_paste` of InferenceConfig, and cut at `mask_threshold`, as run lengths: the memory they take does not depend
-    on the size of the photograph. Raises ValueError where the batch has no such image.
+    on the size of the original image. Raises ValueError where the batch has no such image.
     """
     if not 0 <= index < len(batch.image_sizes):
         raise ValueError(f"index {index} is not in the batch of {len(batch.image_sizes)} images")

@@ -129,7 +129,7 @@ def test_imports_go_down(path):
         assert other_floor < floor or other_room == room, f"{path} ({room}) imports {other} ({other_room})"
 
 
-def test_the_picture_of_the_rooms_is_that_of_the_code():
+def test_the_image_of_the_rooms_is_that_of_the_code():
     done = subprocess.run(
         [sys.executable, "-c", "import draw_rooms; print(draw_rooms.draw(), end='')"],
         capture_output=True,

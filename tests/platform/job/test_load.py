@@ -17,7 +17,7 @@ MINIMAL = """
 name: a
 data:
   train: {kind: synthetic, num_images: 8}
-  val: {kind: coco, annotations: a.json, images: pictures}
+  val: {kind: coco, annotations: a.json, images: images}
 train: {steps: 10, images_per_batch: 4}
 """
 
