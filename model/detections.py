@@ -17,6 +17,7 @@ from maskray.model.config import InferenceConfig
 from maskray.model.structures import Batch, Detections
 from maskray.ops.nms import batched_nms
 from maskray.ops.paste_masks_to_rle import paste_masks_to_rle
+from maskray.ops.soft_nms import soft_nms
 
 
 @dataclass
@@ -38,6 +39,8 @@ class ImageDetections:
 def select_detections(scores: Tensor, boxes: Tensor, image_index: Tensor, config: InferenceConfig) -> Detections:
     """The best detections_per_image boxes of each image above the score threshold, after NMS within image and class.
 
+    The threshold is of the scores before NMS; soft NMS lowers some and drops what ends at its least_score or below.
+
     scores (K, C) probabilities without background; boxes (K, C, 4), or (K, 1, 4) when class agnostic, clipped;
     image_index (K,). A box that is not finite or has no area is no detection. Returns Detections without masks.
     """
@@ -48,14 +51,26 @@ def select_detections(scores: Tensor, boxes: Tensor, image_index: Tensor, config
     usable = (scores > config.score_threshold) & large.all(dim=2)
     row, column = usable.nonzero(as_tuple=True)
     scores, boxes, image = scores[row, column], boxes[row, column], image_index[row]
-    kept = batched_nms(boxes, scores, column, config.nms_iou, image)
+    kept, scores = _suppress(boxes, scores, column, image, config)
     # Ordered by score; a stable sort by image leaves that order inside each image.
-    kept = kept[torch.argsort(image[kept], stable=True)]
+    by_image = torch.argsort(image[kept], stable=True)
+    kept, scores = kept[by_image], scores[by_image]
     image = image[kept]
     rank = torch.arange(len(kept), device=kept.device) - torch.searchsorted(image, image)
     best = rank < config.detections_per_image
     kept = kept[best]
-    return Detections(boxes[kept], scores[kept], column[kept], image[best])
+    return Detections(boxes[kept], scores[best], column[kept], image[best])
+
+
+def _suppress(
+    boxes: Tensor, scores: Tensor, classes: Tensor, image: Tensor, config: InferenceConfig
+) -> tuple[Tensor, Tensor]:
+    """Indices of the boxes that stay, within image and class, and their scores after NMS, the best first."""
+    if config.nms.name == "hard":
+        kept = batched_nms(boxes, scores, classes, config.nms_iou, image)
+        return kept, scores[kept]
+    soft = config.nms
+    return soft_nms(boxes, scores, config.nms_iou, soft.sigma, soft.method, soft.least_score, classes, image)
 
 
 def to_original(

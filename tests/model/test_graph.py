@@ -121,6 +121,7 @@ def test_operators_keep_their_promises() -> None:
     [
         ({"roi_op": {"name": "roi_warp"}}, (64, 64), "model.roi_op.name is roi_warp"),
         ({"roi_op": {"reduction": "max"}}, (64, 64), "model.roi_op.reduction is max"),
+        ({"inference": {"nms": {"name": "soft"}}}, (64, 64), "model.inference.nms.name is soft: .* hard NMS alone"),
         ({}, (64, 70), "width 70 is not a positive multiple of 32"),
         ({}, (0, 64), "height 0 is not a positive multiple of 32"),
     ],
