@@ -39,8 +39,8 @@ class PlannedBatches(torch.utils.data.Dataset[Batch]):
 
         if self._reader is None:
             self._reader = RowReader(self._manifest)
-            self._plan = BatchPlan(self._manifest, self._job, 0, 1)
-            self._builder = build_samples(self._manifest, self._job)
+            self._plan = BatchPlan(self._manifest, self._job.stream, 0, 1)
+            self._builder = build_samples(self._manifest, self._job.stream)
         epoch, rows = self._plan.rows(step)
         return collate(
             [self._builder.build(self._reader.read(int(row)), epoch) for row in rows],
@@ -90,12 +90,12 @@ def main() -> None:
             PlannedBatches(manifest, job), batch_size=None, num_workers=2, multiprocessing_context="spawn"
         )
         peers = {
-            "Ray Data, decode: collate": lambda: train_batches(manifest, job, 0, 1, 0),
+            "Ray Data, decode: collate": lambda: train_batches(manifest, job.stream, 0, 1, 0),
             "Ray Data, decode: map": lambda: train_batches(
                 manifest, make_job(manifest, options.shorter_edge, "map", options.steps), 0, 1, 0
             ),
             "torch DataLoader, 2 workers": lambda: iter(loader),
-            "this thread alone": lambda: local_batches(manifest, job, 0, 1, 0),
+            "this thread alone": lambda: local_batches(manifest, job.stream, 0, 1, 0),
         }
         print(f"{manifest.num_images} images, shorter edge {options.shorter_edge}, 4 a batch, {os.cpu_count()} cores")
         print(f"{'input':<30} {'first batch s':>14} {'images/s':>10}")

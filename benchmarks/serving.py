@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="mixed requests in place of the comparison")
     parser.add_argument("--kill", action="store_true", help="kill a replica in place of the comparison")
     options = parser.parse_args()
-    from maskray.platform.job.config import ServeConfig
+    from maskray.platform.job.serve_config import ServeConfig
     from maskray.platform.machine.ray_cluster import connect
     from maskray.platform.serve.cluster.deploy import deploy
     from maskray.platform.serve.cluster.ray_environment import shorten

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from maskray.model.backbone_config import BackboneConfig
     from maskray.model.config import ModelConfig
 
 NUM_PYRAMID_LEVELS = 5  # P2..P6
@@ -52,6 +53,7 @@ def check_combination(config: ModelConfig) -> None:
     """Raise ValueError, naming the keys, where parts of the model do not fit one another or one has no effect."""
     backbone, box_head, mask_head = config.backbone, config.box_head, config.mask_head
     features = backbone.features
+    _check_backbone(backbone)
     if features == "fpn" and len(config.anchors.sizes) != NUM_PYRAMID_LEVELS:
         raise ValueError(
             f"anchors.sizes: a pyramid takes {NUM_PYRAMID_LEVELS} sizes, one per level, not {len(config.anchors.sizes)}"
@@ -63,20 +65,6 @@ def check_combination(config: ModelConfig) -> None:
         raise ValueError(
             "box_head.name res5 belongs to backbone.features c4, which leaves res5 to the head: "
             f"box_head.name is {box_head.name}, backbone.features is {features}"
-        )
-    groups, width_per_group = backbone.groups
-    if groups > 1 and backbone.res2_channels * width_per_group % 64:
-        raise ValueError(
-            f"backbone.res2_channels {backbone.res2_channels} gives no whole number of channels to each of the "
-            f"{groups} groups of {backbone.name}"
-        )
-    if backbone.name in ("resnet18", "resnet34"):
-        _refuse(backbone, "backbone", ("stride_in_1x1",), f"{backbone.name} has no 1x1 convolutions")
-    counted = {backbone.norm, backbone.fpn_norm} & {"batch_norm", "sync_batch_norm"}
-    if backbone.gradient_checkpointing != "none" and counted:
-        raise ValueError(
-            f"backbone.gradient_checkpointing runs layers twice, and {counted.pop()} would count its statistics twice: "
-            "use frozen_batch_norm or group_norm"
         )
     if box_head.name == "res5":
         unused = ("num_convs", "conv_channels", "norm", "num_fcs", "hidden_channels")
@@ -92,6 +80,45 @@ def check_combination(config: ModelConfig) -> None:
         _refuse(mask_head, "mask_head", ("channels", "num_convs", "norm"), "mask_head.name mlp has no convolutions")
     else:
         _refuse(mask_head, "mask_head", ("mlp_channels",), "mask_head.name is fcn")
+
+
+def _check_backbone(backbone: BackboneConfig) -> None:
+    {"resnet": _check_resnet, "timm": _check_timm}[backbone.family](backbone)
+
+
+def _check_resnet(backbone: BackboneConfig) -> None:
+    if backbone.norm == "own":
+        raise ValueError(f"backbone.norm own is for networks of timm, {backbone.name} is none")
+    groups, width_per_group = backbone.groups
+    if groups > 1 and backbone.res2_channels * width_per_group % 64:
+        raise ValueError(
+            f"backbone.res2_channels {backbone.res2_channels} gives no whole number of channels to each of the "
+            f"{groups} groups of {backbone.name}"
+        )
+    if backbone.name in ("resnet18", "resnet34"):
+        _refuse(backbone, "backbone", ("stride_in_1x1",), f"{backbone.name} has no 1x1 convolutions")
+    counted = {backbone.norm, backbone.fpn_norm} & {"batch_norm", "sync_batch_norm"}
+    if backbone.gradient_checkpointing != "none" and counted:
+        raise ValueError(
+            f"backbone.gradient_checkpointing runs layers twice, and {counted.pop()} would count its statistics twice: "
+            "use frozen_batch_norm or group_norm"
+        )
+
+
+def _check_timm(backbone: BackboneConfig) -> None:
+    if backbone.features != "fpn":
+        raise ValueError(f"backbone.features is {backbone.features}: a network of timm takes fpn alone")
+    if backbone.gradient_checkpointing != "none":
+        raise ValueError(
+            f"backbone.gradient_checkpointing is {backbone.gradient_checkpointing}: not supported for networks of timm"
+        )
+    if backbone.norm == "group_norm":
+        raise ValueError(
+            "backbone.norm is group_norm: that of a network of timm can be own, frozen_batch_norm, batch_norm or "
+            "sync_batch_norm"
+        )
+    unused = ("non_local", "fold_norm", "norm_eps", "stem_channels", "res2_channels", "stride_in_1x1")
+    _refuse(backbone, "backbone", unused, f"{backbone.name} is built by timm")
 
 
 def _refuse(part: BaseModel, name: str, keys: tuple[str, ...], reason: str) -> None:

@@ -2,76 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+# "as": who configures a model finds every part of it here.
+from maskray.model.backbone_config import BackboneConfig as BackboneConfig
 from maskray.model.combinations import check_combination, with_defaults
-
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(ge=1)]
-
-
-class Config(BaseModel):
-    """Base of every configuration: immutable, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-HeadNorm = Literal["none", "batch_norm", "sync_batch_norm", "group_norm"]
-
-
-class BackboneConfig(Config):
-    """ResNet or ResNeXt (paper, section 3; Xie et al. 2017), with a feature pyramid (Lin et al. 2017) or one map."""
-
-    name: Literal[
-        "resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
-        "resnext50_32x4d", "resnext50_32x8d", "resnext50_64x4d",
-        "resnext101_32x4d", "resnext101_32x8d", "resnext101_64x4d",
-        "resnext152_32x4d", "resnext152_32x8d", "resnext152_64x4d",
-    ] = "resnet50"  # fmt: skip
-    features: Literal["fpn", "c4", "c5", "dc5"] = Field(
-        "fpn",
-        description="fpn: P2..P6; c4: res4, stride 16, and res5 is the box head; c5: res5, stride 32; "
-        "dc5: res5 dilated, stride 16.",
-    )
-    non_local: bool = Field(
-        False, description="A non-local block before the last block of res4 (Wang et al. 2018, embedded Gaussian)."
-    )
-    gradient_checkpointing: Literal["none", "large_maps", "all"] = Field(
-        "none",
-        description="Stages and pyramid that the backward pass computes again instead of keeping them; large_maps: "
-        "all but res4 and res5, which take most of the time.",
-    )
-    norm: Literal["frozen_batch_norm", "batch_norm", "sync_batch_norm", "group_norm"] = Field(
-        "frozen_batch_norm", description="Normalisation of the backbone; group_norm is what trains from nothing."
-    )
-    fold_norm: bool = Field(
-        True, description="Frozen batch norm inside the weights of its convolution; false rounds as the others do."
-    )
-    norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the normalisation, stored with the weights.")
-    stem_channels: Positive = Field(64, description="Channels of the stem.")
-    res2_channels: Positive = Field(
-        64, description="Width of res2, doubled by each later stage; a bottleneck puts out four times as many."
-    )
-    stride_in_1x1: bool = Field(False, description="Stride in the first 1x1 of a bottleneck (MSRA weights).")
-    freeze_stages: int = Field(
-        2, ge=0, le=5, description="Stages without gradient, from the stem: 0 none, 1 stem, 2 stem and res2, ..."
-    )
-    fpn_channels: Positive = 256
-    fpn_norm: HeadNorm = "none"
-
-    @property
-    def groups(self) -> tuple[int, int]:
-        """Groups of the 3x3 convolutions and channels of each in res2 at res2_channels 64; (1, 64) is a ResNet."""
-        _, _, shape = self.name.partition("_")
-        groups, _, width = shape.removesuffix("d").partition("x")
-        return (int(groups), int(width)) if shape else (1, 64)
-
-    @property
-    def size_divisor(self) -> int:
-        """What height and width of a batch must divide by: a level of a pyramid is exactly twice the one above."""
-        return 32 if self.features == "fpn" else 1
+from maskray.model.config_base import Config as Config
+from maskray.model.config_base import Fraction as Fraction
+from maskray.model.config_base import HeadNorm
+from maskray.model.config_base import Positive as Positive
 
 
 class RoIOpConfig(Config):

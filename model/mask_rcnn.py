@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskray.model.backbone.build import build_backbone
+from maskray.model.backbone.families import build_backbone
 from maskray.model.config import InputConfig, ModelConfig
 from maskray.model.roi_heads import RoIHeads
 from maskray.model.rpn import RPN, Proposals

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskray.model.backbone.resnet import build_stage, stage_channels
+from maskray.model.backbone.families import build_stage_head
 from maskray.model.boxes.coding import clip_boxes, decode_deltas, encode_boxes
 from maskray.model.boxes.sampling import sample_boxes
 from maskray.model.config import ModelConfig
@@ -56,9 +56,7 @@ class RoIHeads(nn.Module):
         self.res5: nn.Module | None = None
         head_channels, mask_side = channels, config.mask_head.pool_size
         if config.box_head.name == "res5":
-            self.res5 = build_stage(config.backbone, 5, config.box_head.res5_stride)
-            self.res5.requires_grad_(config.backbone.freeze_stages < 5)
-            head_channels = stage_channels(config.backbone, 5)
+            self.res5, head_channels = build_stage_head(config.backbone, config.box_head.res5_stride)
             mask_side = config.box_head.pool_size // config.box_head.res5_stride
         self.box_head = BoxHead(config.box_head, head_channels, num_classes)
         self.mask_pooler: Pooler | None = None

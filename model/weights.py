@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maskray.model.backbone.timm_network import rename_timm
+
 TORCHVISION_PREFIX = "torchvision:"
 WEIGHTS_FILE = "model.safetensors"
 _SECOND = "rpn_backbone."
@@ -38,11 +40,13 @@ def load_weights(model: nn.Module, source: str) -> LoadReport:
 
     `source` is torchvision:resnet50 (its default ImageNet weights, for the backbone alone; the name must be that of
     the model's backbone), the path of a .safetensors file, of a .pth file (a state dict, or a dict that holds one under
-    `model` or `state_dict`; read without pickled code) or of a model folder. Missing names keep their values.
+    `model` or `state_dict`; read without pickled code) or of a model folder. Missing names keep their values. A file of
+    timm's own names is for the backbone alone.
     Raises ValueError where the source cannot be read, a shape differs or no name fits.
     """
     state = _read_torchvision(model, source) if source.startswith(TORCHVISION_PREFIX) else read_state(Path(source))
     own = model.state_dict()
+    state = rename_timm(own, state)
     if any(name.startswith(_SECOND) for name in own) and not any(name.startswith(_SECOND) for name in state):
         # Both backbones begin with the same weights (Ren et al. 2015, section 3.2).
         state |= {f"rpn_{name}": tensor for name, tensor in state.items() if name.startswith("backbone.")}
@@ -88,6 +92,8 @@ def _read_torchvision(model: nn.Module, source: str) -> dict[str, Tensor]:
 
     name = source.removeprefix(TORCHVISION_PREFIX)
     wanted: str = model.config.backbone.name  # type: ignore[union-attr, assignment]
+    if ":" in wanted:
+        raise ValueError(f"{source}: the backbone is {wanted}, whose weights come from a file")
     if name != wanted:
         raise ValueError(f"{source}: the backbone is {wanted}, so its weights are {TORCHVISION_PREFIX}{wanted}")
     norm: str = model.config.backbone.norm  # type: ignore[union-attr, assignment]

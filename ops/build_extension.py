@@ -29,8 +29,8 @@ CUDA_ARCHITECTURES = "8.0;9.0+PTX"
 # No contraction into fused multiply-add: the same numbers on every instruction set, and on CPU as on CUDA.
 CXX_FLAGS = ["-std=c++20", "-O3", "-fPIC", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wno-psabi"]
 NVCC_FLAGS = ["-std=c++20", "-O3", "-fmad=false", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-DUSE_CUDA"]
-# A source named *_levels.cpp is compiled once per instruction set; the one the machine has is chosen when loaded.
-X86_LEVELS = {
+# A source named *_isa.cpp is compiled once per instruction set (ISA); the one the machine has is chosen when loaded.
+X86_ISAS = {
     "baseline": [],
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
@@ -59,14 +59,14 @@ class Compilation:
     source: Path
     command: list[str]
     headers: list[Path] = field(default_factory=list)
-    level: str = ""
+    isa: str = ""
 
     def object_file(self, folder: Path, toolchain: str) -> Path:
         """Path of the object; its name holds a digest of everything that it is made from."""
         digest = hashlib.sha256("\0".join([toolchain, *self.command]).encode())
         for path in [self.source, *self.headers]:
             digest.update(path.read_bytes())
-        name = f"{self.source.parent.name}_{self.source.stem}{'_' + self.level if self.level else ''}"
+        name = f"{self.source.parent.name}_{self.source.stem}{'_' + self.isa if self.isa else ''}"
         return folder / f"{name}-{digest.hexdigest()[:16]}.o"
 
 
@@ -160,14 +160,14 @@ class BuildOps(build_ext):
     def _cpu_compilations(self, ext: Extension) -> list[Compilation]:
         base = [self._cxx(), *CXX_FLAGS, f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}ULL", *self.torch.includes]
         x86 = platform.machine().lower() in ("x86_64", "amd64")
-        levels = X86_LEVELS if x86 else {"baseline": []}
+        isas = X86_ISAS if x86 else {"baseline": []}
         headers = sorted(Path("ops/csrc").rglob("*.h"))
         result = []
         for source in map(Path, ext.sources):
-            if source.stem.endswith("_levels"):
-                for level, flags in levels.items():
-                    command = [*base, *flags, f"-DMASKRAY_LEVEL={level}"]
-                    result.append(Compilation(source, command, headers, level))
+            if source.stem.endswith("_isa"):
+                for isa, flags in isas.items():
+                    command = [*base, *flags, f"-DMASKRAY_ISA={isa}"]
+                    result.append(Compilation(source, command, headers, isa))
             else:
                 result.append(Compilation(source, base, headers))
         return result

@@ -28,6 +28,7 @@ FLOORS = (
     ("platform/runs",),
     ("platform/sweep",),
     ("platform/job/kinds.py",),
+    ("platform/job/schema.py", "platform/job/submission.py"),
     ("platform/cli",),
 )
 # What of the world a part may import; what is not here is free.
@@ -35,12 +36,23 @@ WORLD = {
     "ops/build_extension.py": {"setuptools"},
     "ops": {"torch", "numpy"},
     "model/config.py": {"pydantic"},
+    "model/config_base.py": {"pydantic"},
+    "model/backbone_config.py": {"pydantic"},
+    "model/combinations.py": {"pydantic"},
+    "model/backbone/timm_network.py": {"torch", "timm"},
     "model/weights.py": {"torch", "safetensors", "torchvision"},
     "model": {"torch", "torchvision", "pydantic"},
     "platform/job/load.py": {"pydantic", "yaml"},
+    "platform/job/submission.py": {"ray", "requests"},
     "platform/job": {"pydantic"},
     "platform/train/trainer.py": {"torch", "numpy"},
 }
+# Tests of a room as a whole and not of one of its modules.
+WHOLE_ROOM = {
+    "model": {"detectron2_parity", "golden", "overfit", "paper_models", "torchvision_losses", "torchvision_parity",
+              "trained_parts", "waiting"},
+    "ops": {"multi_level_roi_align"},
+}  # fmt: skip
 NAMES_WITHOUT_MEANING = {"utils.py", "util.py", "common.py", "misc.py", "helpers.py", "helper.py"}
 MOST_FILE_LINES = 300
 MOST_FUNCTION_LINES = 50
@@ -52,7 +64,7 @@ def python_files(*folders: str) -> list[Path]:
 
 
 CODE = python_files("ops", "model", "platform")
-EVERYTHING = CODE + python_files("tests", "benchmarks")
+EVERYTHING = CODE + python_files("tests", "benchmarks", "docs")
 
 
 @cache
@@ -106,7 +118,7 @@ def place_of(path: Path) -> tuple[int, str]:
 
 def test_code_is_found():
     assert {"ops", "model", "platform"} == {path.parts[0] for path in CODE}
-    assert Path("platform/job/load.py") in own_imports(Path("platform/cli/main.py"))
+    assert Path("platform/job/kinds.py") in own_imports(Path("platform/cli/main.py"))
 
 
 @pytest.mark.parametrize("path", CODE, ids=str)
@@ -115,6 +127,17 @@ def test_imports_go_down(path):
     for other in own_imports(path):
         other_floor, other_room = place_of(other)
         assert other_floor < floor or other_room == room, f"{path} ({room}) imports {other} ({other_room})"
+
+
+def test_the_picture_of_the_rooms_is_that_of_the_code():
+    done = subprocess.run(
+        [sys.executable, "-c", "import draw_rooms; print(draw_rooms.draw(), end='')"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT / "docs",
+    )
+    assert done.returncode == 0, f"does CONTRIBUTING.md say what every room is for?\n{done.stderr}"
+    assert done.stdout == (ROOT / "docs" / "rooms.svg").read_text("utf-8"), "run python docs/draw_rooms.py"
 
 
 def test_imports_have_no_circles():
@@ -146,10 +169,10 @@ def test_imports_of_the_world(path):
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("maskray.platform.cli.main", "torch ray mlflow pandas numpy"),
-        ("maskray.platform.job.load", "torch ray mlflow pandas numpy typer"),
+        ("maskray.platform.cli.main", "torch timm ray mlflow pandas numpy"),
+        ("maskray.platform.job.load", "torch timm ray mlflow pandas numpy typer"),
         ("maskray.platform.train.trainer", "ray mlflow"),
-        ("maskray.model.build_model", "ray mlflow yaml"),
+        ("maskray.model.build_model", "ray mlflow yaml timm"),
     ],
 )
 def test_heavy_packages_stay_out(module, absent):
@@ -162,6 +185,22 @@ def test_heavy_packages_stay_out(module, absent):
 def test_no_init_files():
     found = [path for path in EVERYTHING if path.name == "__init__.py"]
     assert not found, "platform/__init__.py would shadow the standard library; import from the file that defines"
+
+
+def test_tests_stand_where_the_mirrored_path_says():
+    """tests/model/test_rpn.py tests model/rpn.py; test_rpn_losses.py would be a part of that, in a file of its own."""
+    code = {str(path.parent): set() for path in CODE}
+    for path in CODE:
+        code[str(path.parent)].add(path.stem)
+    lost = []
+    for path in python_files("tests"):
+        folder, name = str(path.relative_to("tests").parent), path.stem.removeprefix("test_")
+        if not path.stem.startswith("test_") or folder in ("cluster", "jobs", "."):
+            continue
+        stands = any(name == stem or name.startswith(f"{stem}_") for stem in code.get(folder, ()))
+        if not stands and name not in WHOLE_ROOM.get(folder, ()):
+            lost.append(str(path))
+    assert not lost, "no module of that name in the mirrored folder"
 
 
 def test_standard_platform_wins():

@@ -1,4 +1,4 @@
-"""Feature pyramid on a ResNet (Lin et al. 2017): maps P2 to P6 of equal channels.
+"""Feature pyramid on any network (Lin et al. 2017): maps P2 to P6 of equal channels.
 
 Letters: N images, C channels, H W height and width of the network input.
 """
@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from maskray.model.backbone.bottom_up import BottomUp
 from maskray.model.backbone.norm import build_norm
-from maskray.model.backbone.resnet import ResNet
-from maskray.model.config import BackboneConfig
 
 STRIDES = (4, 8, 16, 32, 64)  # pixels of the network input per cell of P2 to P6
 
@@ -33,24 +32,34 @@ class FPNConv(nn.Module):
 
 
 class FPN(nn.Module):
-    """ResNet, lateral 1x1 and output 3x3 convolutions; P6 is P5 at every second cell."""
+    """A network, lateral 1x1 and output 3x3 convolutions; P6 is P5 at every second cell.
 
-    def __init__(self, config: BackboneConfig) -> None:
+    The network puts out maps of strides 4, 8, 16 and 32; `name` is under which its weights stand.
+    """
+
+    def __init__(
+        self,
+        bottom_up: BottomUp,
+        *,
+        name: str,
+        channels: int,
+        norm: str = "none",
+        norm_eps: float = 1e-5,
+        gradient_checkpointing: bool = False,
+    ) -> None:
         super().__init__()
-        self.resnet = ResNet(config)
-        self.gradient_checkpointing = config.gradient_checkpointing != "none"
-        self.channels = channels = config.fpn_channels
+        assert tuple(bottom_up.strides) == STRIDES[:-1], f"{name} has maps of strides {tuple(bottom_up.strides)}"
+        self.bottom_up_name = name
+        self.add_module(name, bottom_up)
+        self.gradient_checkpointing = gradient_checkpointing
+        self.channels = channels
         self.strides = STRIDES
-        self.lateral = nn.ModuleList(
-            FPNConv(c, channels, 1, config.fpn_norm, config.norm_eps) for c in self.resnet.out_channels
-        )
-        self.output = nn.ModuleList(
-            FPNConv(channels, channels, 3, config.fpn_norm, config.norm_eps) for _ in self.resnet.out_channels
-        )
+        self.lateral = nn.ModuleList(FPNConv(c, channels, 1, norm, norm_eps) for c in bottom_up.out_channels)
+        self.output = nn.ModuleList(FPNConv(channels, channels, 3, norm, norm_eps) for _ in bottom_up.out_channels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Normalised images (N, 3, H, W), H and W multiples of 32, to P2..P6 (N, C, H / s, W / s), P6 rounded up."""
-        maps = self.resnet(x)
+        maps: list[Tensor] = getattr(self, self.bottom_up_name)(x)
         if self.gradient_checkpointing and self.training:
             pyramid: list[Tensor] = checkpoint(self._build_pyramid, maps, use_reentrant=False)
         else:

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from maskray.model.backbone.bottom_up import BottomUp, StageHead
 from maskray.model.backbone.non_local import NonLocal
 from maskray.model.backbone.norm import FrozenBatchNorm2d, build_norm
-from maskray.model.config import BackboneConfig
+from maskray.model.backbone_config import BackboneConfig
 
 # Blocks of res2, res3, res4, res5; the deeper three are built of bottlenecks. A ResNeXt has as many as its ResNet.
 NUM_BLOCKS = {"18": (2, 2, 2, 2), "34": (3, 4, 6, 3), "50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}
@@ -150,7 +151,7 @@ class Bottleneck(nn.Module):
         return F.relu(out.add_(self.shortcut(x)), inplace=True)
 
 
-class ResNet(nn.Module):
+class ResNet(BottomUp):
     """Stem and stages up to res5, or res4 where res5 is the box head; `freeze_stages` of them are constant.
 
     A frozen stage takes frozen batch norm in place of batch norm, so that its statistics stay too.
@@ -161,12 +162,13 @@ class ResNet(nn.Module):
         self.gradient_checkpointing = [is_checkpointed(config, level) for level in range(1, 6)]
         self.last_level = 4 if config.features == "c4" else 5
         self.stem = Stem(config.stem_channels, _stage_norm(config, 1), config.norm_eps)
-        self.out_channels: list[int] = []
+        self.out_channels, self.strides = [], []
         for level in range(2, self.last_level + 1):
             dilated = level == 5 and config.features == "dc5"
             stage = build_stage(config, level, 1 if level == 2 or dilated else 2, 2 if dilated else 1)
             self.add_module(f"res{level}", stage)
             self.out_channels.append(stage_channels(config, level))
+            self.strides.append(16 if dilated else 2**level)
         for module in self.stages()[: config.freeze_stages]:
             module.requires_grad_(False)
         _set_folding(self.stem, config, 1)
@@ -214,6 +216,13 @@ def build_stage(config: BackboneConfig, level: int, stride: int, dilation: int =
         in_channels = channels * block_class.expansion
     _set_folding(stage, config, level)
     return stage
+
+
+def build_res5_head(config: BackboneConfig, stride: int) -> StageHead:
+    """res5 as the head of a region, which the backbone of a C4 model leaves to it."""
+    stage = build_stage(config, 5, stride)
+    stage.requires_grad_(config.freeze_stages < 5)
+    return StageHead(stage, stage_channels(config, 5))
 
 
 def is_checkpointed(config: BackboneConfig, level: int) -> bool:

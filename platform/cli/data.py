@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from maskray.platform.job.data_config import ROWS_PER_SHARD
+
 app = typer.Typer(help="Check, shard and synthesize data sets in COCO format.", no_args_is_help=True)
 
 Annotations = Annotated[Path, typer.Argument(help="Annotation file in COCO format.", show_default=False)]
@@ -41,7 +43,7 @@ def shard(
     annotations: Annotations,
     images: Images,
     out: Annotated[str, typer.Option(help="Folder or file-system URI (s3://, gs://, ...) of the shards.")],
-    rows_per_shard: Annotated[int, typer.Option(min=1, help="Images in one shard.")] = 256,
+    rows_per_shard: Annotated[int, typer.Option(min=1, help="Images in one shard.")] = ROWS_PER_SHARD,
     max_bad_images: Annotated[int, typer.Option(min=0, help="Unreadable photographs that may be left out.")] = 0,
     address: Annotated[str | None, typer.Option(help="Ray cluster; none starts one on this machine.")] = None,
     cpus: Annotated[int, typer.Option(min=1, help="Logical CPUs of the cluster on this machine.")] = 4,

@@ -51,8 +51,8 @@ def export(
         raise ValueError(f"{out}: --to {to.value} writes {' or '.join(SUFFIXES[to])} files")
     if (to is Target.onnx) != (image_size is not None) or (images and to is not Target.onnx):
         raise ValueError("--to onnx needs --image-size H W; --image-size and --image are of --to onnx alone")
+    from maskray.platform.files.atomic import refuse_existing
     from maskray.platform.files.model_folder import read_model_folder
-    from maskray.platform.files.new_file import refuse_existing
 
     refuse_existing(out)
     if to is Target.onnx:
@@ -70,8 +70,8 @@ def export(
 
 
 def _write_safetensors(out: Path, network: MaskRCNN, spec: ModelSpec) -> None:
+    from maskray.platform.files.atomic import new_file
     from maskray.platform.files.model_folder import write_model_file
-    from maskray.platform.files.new_file import new_file
 
     with new_file(out) as temporary:
         write_model_file(temporary, network, spec)
@@ -84,7 +84,7 @@ def _write_torchvision(out: Path, network: MaskRCNN, spec: ModelSpec) -> None:
     from safetensors.torch import save_file
 
     from maskray.model.torchvision_export import to_torchvision
-    from maskray.platform.files.new_file import new_file
+    from maskray.platform.files.atomic import new_file
 
     exported = to_torchvision(network, spec.input)
     tensors = {name: tensor.contiguous() for name, tensor in exported.tensors.items()}
@@ -112,7 +112,7 @@ def _write_onnx(
 
     from maskray.platform.export.onnx_file import write_onnx
     from maskray.platform.export.parity import TOLERANCES, compare_onnx
-    from maskray.platform.files.new_file import new_file
+    from maskray.platform.files.atomic import new_file
     from maskray.platform.inference.image_files import read_photograph
 
     pictures = {str(path): read_photograph(path) for path in photographs}

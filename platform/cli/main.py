@@ -42,8 +42,7 @@ def run(
 ) -> None:
     """Run a job from data to registered model, or a sweep to its table, on this machine or the cluster it names."""
     from maskray.platform.cli.plan import print_plan
-    from maskray.platform.job.kinds import plan_any, run_any
-    from maskray.platform.job.load import load_any
+    from maskray.platform.job.kinds import load_any, plan_any, run_any
 
     job = load_any(job_file, overrides or [])
     plan = plan_any(job)
@@ -66,8 +65,7 @@ def check(
 ) -> None:
     """Validate a job and show what it is going to do, in less than a second; exit code 1 if it cannot work."""
     from maskray.platform.cli.plan import print_plan
-    from maskray.platform.job.kinds import plan_any
-    from maskray.platform.job.load import load_any
+    from maskray.platform.job.kinds import load_any, plan_any
 
     job = load_any(job_file, overrides or [])
     plan = plan_any(job)
@@ -92,10 +90,10 @@ def submit(
     wheel: Annotated[Path | None, typer.Option(help="Wheel of maskray, for machines that do not have it.")] = None,
 ) -> None:
     """Send a job to a Ray cluster. With token authentication export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN first."""
-    from maskray.platform.job.load import load_any
+    from maskray.platform.job.kinds import load_any
 
     job = load_any(job_file, overrides or [])
-    from maskray.platform.machine.submission import follow_job, submit_job
+    from maskray.platform.job.submission import follow_job, submit_job
 
     submission_id = submit_job(job, address, resume=resume, working_dir=working_dir, wheel=wheel)
     print(f"submitted {submission_id}", flush=True)
@@ -135,7 +133,8 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check this machine: versions, compiled ops, memory, disk; exit code 1 when something is wrong."""
-    from maskray.platform.machine.doctor import examine, print_findings
+    from maskray.platform.cli.tables import print_findings
+    from maskray.platform.machine.doctor import examine
 
     findings = examine(output, start_ray=ray)
     if as_json:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from maskray.platform.cli.models import Output, TrackingUri, open_tracking
+from maskray.platform.job.serve_config import ServeConfig
 
-if TYPE_CHECKING:
-    from maskray.platform.job.config import ServeConfig
-
+DEFAULTS = ServeConfig()
 keys = typer.Typer(help="Make, list and remove the API keys of a key file.", no_args_is_help=True)
 KeyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The key file.", show_default=False)]
 KeyName = Annotated[str, typer.Argument(help="Who or what the key is for.", show_default=False)]
@@ -22,12 +21,16 @@ def serve(
     model: Annotated[
         str, typer.Argument(help="Model folder or file, checkpoint, or models:/NAME@alias.", show_default=False)
     ],
-    host: Annotated[str, typer.Option(help="Address to bind; 0.0.0.0 opens it to the network.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    replicas: Annotated[int, typer.Option(min=1, help="Copies of the model.")] = 1,
+    host: Annotated[str, typer.Option(help="Address to bind; 0.0.0.0 opens it to the network.")] = DEFAULTS.host,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = DEFAULTS.port,
+    replicas: Annotated[int, typer.Option(min=1, help="Copies of the model.")] = DEFAULTS.num_replicas,
     max_replicas: Annotated[int | None, typer.Option(min=1, help="Most copies under load; none scales not.")] = None,
-    cpus_per_replica: Annotated[float, typer.Option(min=0.1, help="CPUs, and threads, of a copy.")] = 1.0,
-    gpus_per_replica: Annotated[float, typer.Option(min=0, help="GPUs of a copy; 0 computes on CPU.")] = 0.0,
+    cpus_per_replica: Annotated[
+        float, typer.Option(min=0.1, help="CPUs, and threads, of a copy.")
+    ] = DEFAULTS.cpus_per_replica,
+    gpus_per_replica: Annotated[
+        float, typer.Option(min=0, help="GPUs of a copy; 0 computes on CPU.")
+    ] = DEFAULTS.gpus_per_replica,
     api_keys: Annotated[Path | None, typer.Option(help="Key file; only holders of a key may ask then.")] = None,
     samples: Annotated[Path | None, typer.Option(help="Folder of pictures that the page offers.")] = None,
     settings: Annotated[
@@ -61,24 +64,12 @@ def serve(
 
 
 def read_settings(values: dict[str, Any], settings: list[str]) -> ServeConfig:
-    """The configuration with KEY=VALUE on top, where a value is YAML; ValueError naming the key that is wrong."""
-    import yaml
-    from pydantic import ValidationError
-
-    from maskray.platform.job.config import ServeConfig, first_mistake
+    """The configuration with KEY=VALUE on top, where a value is YAML; ValueError with a line for each wrong key."""
+    from maskray.platform.job.load import apply_override, validate_tree
 
     for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or key.strip() not in ServeConfig.model_fields:
-            raise ValueError(f"--set {setting!r}: write KEY=VALUE with one of {', '.join(ServeConfig.model_fields)}")
-        try:
-            values[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ValueError(f"--set {setting!r}: {value!r} is not a YAML value") from None
-    try:
-        return ServeConfig.model_validate(values)
-    except ValidationError as error:
-        raise ValueError(f"serve: {first_mistake(error)}") from None
+        apply_override(values, setting)
+    return validate_tree(ServeConfig, values)
 
 
 @keys.command("add")

@@ -52,7 +52,7 @@ def open_pages(
 
 
 def _open(folder: Path) -> tuple[SweepConfig, list[TrialRecord]]:
-    from maskray.platform.job.load import load_any
+    from maskray.platform.job.load import load_kind
     from maskray.platform.job.sweep_config import SweepConfig
     from maskray.platform.sweep.trial_record import TrialRecord
     from maskray.platform.sweep.trials import list_trials
@@ -60,9 +60,7 @@ def _open(folder: Path) -> tuple[SweepConfig, list[TrialRecord]]:
     path = folder / "sweep.yaml"
     if not path.is_file():
         raise ValueError(f"{folder}: no folder of a sweep (it holds no sweep.yaml)")
-    sweep = load_any(path)
-    if not isinstance(sweep, SweepConfig):
-        raise ValueError(f"{path}: kind is {sweep.kind}, not sweep")
+    sweep = load_kind(path, {"sweep": SweepConfig})
     # The folder may have been moved since it was written.
     sweep = sweep.model_copy(update={"output": str(folder.absolute().parent), "name": folder.absolute().name})
     return sweep, [TrialRecord(trial) for trial in list_trials(sweep)]

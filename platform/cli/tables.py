@@ -14,6 +14,7 @@ from maskray.platform.evaluation.rules import RULES, IouType
 
 if TYPE_CHECKING:
     from maskray.platform.inference.image_files import FilePrediction
+    from maskray.platform.machine.doctor import Finding
     from maskray.platform.registry.models import ModelVersion
 
 
@@ -80,3 +81,17 @@ def print_validation(report: Any) -> None:
     if len(report.problems) > 50:
         console.print(f"... and {len(report.problems) - 50} more (--json lists all)")
     console.print("problems: " + ", ".join(f"{count} {code}" for code, count in codes.most_common()), soft_wrap=True)
+
+
+def print_findings(findings: list[Finding]) -> None:
+    """Print the findings as a table, the remedy under what is not ok."""
+    console = Console(highlight=False, soft_wrap=True)
+    colours = {"ok": "green", "warning": "yellow", "wrong": "red"}
+    width = max(len(finding.name) for finding in findings) + 2
+    for finding in findings:
+        state = f"[{colours[finding.state]}]{finding.state:<8}[/]"
+        console.print(
+            f"{state} {escape(finding.name):<{width}}{escape(finding.detail)}", soft_wrap=True, highlight=False
+        )
+        if finding.remedy:
+            console.print(f"{'':<{width + 9}}-> {escape(finding.remedy)}")

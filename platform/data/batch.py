@@ -19,8 +19,16 @@ from torch import Tensor
 from maskray.model.config import InputConfig, KeypointHeadConfig, LabelMap, ModelConfig
 from maskray.model.structures import Batch, Targets
 from maskray.platform.data.keypoints import flip_keypoints, mirrored_order, read_keypoints
-from maskray.platform.data.transforms import Pixels, Resized, decode_row, draw_augmentation, flip_boxes, resize_image
-from maskray.platform.job.config import DataConfig
+from maskray.platform.data.transforms import (
+    Pixels,
+    Resized,
+    decode_row,
+    draw_augmentation,
+    flip_boxes,
+    padded_size,
+    resize_image,
+)
+from maskray.platform.job.data_config import DataConfig
 
 
 @dataclass
@@ -201,7 +209,7 @@ def collate_images(
     if not images:
         raise ValueError("a batch needs at least one image")
     sizes = [(image.shape[0], image.shape[1]) for image in images]
-    height, width = (-(-max(size[axis] for size in sizes) // multiple) * multiple for axis in (0, 1))
+    height, width = padded_size((max(height for height, _ in sizes), max(width for _, width in sizes)), multiple)
     view = np.zeros((len(images), 3, height, width), dtype=images[0].dtype)
     for index, (image, (image_height, image_width)) in enumerate(zip(images, sizes)):
         view[index, :, :image_height, :image_width] = image.transpose(2, 0, 1)

@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from maskray.model.config import Config, LabelMap
-from maskray.platform.files.storage import absolute_location, is_file, open_folder, read_file, write_file
+from maskray.platform.files.storage import absolute_location, is_file, open_folder, read_file, write_whole
 
 MANIFEST_NAME = "manifest.json"
 
@@ -110,5 +110,4 @@ def check_shards(manifest: Manifest) -> None:
 
 def write_manifest(location: str | Path, manifest: Manifest) -> None:
     """Write manifest.json, whole or not at all."""
-    filesystem, path = open_folder(location)
-    write_file(filesystem, f"{path}/{MANIFEST_NAME}", manifest.model_dump_json().encode())
+    write_whole(f"{str(location).rstrip('/')}/{MANIFEST_NAME}", manifest.model_dump_json())

@@ -8,7 +8,7 @@ from maskray.platform.data.formats.coco import read_dataset
 from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.shards import write_shards
 from maskray.platform.data.synthetic.dataset import synthesize
-from maskray.platform.job.config import CocoSource, JobConfig, ShardSource, Source, SyntheticSource
+from maskray.platform.job.data_config import ROWS_PER_SHARD, CocoSource, ShardSource, Source, SyntheticSource
 
 
 def check_source(source: Source, field: str) -> None:
@@ -25,7 +25,9 @@ def check_source(source: Source, field: str) -> None:
         raise ValueError(f"{field}: {error}") from None
 
 
-def prepare(source: Source, split: str, job: JobConfig, folder: str | Path) -> Manifest:
+def prepare(
+    source: Source, split: str, folder: str | Path, rows_per_shard: int = ROWS_PER_SHARD, max_bad_images: int = 0
+) -> Manifest:
     """The manifest of a source, for split "train" or "val"; what has to be made is made below folder, once.
 
     Synthetic pictures go to <folder>/synthetic, shards to <folder>/shards/<split>; both are taken as they are when
@@ -54,8 +56,8 @@ def prepare(source: Source, split: str, job: JobConfig, folder: str | Path) -> M
             read_dataset(annotations, images),
             images,
             Path(folder) / "shards" / split,
-            job.data.rows_per_shard,
-            job.data.max_bad_images,
+            rows_per_shard,
+            max_bad_images,
         )
     except ValueError as error:
         raise ValueError(f"data.{split}: {error}") from None

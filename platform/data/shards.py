@@ -31,6 +31,7 @@ from maskray.platform.data.manifest import (
 )
 from maskray.platform.data.transforms import decode_image
 from maskray.platform.files.storage import open_folder, write_file
+from maskray.platform.job.data_config import ROWS_PER_SHARD
 from maskray.platform.machine.progress_bar import track
 
 __all__ = ["Manifest", "RowReader", "ShardInfo", "read_manifest", "read_rows", "write_shards"]
@@ -57,7 +58,7 @@ def write_shards(
     source: CocoDataset,
     images_folder: str | Path,
     destination: str | Path,
-    rows_per_shard: int = 256,
+    rows_per_shard: int = ROWS_PER_SHARD,
     max_bad_images: int = 0,
 ) -> Manifest:
     """Write a dataset as Parquet shards at a path or URI, in parallel by Ray Data, and return its manifest.

@@ -1,6 +1,6 @@
 """Batches for training: rows read by Ray Data in the drawn order, decoded and collated ahead of the training loop.
 
-The position is the global step and nothing else: the same (job, step, rank) gives the same tensors, whatever ran
+The position is the global step and nothing else: the same (config, step, rank) gives the same tensors, whatever ran
 before. A micro-batch is what one rank gets for one accumulation part of one step.
 """
 
@@ -28,7 +28,7 @@ from maskray.platform.data.keypoints import check_keypoints
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.order import EpochOrder
 from maskray.platform.data.shards import RowReader
-from maskray.platform.job.config import JobConfig
+from maskray.platform.job.config import StreamConfig
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -58,24 +58,24 @@ class Loaded:
 class BatchPlan:
     """Which rows one rank trains on, by micro-batch: number `step * accumulate_steps + part`, from 0."""
 
-    def __init__(self, manifest: Manifest, job: JobConfig, rank: int, num_ranks: int) -> None:
+    def __init__(self, manifest: Manifest, config: StreamConfig, rank: int, num_ranks: int) -> None:
         """ValueError where the batch does not divide into ranks and parts, or there are too few images."""
-        self._parts = job.train.accumulate_steps
+        self._parts = config.accumulate_steps
         self._rank, self.num_ranks = rank, num_ranks
         if not 0 <= rank < num_ranks:
             raise ValueError(f"rank {rank} of {num_ranks}")
-        if job.train.images_per_batch % (num_ranks * self._parts):
+        if config.images_per_batch % (num_ranks * self._parts):
             raise ValueError(
-                f"train.images_per_batch {job.train.images_per_batch} does not divide into {num_ranks} workers "
+                f"train.images_per_batch {config.images_per_batch} does not divide into {num_ranks} workers "
                 f"x train.accumulate_steps {self._parts}"
             )
-        self.images_per_micro_batch = job.train.images_per_batch // (num_ranks * self._parts)
+        self.images_per_micro_batch = config.images_per_batch // (num_ranks * self._parts)
         self._order = EpochOrder(
             manifest,
-            job.seed,
-            job.train.images_per_batch,
-            job.data.batch_by_aspect_ratio,
-            job.data.skip_images_without_objects,
+            config.seed,
+            config.images_per_batch,
+            config.data.batch_by_aspect_ratio,
+            config.data.skip_images_without_objects,
         )
 
     def first(self, step: int) -> int:
@@ -89,31 +89,34 @@ class BatchPlan:
         return self._order.position(step).epoch, rows[part, self._rank]
 
 
-def train_batches(manifest: Manifest, job: JobConfig, rank: int, num_ranks: int, start_step: int) -> Iterator[Batch]:
+def train_batches(
+    manifest: Manifest, config: StreamConfig, rank: int, num_ranks: int, start_step: int
+) -> Iterator[Batch]:
     """The micro-batches of a rank from a global step on, endless: accumulate_steps of them for each step.
 
     Rows are read by tasks of Ray Data, which must be running; data.decode says whether they also decode. Works in
     a training worker and in a plain process. ValueError naming image and shard where a photograph cannot be read,
     unless data.max_bad_images allows to leave it out of its batch (counted per rank, logged).
     """
-    plan = BatchPlan(manifest, job, rank, num_ranks)
-    load = _load_decoded if job.data.decode == "map" else _Assembler(build_samples(manifest, job))
-    tables = _stream_tables(manifest, job, plan, start_step)
-    threads = max(2, min(8, int(job.resources.cpus_per_worker)))
-    yield from _admit(_ahead(load, tables, threads), job.data.max_bad_images)
+    plan = BatchPlan(manifest, config, rank, num_ranks)
+    load = _load_decoded if config.data.decode == "map" else _Assembler(build_samples(manifest, config))
+    tables = _stream_tables(manifest, config, plan, start_step)
+    yield from _admit(_ahead(load, tables, config.threads), config.data.max_bad_images)
 
 
-def local_batches(manifest: Manifest, job: JobConfig, rank: int, num_ranks: int, start_step: int) -> Iterator[Batch]:
+def local_batches(
+    manifest: Manifest, config: StreamConfig, rank: int, num_ranks: int, start_step: int
+) -> Iterator[Batch]:
     """The same batches as train_batches, read and decoded in this thread, without Ray."""
-    plan = BatchPlan(manifest, job, rank, num_ranks)
+    plan = BatchPlan(manifest, config, rank, num_ranks)
     reader = RowReader(manifest)
-    builder = build_samples(manifest, job)
+    builder = build_samples(manifest, config)
 
     def load(number: int) -> Loaded:
         epoch, rows = plan.rows(number)
         return _assemble(builder, [_read(reader, int(row)) for row in rows], epoch)
 
-    yield from _admit(map(load, itertools.count(plan.first(start_step))), job.data.max_bad_images)
+    yield from _admit(map(load, itertools.count(plan.first(start_step))), config.data.max_bad_images)
 
 
 def eval_rows(manifest: Manifest, rank: int, num_ranks: int) -> list[int]:
@@ -121,10 +124,10 @@ def eval_rows(manifest: Manifest, rank: int, num_ranks: int) -> list[int]:
     return list(range(rank, manifest.num_images, num_ranks))
 
 
-def build_samples(manifest: Manifest, job: JobConfig) -> SampleBuilder:
-    """The function from row to training sample that a job asks for; ValueError where the labels lack its keypoints."""
-    check_keypoints(job.model, manifest.labels, flip=job.data.flip > 0)
-    return SampleBuilder(job.data, job.input, job.model, manifest.labels, job.seed)
+def build_samples(manifest: Manifest, config: StreamConfig) -> SampleBuilder:
+    """What turns a row into the training sample that is asked for; ValueError where the labels lack its keypoints."""
+    check_keypoints(config.model, manifest.labels, flip=config.data.flip > 0)
+    return SampleBuilder(config.data, config.input, config.model, manifest.labels, config.seed)
 
 
 def _read(reader: RowReader, index: int) -> dict[str, Any]:
@@ -173,24 +176,24 @@ def _ahead(load: Callable[[Item], Result], items: Iterator[Item], threads: int) 
                 future.cancel()
 
 
-def _stream_tables(manifest: Manifest, job: JobConfig, plan: BatchPlan, start_step: int) -> Iterator[Any]:
+def _stream_tables(manifest: Manifest, config: StreamConfig, plan: BatchPlan, start_step: int) -> Iterator[Any]:
     """One Arrow table per micro-batch, endless, segment after segment of Ray Data executions."""
     start = plan.first(start_step)
-    last = plan.first(job.train.total_steps)
+    last = plan.first(config.last_step)
     while True:
         # nothing is read in vain behind the last step, yet whoever goes on beyond it gets batches
         end = start + MICRO_BATCHES_PER_SEGMENT
         end = min(end, last) if start < last else end
-        yield from _stream_segment(manifest, job, plan, range(start, end))
+        yield from _stream_segment(manifest, config, plan, range(start, end))
         start = end
 
 
-def _stream_segment(manifest: Manifest, job: JobConfig, plan: BatchPlan, numbers: range) -> Iterator[Any]:
+def _stream_segment(manifest: Manifest, config: StreamConfig, plan: BatchPlan, numbers: range) -> Iterator[Any]:
     import ray.data  # 2 s: local_batches does without
 
     from maskray.platform.data.paused_scheduling import PausedScheduling
 
-    decode = job.data.decode == "map"
+    decode = config.data.decode == "map"
     per_task = IMAGES_PER_DECODE_TASK if decode else IMAGES_PER_READ_TASK
     per_task = max(1, per_task // plan.images_per_micro_batch)
     tables = [_plan_table(plan, numbers[start : start + per_task]) for start in range(0, len(numbers), per_task)]
@@ -208,7 +211,7 @@ def _stream_segment(manifest: Manifest, job: JobConfig, plan: BatchPlan, numbers
     with ray.data.DataContext.current(context):
         dataset = ray.data.from_arrow(tables).map_batches(
             _read_decoded if decode else _read_encoded,
-            fn_args=(RowReader(manifest), build_samples(manifest, job)) if decode else (RowReader(manifest),),
+            fn_args=(RowReader(manifest), build_samples(manifest, config)) if decode else (RowReader(manifest),),
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=DECODE_TASK_CPUS if decode else READ_TASK_CPUS,

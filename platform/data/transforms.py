@@ -19,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from maskray.model.config import InputConfig
+
 Pixels = NDArray[np.uint8]
 Resized = NDArray[np.uint8] | NDArray[np.float32]
 Resize = Literal["antialias", "bilinear"]  # InputConfig.resize
@@ -145,6 +147,18 @@ def resized_size(
     scale = min(shorter_edge / min(height, width), longer_edge_max / max(height, width))
     half = 0.5 if resize == "antialias" else 0.0
     return max(1, int(height * scale + half)), max(1, int(width * scale + half))
+
+
+def padded_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """(height, width) after padding at right and bottom to a multiple in pixels, the size_divisor of a backbone."""
+    height, width = (-(-edge // multiple) * multiple for edge in size)
+    return height, width
+
+
+def network_size(size: tuple[int, int], config: InputConfig, multiple: int) -> tuple[int, int]:
+    """(height, width) of the padded batch in which the network sees an image of a (height, width)."""
+    resized = resized_size(*size, config.shorter_edge, config.longer_edge_max, config.resize)
+    return padded_size(resized, multiple)
 
 
 def resize_image(image: Pixels, shorter_edge: int, longer_edge_max: int, resize: Resize = "antialias") -> Resized:

@@ -14,9 +14,10 @@ from maskray.platform.evaluation.matching import ImageMatches
 from maskray.platform.evaluation.results import GroundTruth, read_ground_truth, read_results
 from maskray.platform.evaluation.rules import IOU_TYPES, IouType
 from maskray.platform.files.storage import write_whole
-from maskray.platform.job.config import JobConfig
+from maskray.platform.job.config import EvaluationConfig, ResourceConfig
 
 if TYPE_CHECKING:  # torch takes seconds to import, and files are evaluated without it
+    from maskray.platform.evaluation.report import EvaluatedModel
     from maskray.platform.inference.predictor import Predictor
 
 ImageEvaluation = tuple[int, tuple[int, int], list[dict[str, Any]], list[dict[str, Any]]]
@@ -71,13 +72,14 @@ def merge_parts(parts: Iterable[ImageMatches], manifest: Manifest, iou_types: Se
 
 
 def evaluate_model(
-    model_folder: str | Path,
+    model: EvaluatedModel,
     manifest: Manifest,
-    job: JobConfig,
+    config: EvaluationConfig,
+    resources: ResourceConfig,
     out_folder: str | Path,
     history: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, float]:
-    """Evaluate a model folder on a data set by Ray Data actors and write everything that is to be known about it.
+    """Evaluate a model on a data set by Ray Data actors and write everything that is to be known about it.
 
     Returns the figures as merge_parts does. out_folder gets results.json (COCO results of all images), metrics.json,
     matches.npz (matches_file.py), per_class.csv, per_class.md and report.html, each whole or not at all. history are
@@ -88,11 +90,11 @@ def evaluate_model(
     from maskray.platform.evaluation.row_prediction import predict_rows
     from maskray.platform.evaluation.tables import per_class_csv, per_class_markdown
 
-    if job.evaluation.paper_row is not None:
-        read_paper_row(job.evaluation.paper_row)  # a name that does not exist is told before the work
-    evaluations = predict_rows(str(model_folder), manifest, job)
+    if config.paper_row is not None:
+        read_paper_row(config.paper_row)  # a name that does not exist is told before the work
+    evaluations = predict_rows(model.folder, manifest, config, resources)
     parts = [part for evaluation in evaluations for part in evaluation.parts]
-    figures = _figures(parts, manifest, job.evaluation.iou_types)
+    figures = _figures(parts, manifest, config.iou_types)
     metrics = _named(figures)
     results = [result for evaluation in evaluations for result in evaluation.results]
     Path(out_folder).mkdir(parents=True, exist_ok=True)
@@ -104,7 +106,7 @@ def evaluate_model(
     ):
         write_whole(Path(out_folder) / name, text)
     write_matches(Path(out_folder) / "matches.npz", parts)
-    write_report(Path(out_folder) / "report.html", job, manifest, figures, evaluations, history)
+    write_report(Path(out_folder) / "report.html", model, manifest, config, figures, evaluations, history)
     return metrics
 
 

@@ -27,10 +27,10 @@ from maskray.platform.evaluation.paper import PaperRow, read_paper_row
 from maskray.platform.evaluation.row_prediction import RowEvaluation
 from maskray.platform.evaluation.rules import RULES, figure_names
 from maskray.platform.evaluation.tables import per_class_rows
+from maskray.platform.files.model_folder import read_model_spec
 from maskray.platform.files.storage import write_whole
 from maskray.platform.inference.drawing import draw_detections
-from maskray.platform.job.config import JobConfig
-from maskray.platform.job.load import public_job
+from maskray.platform.job.config import EvaluationConfig
 
 PAGE_STYLE = Path(__file__).with_name("page.css")
 SHOWN_SCORE = 0.5
@@ -66,10 +66,21 @@ class Picture:
     prediction: str
 
 
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """A model folder under the name of its report; `training` and the YAML `job` tell how it was made, if known."""
+
+    folder: str
+    name: str
+    training: str = ""
+    job: str = ""
+
+
 def write_report(
     path: Path,
-    job: JobConfig,
+    model: EvaluatedModel,
     manifest: Manifest,
+    config: EvaluationConfig,
     figures: Sequence[CocoFigures],
     evaluations: Sequence[RowEvaluation],
     history: Sequence[Mapping[str, Any]] | None = None,
@@ -79,13 +90,14 @@ def write_report(
     Published figures stand beside the measured ones where evaluation.paper_row names a row; ValueError where it names
     none. evaluation.report_images pictures are shown: the first of the data set, the best and the worst.
     """
-    paper = None if job.evaluation.paper_row is None else read_paper_row(job.evaluation.paper_row)
+    paper = None if config.paper_row is None else read_paper_row(config.paper_row)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["percent"] = _percent
     text = environment.get_template("report.html.jinja").render(
-        job=job,
+        model=model,
+        spec=read_model_spec(model.folder),
         manifest=manifest,
         num_detections=sum(len(evaluation.results) for evaluation in evaluations),
         shown_score=SHOWN_SCORE,
@@ -102,8 +114,7 @@ def write_report(
         per_class=per_class_rows(figures, manifest.labels),
         precision_recall=Markup(precision_recall_chart(figures)),
         history=Markup(history_chart(history or [])),
-        pictures=_pictures(manifest, evaluations, job.evaluation.report_images),
-        job_text=public_job(job),
+        pictures=_pictures(manifest, evaluations, config.report_images),
     )
     write_whole(path, text)
 

@@ -18,12 +18,12 @@ from maskray.model.coco_categories import is_unused
 from maskray.model.config import LabelMap, ModelConfig, ModelSpec
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.shards import RowReader
-from maskray.platform.data.transforms import decode_row, resized_size
+from maskray.platform.data.transforms import decode_row, network_size
 from maskray.platform.evaluation.matching import ImageMatches, match_image
 from maskray.platform.evaluation.rules import IouType
 from maskray.platform.files.model_folder import read_model_folder, read_model_spec, read_weights
 from maskray.platform.inference.predictor import Predictor
-from maskray.platform.job.config import JobConfig, ResourceConfig
+from maskray.platform.job.config import EvaluationConfig, ResourceConfig
 from maskray.platform.machine.progress_bar import track
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,9 @@ def check_labels(model_folder: str, labels: LabelMap, manifest: Manifest) -> Non
         raise ValueError(f"{model_folder}: its categories are not those of the data at {manifest.location}")
 
 
-def predict_rows(model_folder: str, manifest: Manifest, job: JobConfig) -> list[RowEvaluation]:
+def predict_rows(
+    model_folder: str, manifest: Manifest, config: EvaluationConfig, resources: ResourceConfig
+) -> list[RowEvaluation]:
     """Predict and match every row by actors on the Ray cluster that this process has joined, with a progress bar.
 
     At most resources.num_evaluators actors with the CPUs and GPUs of a worker hold the model; fewer where the cluster
@@ -97,25 +99,19 @@ def predict_rows(model_folder: str, manifest: Manifest, job: JobConfig) -> list[
     spec = read_model_spec(model_folder)
     read_weights(model_folder)  # damage is told here, not by every actor
     check_labels(model_folder, spec.labels, manifest)
-    check_iou_types(job.evaluation.iou_types, spec.model)
-    batches = plan_batches(manifest, range(manifest.num_images), spec, job.evaluation.images_per_batch)
-    stream = _run_actors(model_folder, manifest, job, batches)
+    check_iou_types(config.iou_types, spec.model)
+    batches = plan_batches(manifest, range(manifest.num_images), spec, config.images_per_batch)
+    stream = _run_actors(model_folder, manifest, config.iou_types, resources, batches)
     evaluations = list(track(stream, manifest.num_images, "evaluation"))
     return sorted(evaluations, key=lambda evaluation: evaluation.image_id)
 
 
 def plan_batches(manifest: Manifest, indices: Iterable[int], spec: ModelSpec, images_per_batch: int) -> list[list[int]]:
     """Rows in groups of one padded network size, large ones first so that no actor ends with the slowest batch."""
-
-    def padded_size(index: int) -> tuple[int, int]:
-        config, multiple = spec.input, spec.model.backbone.size_divisor
-        size = manifest.heights[index], manifest.widths[index]
-        height, width = resized_size(*size, config.shorter_edge, config.longer_edge_max, config.resize)
-        return -(-height // multiple), -(-width // multiple)
-
     groups: dict[tuple[int, int], list[int]] = {}
     for index in indices:
-        groups.setdefault(padded_size(index), []).append(index)
+        size = manifest.heights[index], manifest.widths[index]
+        groups.setdefault(network_size(size, spec.input, spec.model.backbone.size_divisor), []).append(index)
     ordered = sorted(groups.items(), key=lambda item: (-item[0][0] * item[0][1], item[0]))
     return [
         rows[start : start + images_per_batch] for _, rows in ordered for start in range(0, len(rows), images_per_batch)
@@ -144,19 +140,22 @@ class _Actor:
 
 
 def _run_actors(
-    model_folder: str, manifest: Manifest, job: JobConfig, batches: list[list[int]]
+    model_folder: str,
+    manifest: Manifest,
+    iou_types: Sequence[IouType],
+    resources: ResourceConfig,
+    batches: list[list[int]],
 ) -> Iterator[RowEvaluation]:
     import ray.data
 
     if not batches:
         return
-    resources = job.resources
     size = min(_num_actors(resources, ray.cluster_resources()), len(batches))
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = STALL_SECONDS
     threads = max(1, int(resources.cpus_per_worker))
-    arguments = (model_folder, manifest, job.evaluation.iou_types, resources.gpus_per_worker > 0, threads)
+    arguments = (model_folder, manifest, iou_types, resources.gpus_per_worker > 0, threads)
     with ray.data.DataContext.current(context):
         dataset = ray.data.from_arrow([pa.table({"rows": [batch]}) for batch in batches]).map_batches(
             _Actor,

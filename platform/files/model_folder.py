@@ -6,9 +6,6 @@ The weights carry the ModelSpec in their metadata too, so that the one file is a
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +20,7 @@ from torch import Tensor, nn
 from maskray.model.build_model import build_model
 from maskray.model.config import ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
+from maskray.platform.files.atomic import new_folder
 from maskray.platform.job.config import first_mistake
 
 WEIGHTS_FILE = "model.safetensors"
@@ -38,29 +36,20 @@ def write_model_folder(folder: str | Path, model: nn.Module, spec: ModelSpec) ->
     folder = Path(folder).absolute()
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder}: exists already; a model folder is never overwritten")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with new_folder(folder) as temporary:
         write_model_files(temporary, model, spec)
-        temporary.chmod(0o755)
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return folder
 
 
 def write_model_files(folder: str | Path, model: nn.Module, spec: ModelSpec) -> None:
-    """Write the two files of a model into an existing folder and flush them to disk.
+    """Write the two files of a model into an existing folder, in place: see new_folder for one that is whole or absent.
 
-    For callers who add files of their own and rename the folder themselves. `model` is the bare module, not wrapped
+    `model` is the bare module, not wrapped
     in DistributedDataParallel; its state dict is stored on the CPU with the dtypes it has.
     """
     folder = Path(folder)
     write_model_file(folder / WEIGHTS_FILE, model, spec)
     (folder / SPEC_FILE).write_text(spec_text(spec), encoding="utf-8")
-    for path in (folder / WEIGHTS_FILE, folder / SPEC_FILE, folder):
-        flush(path)
 
 
 def write_model_file(path: str | Path, model: nn.Module, spec: ModelSpec) -> None:
@@ -179,12 +168,3 @@ def _check_tensors(path: Path, stored: dict[str, Tensor], wanted: dict[str, Tens
 
 def _describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
-
-
-def flush(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
+from maskray.platform.files.atomic import replaced_file
+
 
 def open_folder(location: str | Path) -> tuple[Any, str]:
     """The pyarrow file system of a path or URI and the folder's path on it; ValueError where none fits the URI."""
@@ -54,9 +56,5 @@ def write_file(filesystem: Any, path: str, data: bytes) -> None:
         with filesystem.open_output_stream(path) as stream:
             stream.write(data)
         return
-    partial = f"{path}.partial-{os.getpid()}"
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    with replaced_file(path) as temporary:
+        temporary.write_bytes(data)

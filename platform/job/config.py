@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from maskray.model.config import Config, Fraction, InputConfig, ModelConfig, Positive
-from maskray.platform.job.serve_config import ServeConfig as ServeConfig
+from maskray.platform.job.data_config import DataConfig
+from maskray.platform.job.serve_config import ServeConfig
 
+# Ray Data reads and decodes with logical CPUs of its own; with less than one left it waits in silence (no error).
+DATA_CPUS = 1.0
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}")
 COCO_KEYPOINTS = 17  # of a person: of these alone is it known how exactly people place them, which evaluation needs
 LearningRate = Annotated[float, Field(gt=0)]
-
-
-SyntheticClass = Literal["person", "circle", "square", "triangle", "star", "ring", "cross", "crescent"]
 
 
 def check_plain_name(name: str) -> str:
@@ -23,66 +24,6 @@ def check_plain_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not a plain name: letters, digits, . _ - only, not first . _ or -")
     return name
-
-
-class SyntheticSource(Config):
-    """Pictures that maskray draws itself, in COCO format (platform/data/synthetic/dataset.py)."""
-
-    kind: Literal["synthetic"] = "synthetic"
-    num_images: Positive
-    seed: int = Field(0, ge=0, lt=2**63)
-    height: int = Field(192, ge=64, description="Pixels.")
-    width: int = Field(256, ge=64, description="Pixels.")
-    max_objects: Positive = Field(8, description="Most instances in a picture.")
-    classes: tuple[SyntheticClass, ...] = Field((), description="What is drawn and annotated; empty is every class.")
-    keypoints: bool = Field(
-        False, description="Persons alone are annotated, with keypoints; every other object is one."
-    )
-
-    @model_validator(mode="after")
-    def _persons(self) -> Self:
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"classes: one stands twice in {', '.join(self.classes)}")
-        if self.keypoints and self.classes and "person" not in self.classes:
-            raise ValueError("classes has no person, which alone has keypoints: set keypoints to false")
-        return self
-
-
-class CocoSource(Config):
-    """A COCO annotation file and the folder of its photographs."""
-
-    kind: Literal["coco"] = "coco"
-    annotations: str = Field(description="Annotation JSON; a relative path starts at the working directory.")
-    images: str = Field(description="Folder of the photographs.")
-
-
-class ShardSource(Config):
-    """Parquet shards that `maskray data shard` wrote, at a path or any file-system URI of pyarrow."""
-
-    kind: Literal["shards"] = "shards"
-    path: str
-
-
-Source = Annotated[SyntheticSource | CocoSource | ShardSource, Field(discriminator="kind")]
-
-
-class DataConfig(Config):
-    """Where samples come from and what is done to them on the way to the model."""
-
-    train: Source
-    val: Source
-    rows_per_shard: Positive = 256
-    shorter_edge_train: tuple[Positive, ...] = Field(
-        (), description="Shorter edges to draw from in training; empty takes input.shorter_edge."
-    )
-    flip: Fraction = Field(0.5, description="Probability of a horizontal flip in training.")
-    batch_by_aspect_ratio: bool = True
-    min_box_pixels: float = Field(1.0, ge=0, description="Objects with a smaller side after resizing are dropped.")
-    skip_images_without_objects: bool = Field(False, description="Leave images without annotations out of training.")
-    decode: Literal["collate", "map"] = Field(
-        "collate", description="Decode in the training process (fast on one machine) or in Ray Data tasks (CPU nodes)."
-    )
-    max_bad_images: int = Field(0, ge=0, description="Unreadable images that may be skipped, counted and listed.")
 
 
 class TrainConfig(Config):
@@ -155,6 +96,11 @@ class ResourceConfig(Config):
     num_evaluators: Positive = Field(2, description="Ray Data actors that hold the model.")
     max_failures: int = Field(3, ge=0, description="Worker failures that training survives by resuming.")
 
+    @property
+    def training_cpus(self) -> float:
+        """Logical CPUs of the training workers, and those kept for Ray Data beside them."""
+        return self.num_workers * self.cpus_per_worker + DATA_CPUS
+
 
 class EvaluationConfig(Config):
     """COCO figures on data.val."""
@@ -210,6 +156,20 @@ class TrackingConfig(Config):
         return self
 
 
+@dataclass(frozen=True)
+class StreamConfig:
+    """What the batches of training follow from, besides the data themselves and the number of workers."""
+
+    data: DataConfig
+    input: InputConfig
+    model: ModelConfig
+    seed: int
+    images_per_batch: int
+    accumulate_steps: int
+    last_step: int
+    threads: int
+
+
 class JobConfig(Config):
     """One run: data, model, training, evaluation, registration."""
 
@@ -230,6 +190,20 @@ class JobConfig(Config):
     @classmethod
     def _plain_name(cls, name: str) -> str:
         return check_plain_name(name)
+
+    @property
+    def stream(self) -> StreamConfig:
+        """What its batches follow from."""
+        return StreamConfig(
+            self.data,
+            self.input,
+            self.model,
+            self.seed,
+            self.train.images_per_batch,
+            self.train.accumulate_steps,
+            self.train.total_steps,
+            threads=max(2, min(8, int(self.resources.cpus_per_worker))),
+        )
 
     @model_validator(mode="after")
     def _scheme(self) -> Self:

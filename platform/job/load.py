@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,9 +12,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from maskray.platform.job.config import GateConfig, JobConfig
-from maskray.platform.job.sweep_config import SweepConfig
 
-AnyJob = JobConfig | SweepConfig
+DEFAULT_KIND = "train"
 Described = TypeVar("Described", bound=BaseModel)
 NAMED_BY_SWEEP = ("name", "output", "seed")
 
@@ -38,35 +38,41 @@ def _construct_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
 
 
-def load_any(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> AnyJob:
-    """Read a job file of any kind and apply `a.b=c` overrides, whose values are YAML too.
+def load_kind(
+    path: str | Path, kinds: Mapping[str, type[Described]], overrides: list[str] | tuple[str, ...] = ()
+) -> Described:
+    """Read a job file of one of several kinds and apply `a.b=c` overrides, whose values are YAML too.
 
-    The base of a sweep is read into it where it is a path. Raises ValueError with one line per mistake: the dotted key,
-    what is wrong, and the valid names of an unknown key.
+    Where the configuration has a key `base` and the file gives a path for it, that job file is read into it. Raises
+    ValueError with one line per mistake: the dotted key, what is wrong, and the valid names of an unknown key.
     """
     path = Path(path)
     tree = _read_tree(path)
     try:
-        if tree.get("kind") == "sweep" and isinstance(tree.get("base"), str):
+        config = kinds.get(tree.get("kind", DEFAULT_KIND))
+        if config is not None and "base" in config.model_fields and isinstance(tree.get("base"), str):
             base = _read_tree(path.parent / tree["base"])
             tree["base"] = {key: value for key, value in base.items() if key not in NAMED_BY_SWEEP}
         for override in overrides:
             apply_override(tree, override)
-        return _build(tree)
+        name = tree.get("kind", DEFAULT_KIND)
+        if name not in kinds:
+            raise ValueError(f"kind: {name!r} is none of {', '.join(kinds)}")
+        return validate_tree(kinds[name], tree)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
 def load_job(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> JobConfig:
     """The same where the file must be of kind train."""
-    job = load_any(path, overrides)
-    if not isinstance(job, JobConfig):
-        raise ValueError(f"{path}: kind is {job.kind}; this takes a job of kind train")
-    return job
+    kind = _read_tree(Path(path)).get("kind", DEFAULT_KIND)
+    if kind != DEFAULT_KIND:
+        raise ValueError(f"{path}: kind is {kind}; this takes a job of kind {DEFAULT_KIND}")
+    return load_kind(path, {DEFAULT_KIND: JobConfig}, overrides)
 
 
 def load_gate(path: str | Path) -> GateConfig:
-    """Read a gate file, which holds the keys of tracking.gate; errors as load_any."""
+    """Read a gate file, which holds the keys of tracking.gate; errors as load_kind."""
     tree = _read_tree(Path(path), "gate file")
     try:
         return validate_tree(GateConfig, tree)
@@ -90,12 +96,12 @@ def validate_tree(kind: type[Described], tree: dict[str, Any]) -> Described:
         raise ValueError("\n".join(_describe(item, kind) for item in error.errors())) from None
 
 
-def dump_job(job: AnyJob) -> str:
-    """The resolved job as YAML that load_any reads back to the same configuration."""
+def dump_job(job: BaseModel) -> str:
+    """The resolved job as YAML that load_kind reads back to the same configuration."""
     return yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def public_job(job: AnyJob) -> str:
+def public_job(job: BaseModel) -> str:
     """The same without user and password in URIs of databases, for all who may read a run or a report."""
     return yaml.safe_dump(_without_passwords(job.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
 
@@ -138,15 +144,6 @@ def _parse_tree(text: str, what: str = "job file") -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ValueError(f"a {what} holds keys and values at its top level")
     return tree
-
-
-def _build(tree: dict[str, Any]) -> AnyJob:
-    kinds = {kind.model_fields["kind"].default: kind for kind in (JobConfig, SweepConfig)}
-    name = tree.get("kind", "train")
-    if name not in kinds:
-        raise ValueError(f"kind: {name!r} is none of {', '.join(kinds)}")
-    kind: type[AnyJob] = kinds[name]
-    return validate_tree(kind, tree)
 
 
 def apply_override(tree: dict[str, Any], override: str) -> None:

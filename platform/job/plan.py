@@ -1,20 +1,22 @@
-"""What a job is going to do, worked out from its file alone: arithmetic, resources and what cannot work."""
+"""What a job is going to do, worked out from its file alone: arithmetic, resources, paths and what cannot work."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from maskray.platform.job.config import COCO_KEYPOINTS, CocoSource, JobConfig, ShardSource, Source, SyntheticSource
+from maskray.platform.job.config import COCO_KEYPOINTS, DATA_CPUS, JobConfig
+from maskray.platform.job.data_config import CocoSource, ShardSource, Source, SyntheticSource
 
-# Ray Data reads and decodes with logical CPUs of its own; with less than one left it waits in silence (no error).
-DATA_CPUS = 1.0
 # An annotation file up to this size is counted in about 0.1 s; a larger one is left to the run.
 COUNTED_BYTES = 16_000_000
 URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+
+PlanRows = list[tuple[str, list[tuple[str, str]]]]  # heading, "" for none, and name and value of each row
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def plan_job(job: JobConfig, new: bool = True) -> Plan:
         decay_at=train.decay_at,
         num_checkpoints=train.num_stages * -(-train.steps // train.checkpoint_every),
         num_evaluations=train.steps // train.evaluate_every if train.evaluate_every else 0,
-        cpus_needed=_cpus_needed(job),
+        cpus_needed=resources.training_cpus,
         cpus_local=resources.local_cpus if resources.address is None else None,
         gpus_needed=resources.num_workers * resources.gpus_per_worker,
         problems=tuple(problems),
@@ -80,14 +82,9 @@ def plan_job(job: JobConfig, new: bool = True) -> Plan:
     )
 
 
-def _cpus_needed(job: JobConfig) -> float:
-    """Logical CPUs of the training workers, and one for Ray Data beside them."""
-    return job.resources.num_workers * job.resources.cpus_per_worker + DATA_CPUS
-
-
 def _find_problems(job: JobConfig) -> list[str]:
     problems = []
-    resources, needed = job.resources, _cpus_needed(job)
+    resources, needed = job.resources, job.resources.training_cpus
     if resources.address is None and needed > resources.local_cpus:
         problems.append(
             f"resources.local_cpus {resources.local_cpus} is too few, reading would wait for ever: {needed:g} = "
@@ -160,3 +157,62 @@ def _counted_file(source: CocoSource | ShardSource) -> Path | None:
     """The JSON file that tells the number of images, when it is a path of this machine."""
     name = source.annotations if isinstance(source, CocoSource) else f"{source.path.rstrip('/')}/manifest.json"
     return None if URI.match(name) else Path(name)
+
+
+def plan_rows(job: JobConfig, plan: Plan) -> PlanRows:
+    """The plan for the terminal."""
+    train, resources, backbone = job.train, job.resources, job.model.backbone
+    parts = f"{resources.num_workers} workers" if resources.num_workers > 1 else "1 worker"
+    if train.accumulate_steps > 1:
+        parts += f" x {train.accumulate_steps} accumulation steps"
+    epochs = "unknown before the data are read" if plan.epochs is None else f"{plan.epochs:.4g}"
+    if plan.decay_at:
+        decays = ", ".join(str(step) for step in plan.decay_at)
+        schedule = f"x {train.decay:g} after {decays}"
+    else:
+        schedule = "constant after warm-up"
+    place = "this machine" if resources.address is None else f"cluster {resources.address}"
+    cpus = (
+        f"{resources.num_workers} workers x {resources.cpus_per_worker:g} + {DATA_CPUS:g} for Ray Data "
+        f"= {plan.cpus_needed:g}" + ("" if plan.cpus_local is None else f" of {plan.cpus_local}")
+    )
+    rows = [
+        ("run folder", plan.run_folder),
+        ("data", f"train {_images(plan.train_images, job.data.train.kind)}, val "
+                 f"{_images(plan.val_images, job.data.val.kind)}"),
+        ("model", f"{'Mask' if job.model.masks else 'Faster'} R-CNN {backbone.name} {backbone.features.upper()}"
+                  f"{' with keypoints' if job.model.keypoints else ''}, {backbone.norm}, "
+                  f"from {train.initial_weights or 'random weights'}"),
+        ("input", f"shorter edge {job.input.shorter_edge}, longer edge up to {job.input.longer_edge_max} pixels"),
+        ("batch", f"{plan.images_per_batch} images = {parts} x {plan.images_per_worker} images"),
+        ("length", f"{plan.steps} steps x {plan.images_per_batch} images, epochs: {epochs}"),
+        ("learning rate", f"linear scaling rule: {plan.lr_rule}"),
+        ("schedule", f"warm-up {plan.warmup_steps} steps, {schedule}"),
+        ("checkpoints", f"{plan.num_checkpoints}, evaluations in training: {plan.num_evaluations}"),
+        ("CPUs", f"{cpus}, on {place}"),
+        ("GPUs", f"{plan.gpus_needed:g}"),
+    ]  # fmt: skip
+    return [("", rows)]
+
+
+def _images(count: int | None, kind: str) -> str:
+    return f"{kind}, {'number of images unknown yet' if count is None else f'{count} images'}"
+
+
+def move_job(job: JobConfig, address: str) -> JobConfig:
+    """The job for the cluster at an address."""
+    return job.model_copy(update={"resources": job.resources.model_copy(update={"address": address})})
+
+
+def read_paths(job: JobConfig) -> Iterator[tuple[str, str]]:
+    """Dotted key and path of everything that a job reads."""
+    for split in ("train", "val"):
+        source = getattr(job.data, split)
+        if isinstance(source, CocoSource):
+            yield f"data.{split}.annotations", source.annotations
+            yield f"data.{split}.images", source.images
+        if isinstance(source, ShardSource):
+            yield f"data.{split}.path", source.path
+    weights = job.train.initial_weights
+    if weights is not None and not weights.startswith("torchvision:"):
+        yield "train.initial_weights", weights

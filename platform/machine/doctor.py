@@ -195,23 +195,6 @@ def check_ray() -> Iterator[Finding]:
     yield Finding("Ray", "ok" if answer == 1 else "wrong", f"started, ran a task and stopped in {seconds:.0f} s")
 
 
-def print_findings(findings: list[Finding]) -> None:
-    """Print the findings as a table, the remedy under what is not ok."""
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console(highlight=False, soft_wrap=True)
-    colours = {"ok": "green", "warning": "yellow", "wrong": "red"}
-    width = max(len(finding.name) for finding in findings) + 2
-    for finding in findings:
-        state = f"[{colours[finding.state]}]{finding.state:<8}[/]"
-        console.print(
-            f"{state} {escape(finding.name):<{width}}{escape(finding.detail)}", soft_wrap=True, highlight=False
-        )
-        if finding.remedy:
-            console.print(f"{'':<{width + 9}}-> {escape(finding.remedy)}")
-
-
 def _size(name: str, size: int, enough: int, least: int, remedy: str) -> Finding:
     state: Literal["ok", "warning", "wrong"] = "ok" if size >= enough else "warning" if size >= least else "wrong"
     return Finding(name, state, f"{size / GIB:.1f} GiB", "" if state == "ok" else remedy)

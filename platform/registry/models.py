@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
 
+from maskray.platform.files.atomic import move_folder
 from maskray.platform.files.model_folder import SPEC_FILE, WEIGHTS_FILE, read_model_spec
 from maskray.platform.job.config import NAME
 from maskray.platform.registry.server_errors import readable_errors
@@ -119,7 +120,7 @@ def _download(tracking: Tracking, source: str, wanted: Mapping[str, str | None],
             if not (fetched / file).is_file() or sha256_of(fetched / file) != digest:
                 raise ValueError(f"{source}: {file} on the server is not what was registered (SHA-256)")
         try:
-            fetched.rename(folder)
+            move_folder(fetched, folder)
         except OSError:
             if not folder.is_dir():  # another process was quicker with the same download
                 raise

@@ -14,8 +14,7 @@ from typing import Any
 
 from maskray.model.config import ModelSpec
 from maskray.platform.files.model_folder import SPEC_FILE, WEIGHTS_FILE, read_model_spec, read_weights
-from maskray.platform.job.config import CocoSource, JobConfig, SyntheticSource
-from maskray.platform.job.load import public_job
+from maskray.platform.job.data_config import CocoSource, Source, SyntheticSource
 from maskray.platform.machine.environment import describe_commit
 from maskray.platform.registry.models import FILES, all_pages, check_names, sha256_of
 from maskray.platform.registry.server_errors import readable_errors
@@ -33,11 +32,11 @@ LONGEST_TAG = 8000
 class Evidence:
     """What a version carries besides its model and figures, as far as it is known.
 
-    `digests` are those of the data by split; the evaluation set is where the figures come from: its name, the digest
-    of its source and the number of images that were evaluated.
+    `job` is its YAML; `digests` are those of the data by split; the evaluation set is where the figures come from: its
+    name, the digest of its source and the number of images that were evaluated.
     """
 
-    job: JobConfig | None = None
+    job: str | None = None
     report: Path | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
     evaluation_set: str | None = None
@@ -55,9 +54,8 @@ class Evidence:
         return known | {key: str(value) for key, value in evaluation.items() if value is not None}
 
 
-def evaluation_set_name(job: JobConfig) -> str:
-    """The name of data.val: that of its annotation file or folder of shards, or what was drawn."""
-    source = job.data.val
+def evaluation_set_name(source: Source) -> str:
+    """The name of a source: that of its annotation file or folder of shards, or what was drawn."""
     if isinstance(source, SyntheticSource):
         return f"synthetic-{source.num_images}-seed{source.seed}"
     return Path(source.annotations).stem if isinstance(source, CocoSource) else Path(source.path).name
@@ -114,7 +112,7 @@ def _write_files(
     """All files of the version but MLmodel; those that tell of the model are written to a scratch folder."""
     texts = {LABELS_FILE: spec.labels.model_dump_json(indent=1), METRICS_FILE: json.dumps(_finite(metrics), indent=1)}
     if evidence.job is not None:
-        texts[JOB_FILE] = public_job(evidence.job)
+        texts[JOB_FILE] = evidence.job
     if evidence.report is not None:
         texts[REPORT_FILE] = evidence.report.read_text(encoding="utf-8")
     for file, text in texts.items():

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import yaml
 
 from maskray.platform.job.config import JobConfig, TrackingConfig
+from maskray.platform.job.data_config import DataConfig
 from maskray.platform.job.load import public_job
 from maskray.platform.machine.environment import describe_commit, describe_environment
 from maskray.platform.registry.server_errors import ServerAwayError, readable_errors
@@ -122,7 +123,7 @@ class Tracking:
             run_id = str(run.info.run_id)
             try:
                 self._log_params(client, run_id, flatten(yaml.safe_load(text)))
-                _log_datasets(client, run_id, [_dataset(split, digest, job) for split, digest in digests.items()])
+                _log_datasets(client, run_id, [_dataset(split, digest, job.data) for split, digest in digests.items()])
                 client.log_text(run_id, text, "job.yaml")
                 client.log_text(run_id, json.dumps(environment, indent=2), "environment.json")
                 client.log_batch(run_id, tags=_entities("RunTag", {f"env.{k}": v for k, v in environment.items()}))
@@ -240,11 +241,11 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _dataset(split: str, digest: str, job: JobConfig) -> Any:
+def _dataset(split: str, digest: str, data: DataConfig) -> Any:
     """MLflow's record of a data set that a run has read."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    source = getattr(job.data, split, None)
+    source = getattr(data, split, None)
     described = json.dumps(source.model_dump(mode="json")) if source is not None else "{}"
     kind = source.kind if source is not None else "shards"
     dataset = Dataset(name=split, digest=digest[:LONGEST_DIGEST], source_type=kind, source=described)

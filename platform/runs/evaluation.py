@@ -7,17 +7,12 @@ from pathlib import Path
 
 from maskray.platform.data.preparation import check_source, prepare
 from maskray.platform.evaluation.evaluate import evaluate_model
+from maskray.platform.evaluation.report import EvaluatedModel
 from maskray.platform.evaluation.row_prediction import check_labels
 from maskray.platform.evaluation.rules import IouType
 from maskray.platform.files.model_folder import read_model_spec
-from maskray.platform.job.config import (
-    CocoSource,
-    DataConfig,
-    EvaluationConfig,
-    JobConfig,
-    ResourceConfig,
-    TrainConfig,
-)
+from maskray.platform.job.config import EvaluationConfig, ResourceConfig
+from maskray.platform.job.data_config import CocoSource
 from maskray.platform.machine.ray_cluster import connect
 from maskray.platform.runs.summary import RunSummary
 
@@ -38,20 +33,13 @@ def evaluate_on_coco(
     check_source(source, "data")
     wanted = {"bbox": True, "segm": spec.model.masks, "keypoints": spec.model.keypoints}
     iou_types: tuple[IouType, ...] = tuple(name for name, has in wanted.items() if has)  # type: ignore[misc]
-    job = JobConfig(
-        name=out.name,
-        data=DataConfig(train=source, val=source),
-        input=spec.input,
-        model=spec.model,
-        train=TrainConfig(steps=1, images_per_batch=resources.num_workers),
-        resources=resources,
-        evaluation=EvaluationConfig(iou_types=iou_types),
-    )
     connect(resources.address, resources.local_cpus)
     started = time.perf_counter()
-    manifest = prepare(source, "val", job, out)
+    manifest = prepare(source, "val", out)
     check_labels(model_folder, spec.labels, manifest)
     read = time.perf_counter()
-    metrics = evaluate_model(model_folder, manifest, job, out)
+    metrics = evaluate_model(
+        EvaluatedModel(model_folder, out.name), manifest, EvaluationConfig(iou_types=iou_types), resources, out
+    )
     seconds = {"data": read - started, "evaluation": time.perf_counter() - read}
-    return RunSummary(job.name, out, Path(model_folder), metrics, out / "report.html", seconds)
+    return RunSummary(out.name, out, Path(model_folder), metrics, out / "report.html", seconds)

@@ -8,7 +8,8 @@ from pathlib import Path
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.evaluation.rules import figure_names
 from maskray.platform.inference.latency import check_device, measure_latency
-from maskray.platform.job.config import GateConfig, JobConfig, LatencyLimit
+from maskray.platform.job.config import EvaluationConfig, GateConfig, LatencyLimit
+from maskray.platform.job.data_config import Source
 from maskray.platform.registry.gate import Comparison, Latency
 from maskray.platform.registry.metric_delivery import MetricDelivery
 from maskray.platform.registry.models import check_names, resolve_model
@@ -18,13 +19,13 @@ from maskray.platform.registry.tracking import Tracking
 from maskray.platform.train.run_files import RunRecord
 
 
-def check_publication(job: JobConfig, tracking: Tracking, resume: bool = False) -> None:
+def check_publication(evaluation: EvaluationConfig, val: Source, tracking: Tracking, resume: bool = False) -> None:
     """Raise ValueError for what could not be registered or promoted at the end, before hours are spent on it.
 
     A run that is resumed may have its alias already, so a gate that was asked for since is no reason to stop it here.
     """
     tracking.check_server()
-    config = job.tracking
+    config = tracking.config
     if config.register_as is None:
         return
     check_names(config.register_as, config.alias)
@@ -32,14 +33,14 @@ def check_publication(job: JobConfig, tracking: Tracking, resume: bool = False) 
         if config.alias is not None and not resume:
             check_guard(tracking, config.register_as, config.alias)
         return
-    evaluated = evaluation_set_name(job)
+    evaluated = evaluation_set_name(val)
     if config.gate.evaluation_set != evaluated:
         raise ValueError(
             f"tracking.gate.evaluation_set is {config.gate.evaluation_set!r}, but data.val is {evaluated!r}"
         )
     for name in config.gate.metrics:
         kind, _, figure = name.partition("/")
-        if kind not in job.evaluation.iou_types:
+        if kind not in evaluation.iou_types:
             raise ValueError(f"tracking.gate.metrics: {name} is not of evaluation.iou_types")
         if figure not in figure_names(kind):
             raise ValueError(f"tracking.gate.metrics: no figure {name}; of {kind} {', '.join(figure_names(kind))}")
@@ -60,16 +61,16 @@ def publish_evaluation(tracking: Tracking, run_id: str, folder: Path, metrics: M
     tracking.log_artifact(run_id, folder, "evaluation")
 
 
-def collect_evidence(job: JobConfig, manifests: Mapping[str, Manifest], report: Path) -> Evidence:
-    """What a registered version tells of the run that it comes from."""
-    val = manifests["val"]
+def collect_evidence(job: str, val: Source, manifests: Mapping[str, Manifest], report: Path) -> Evidence:
+    """What a registered version tells of the run that it comes from; `job` is its YAML."""
+    evaluated = manifests["val"]
     return Evidence(
         job=job,
         report=report,
         digests={split: manifest.digest for split, manifest in manifests.items()},
-        evaluation_set=evaluation_set_name(job),
-        evaluation_digest=val.digest,
-        evaluated_images=val.num_images,
+        evaluation_set=evaluation_set_name(val),
+        evaluation_digest=evaluated.digest,
+        evaluated_images=evaluated.num_images,
     )
 
 

@@ -20,10 +20,12 @@ from maskray.platform.data.keypoints import check_keypoints
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.preparation import check_source, prepare
 from maskray.platform.evaluation.evaluate import evaluate_model
+from maskray.platform.evaluation.report import EvaluatedModel
 from maskray.platform.files.storage import write_whole
 from maskray.platform.job.config import JobConfig
-from maskray.platform.job.load import dump_job, load_job
+from maskray.platform.job.load import dump_job, load_job, public_job
 from maskray.platform.job.plan import plan_job
+from maskray.platform.job.resume import check_same_job
 from maskray.platform.machine.ray_cluster import connect
 from maskray.platform.registry.registration import register_model
 from maskray.platform.registry.server_errors import wait_for_server
@@ -134,12 +136,12 @@ def _tell_failure(run: _Run, run_id: str, status: RunStatus) -> None:
 
 def _check(job: JobConfig, resume: bool) -> None:
     """Everything that can be known to be wrong before a folder is made."""
-    for split in ("train", "val"):
-        check_source(getattr(job.data, split), f"data.{split}")
+    check_source(job.data.train, "data.train")
+    check_source(job.data.val, "data.val")
     problems = plan_job(job).problems
     if problems:
         raise ValueError("\n".join(problems))
-    check_publication(job, Tracking(job.tracking, job.output), resume)
+    check_publication(job.evaluation, job.data.val, Tracking(job.tracking, job.output), resume)
 
 
 def _open_run(job: JobConfig, resume: bool) -> _Run:
@@ -150,6 +152,7 @@ def _open_run(job: JobConfig, resume: bool) -> _Run:
         if not (folder / JOB_FILE).is_file():
             raise ValueError(f"{folder}: no run to resume")
         check_same_job(load_job(folder / JOB_FILE), job)
+        write_whole(folder / JOB_FILE, dump_job(job))
         if (folder / STATE_FILE).is_file():
             run.state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         return run
@@ -163,23 +166,15 @@ def _open_run(job: JobConfig, resume: bool) -> _Run:
     return run
 
 
-def check_same_job(before: JobConfig, now: JobConfig) -> None:
-    """Raise ValueError naming the groups of keys in which a resumed job differs from what was begun."""
-    old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
-    free = {"resources", "serve", "evaluation", "tracking"}
-    changed = [key for key in new if key not in free and new[key] != old.get(key)]
-    if changed:
-        raise ValueError(f"cannot resume {now.name} with another {', '.join(changed)}; give the run a new name")
-
-
 def _prepare_data(run: _Run) -> dict[str, Manifest]:
+    data = run.job.data
     manifests = {
-        split: prepare(getattr(run.job.data, split), split, run.job, str(run.folder / "data"))
-        for split in ("train", "val")
+        split: prepare(source, split, run.folder / "data", data.rows_per_shard, data.max_bad_images)
+        for split, source in (("train", data.train), ("val", data.val))
     }
     if manifests["train"].labels != manifests["val"].labels:
         raise ValueError("data.val: its categories are not those of data.train")
-    check_keypoints(run.job.model, manifests["train"].labels, flip=run.job.data.flip > 0)
+    check_keypoints(run.job.model, manifests["train"].labels, flip=data.flip > 0)
     for split, manifest in manifests.items():
         run.console.print(
             f"  {split}: {manifest.num_images} images, {manifest.num_annotations} annotations, "
@@ -218,11 +213,13 @@ def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest
     out = run.folder / "evaluation"
     with run.stage("evaluation"):
         record = RunRecord(run.folder)
-        metrics = evaluate_model(trained.best, val, job, out, record.history())
+        training = f"{job.train.steps} steps of {job.train.images_per_batch} images"
+        model = EvaluatedModel(trained.best, job.name, training, public_job(job))
+        metrics = evaluate_model(model, val, job.evaluation, job.resources, out, record.history())
         run.publish(lambda: publish_metrics(record, run.tracking, run_id))
         run.publish(lambda: publish_evaluation(run.tracking, run_id, out, metrics, trained.step))
     summary = RunSummary(job.name, run.folder, Path(trained.best), metrics, Path(out / "report.html"), run.seconds)
-    _check_expected(job, metrics)
+    _check_expected(job.evaluation.expect, metrics)
     if job.tracking.register_as is not None:
         with run.stage("registration"):
             summary.model_uri = _register(run, run_id, summary, manifests)
@@ -232,8 +229,8 @@ def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest
     return summary
 
 
-def _check_expected(job: JobConfig, metrics: Mapping[str, float]) -> None:
-    for name, least in job.evaluation.expect.items():
+def _check_expected(expected: Mapping[str, float], metrics: Mapping[str, float]) -> None:
+    for name, least in expected.items():
         if name not in metrics:
             raise ValueError(f"evaluation.expect: no figure {name!r}; there are {', '.join(sorted(metrics))}")
         if not metrics[name] >= least:
@@ -244,11 +241,13 @@ def _register(run: _Run, run_id: str, summary: RunSummary, manifests: Mapping[st
     """Register the model and give it its alias, each once, however often the run is resumed."""
     config = run.job.tracking
     name, alias = str(config.register_as), config.alias
-    evidence = collect_evidence(run.job, manifests, summary.report)
-    if run.state.get("register_as") != name:  # none yet, or one of another name, of a job resumed with this one
+    evidence = collect_evidence(public_job(run.job), run.job.data.val, manifests, summary.report)
+    checkpoint = summary.checkpoint.name
+    # None yet, or one of another name, or of fewer steps, of a job resumed with this one.
+    if run.state.get("register_as") != name or run.state.get("checkpoint", checkpoint) != checkpoint:
         folder, metrics = summary.checkpoint, summary.metrics
         version = run.publish(lambda: register_model(run.tracking, run_id, name, folder, metrics, evidence))
-        run.remember(register_as=name, version=version, alias=None)
+        run.remember(register_as=name, version=version, alias=None, checkpoint=checkpoint)
     version = str(run.state["version"])
     if alias is not None and run.state.get("alias") != alias:
         run.publish(lambda: promote_version(run.tracking, name, version, alias, config.gate))

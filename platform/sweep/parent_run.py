@@ -11,7 +11,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from maskray.platform.files.storage import write_whole
-from maskray.platform.job.config import JobConfig
+from maskray.platform.job.config import TrackingConfig
 from maskray.platform.job.load import public_job
 from maskray.platform.job.sweep_config import SweepConfig
 from maskray.platform.registry.server_errors import wait_for_server
@@ -57,9 +57,9 @@ class ParentRun:
         return wait_for_server(work, self.tracking.config.wait_seconds, self.tell)
 
 
-def start_parent(sweep: SweepConfig, job: JobConfig, folder: Path, tell: Callable[[str], None]) -> ParentRun:
+def start_parent(sweep: SweepConfig, config: TrackingConfig, folder: Path, tell: Callable[[str], None]) -> ParentRun:
     """Create the sweep's run, or take up the one that was created before."""
-    tracking, seconds = Tracking(job.tracking, sweep.output), job.tracking.wait_seconds
+    tracking, seconds = Tracking(config, sweep.output), config.wait_seconds
     path = folder / STATE_FILE
     if path.is_file():
         run_id, _ = read_parent(folder)

@@ -20,18 +20,20 @@ from rich.console import Console
 
 from maskray.platform.data.preparation import check_source, prepare
 from maskray.platform.files.storage import write_whole
-from maskray.platform.job.config import ShardSource
+from maskray.platform.job.data_config import ShardSource
 from maskray.platform.job.load import dump_job, load_job
+from maskray.platform.job.resume import MAY_CHANGE_IN_SWEEP, check_same_job
 from maskray.platform.job.sweep_config import TRIAL_CPUS, SweepConfig
 from maskray.platform.machine.ray_cluster import connect
 from maskray.platform.registry.tracking import status_after
-from maskray.platform.runs.training import JOB_FILE, check_same_job
+from maskray.platform.runs.training import JOB_FILE
 from maskray.platform.sweep.parent_run import ParentRun, finish_parent, start_parent
+from maskray.platform.sweep.sweep_plan import plan_sweep
 from maskray.platform.sweep.table import SweepTable, build_table
 from maskray.platform.sweep.table_files import print_table, write_table
 from maskray.platform.sweep.trial_progress import SweepProgress
 from maskray.platform.sweep.trial_record import OUTCOMES, TrialRecord, TrialState
-from maskray.platform.sweep.trials import Trial, plan_sweep, sweep_folder
+from maskray.platform.sweep.trials import Trial, sweep_folder
 
 SWEEP_FILE = "sweep.yaml"
 ENDED: tuple[TrialState, ...] = ("finished", "stopped")
@@ -66,7 +68,7 @@ def run_sweep(sweep: SweepConfig) -> SweepTable:
             connect(resources.address, resources.local_cpus)
         trials = _share_data(sweep, plan.trials)
         check_trials([TrialRecord(trial) for trial in trials])
-        parent = start_parent(sweep, trials[0].job, folder, partial(_tell, console))
+        parent = start_parent(sweep, trials[0].job.tracking, folder, partial(_tell, console))
         records = [TrialRecord(_tracked(trial, parent.uri)) for trial in trials]
         try:
             _run_trials(sweep, records, parent, console)
@@ -181,8 +183,10 @@ def _share_data(sweep: SweepConfig, trials: Sequence[Trial]) -> list[Trial]:
         if key not in shared:
             folder = sweep_folder(sweep) / "data" / key
             shared[key] = {
-                split: ShardSource(path=prepare(getattr(data, split), split, trial.job, folder).location)
-                for split in ("train", "val")
+                split: ShardSource(
+                    path=prepare(source, split, folder, data.rows_per_shard, data.max_bad_images).location
+                )
+                for split, source in (("train", data.train), ("val", data.val))
             }
         result.append(replace(trial, job=trial.job.model_copy(update={"data": data.model_copy(update=shared[key])})))
     return result
@@ -202,4 +206,4 @@ def check_trials(records: Sequence[TrialRecord]) -> None:
     """ValueError naming the keys in which a trial that was begun or has ended differs from what is asked for now."""
     for record in records:
         if (record.folder / JOB_FILE).is_file():
-            check_same_job(load_job(record.folder / JOB_FILE), record.trial.job)
+            check_same_job(load_job(record.folder / JOB_FILE), record.trial.job, MAY_CHANGE_IN_SWEEP)

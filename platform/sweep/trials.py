@@ -1,4 +1,4 @@
-"""The trials of a sweep, worked out from its file alone: which jobs run, under which names."""
+"""The trials of a sweep, worked out from its file alone: which jobs run, under which names, and what they read."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskray.platform.evaluation.paper import read_paper_table
-from maskray.platform.evaluation.rules import RULES, figure_names
 from maskray.platform.job.config import JobConfig
 from maskray.platform.job.load import NAMED_BY_SWEEP, set_key, validate_tree
-from maskray.platform.job.plan import DATA_CPUS, Plan, plan_job
-from maskray.platform.job.sweep_config import TRIAL_CPUS, SweepConfig, TableConfig
+from maskray.platform.job.plan import read_paths
+from maskray.platform.job.sweep_config import SweepConfig
 
 LONGEST_SLUG = 60
 
@@ -31,33 +29,6 @@ class Trial:
     seed: int
     changes: dict[str, Any]
     job: JobConfig
-
-
-@dataclass(frozen=True)
-class SweepPlan:
-    """What a sweep is going to do; `first` is the plan of its first trial, `problems` stop the sweep."""
-
-    folder: str
-    trials: tuple[Trial, ...]
-    labels: tuple[str, ...]
-    first: Plan
-    cpus_needed: float
-    cpus_local: int | None
-    problems: tuple[str, ...] = field(default=())
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain values for JSON."""
-        trials = [
-            {"name": trial.name, "label": trial.label, "seed": trial.seed, **trial.changes} for trial in self.trials
-        ]
-        return {
-            "folder": self.folder,
-            "trials": trials,
-            "cpus_needed": self.cpus_needed,
-            "cpus_local": self.cpus_local,
-            "first_trial": self.first.as_dict(),
-            "problems": list(self.problems),
-        }
 
 
 def sweep_folder(sweep: SweepConfig) -> Path:
@@ -87,25 +58,17 @@ def list_trials(sweep: SweepConfig) -> list[Trial]:
     return [_trial(sweep, label, changes, seed) for seed in sweep.seeds for label, changes in rows]
 
 
-def plan_sweep(sweep: SweepConfig) -> SweepPlan:
-    """Work out what a sweep does; reads at most the small files that its jobs name. ValueError as list_trials."""
-    trials = list_trials(sweep)
-    labels = tuple(dict.fromkeys(trial.label for trial in trials))
-    jobs = {trial.label: trial.job for trial in reversed(trials)}
-    plans = {label: plan_job(jobs[label], new=False) for label in labels}
-    problems = [f"{label}: {problem}" for label, plan in plans.items() for problem in plan.problems]
-    problems += _table_problems(sweep, trials, labels) + _scheduler_problems(sweep, trials)
-    resources = trials[0].job.resources
-    needed = sweep.max_concurrent * (TRIAL_CPUS + max(plan.cpus_needed for plan in plans.values()))
-    local = resources.local_cpus if resources.address is None else None
-    if local is not None and needed > local:
-        problems.append(
-            f"base.resources.local_cpus {local} is too few, trials would wait for ever: max_concurrent "
-            f"{sweep.max_concurrent} x (workers + {DATA_CPUS:g} for Ray Data + {TRIAL_CPUS:g}) = {needed:g}"
-        )
-    return SweepPlan(
-        str(sweep_folder(sweep)), tuple(trials), labels, plans[labels[0]], needed, local, tuple(dict.fromkeys(problems))
-    )
+def move_sweep(sweep: SweepConfig, address: str) -> SweepConfig:
+    """The sweep with its trials on the cluster at an address."""
+    moved = sweep.model_copy(update={"base": copy.deepcopy(sweep.base)})
+    set_key(moved.base, "resources.address", address)
+    return moved
+
+
+def read_sweep_paths(sweep: SweepConfig) -> Iterator[tuple[str, str]]:
+    """Dotted key and path of everything that its trials read."""
+    for trial in list_trials(sweep):
+        yield from read_paths(trial.job)
 
 
 def slug(label: str) -> str:
@@ -175,44 +138,4 @@ def _mistakes_of_base(sweep: SweepConfig) -> list[str]:
         _job(sweep, "base", {}, sweep.seeds[0])
     except ValueError as error:
         return str(error).splitlines()
-    return []
-
-
-def _table_problems(sweep: SweepConfig, trials: list[Trial], labels: tuple[str, ...]) -> list[str]:
-    table = sweep.table
-    named = [("table.baseline", table.baseline)] if table.baseline is not None else []
-    named += [("table.paper_rows", label) for label in table.paper_rows]
-    terms = [term for finding in table.findings for term in finding.terms]
-    named += [("table.findings", term.variant) for term in terms]
-    problems = [
-        f"{key}: no variant {label!r}; there are {', '.join(labels)}" for key, label in named if label not in labels
-    ]
-    figures = [("table.figures", figure) for figure in table.figures] + [("metric", sweep.metric)]
-    figures += [("table.findings", term.figure) for term in terms]
-    evaluated = {kind for trial in trials for kind in trial.job.evaluation.iou_types}
-    for key, figure in dict.fromkeys(figures):
-        kind, _, name = figure.partition("/")
-        if kind not in RULES or name not in figure_names(kind):
-            problems.append(f"{key}: no figure {figure!r}; they are named as bbox/AP, segm/AP50, keypoints/APm")
-        elif kind not in evaluated:
-            problems.append(f"{key}: {figure} is evaluated in no trial (evaluation.iou_types)")
-    return problems + _paper_problems(table)
-
-
-def _paper_problems(table: TableConfig) -> list[str]:
-    if table.paper is None:
-        return ["table.paper_rows: say of which table of the paper (table.paper)"] if table.paper_rows else []
-    try:
-        rows = read_paper_table(table.paper)
-    except ValueError as error:
-        return [f"table.paper: {error}"]
-    wrong = [row for row in table.paper_rows.values() if row not in rows]
-    return [f"table.paper_rows: no row {row!r} in table {table.paper}; there are {', '.join(rows)}" for row in wrong]
-
-
-def _scheduler_problems(sweep: SweepConfig, trials: list[Trial]) -> list[str]:
-    if sweep.scheduler.name == "none":
-        return []
-    if any(trial.job.train.evaluate_every == 0 for trial in trials):
-        return [f"scheduler {sweep.scheduler.name} judges by evaluations in training: set base.train.evaluate_every"]
     return []

@@ -15,7 +15,6 @@ import math
 import pickle
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from maskray.model.config import ModelSpec
-from maskray.platform.files.model_folder import SPEC_FILE, WEIGHTS_FILE, flush, read_weights, write_model_files
+from maskray.platform.files.atomic import new_folder, replaced_file
+from maskray.platform.files.model_folder import SPEC_FILE, WEIGHTS_FILE, read_weights, write_model_files
 
 STATE_FILE = "trainer.pt"
 INDEX_FILE = "checkpoint.json"
@@ -51,23 +51,12 @@ def write_checkpoint(
     `model` is the bare module; `config` is text kept to tell whether a later run may go on from here. A folder of that
     name is replaced: it is what a run that was cut short left behind.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{step:06d}"
-    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=folder))
-    try:
+    with new_folder(final, replace=True) as temporary:
         write_model_files(temporary, model, spec)
         torch.save({"format": FORMAT, "step": step, "config": config, **state}, temporary / STATE_FILE)
-        flush(temporary / STATE_FILE)
         files = {name: _describe_file(temporary / name) for name in (WEIGHTS_FILE, SPEC_FILE, STATE_FILE)}
         _write_json(temporary / INDEX_FILE, {"format": FORMAT, "step": step, "files": files})
-        temporary.chmod(0o755)
-        if final.exists():
-            shutil.rmtree(final)
-        temporary.rename(final)
-        flush(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return final
 
 
@@ -196,8 +185,5 @@ def _sha256(path: Path) -> str:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON under a temporary name, flush and rename."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    flush(temporary)
-    temporary.rename(path)
+    with replaced_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -8,10 +8,7 @@ from pathlib import Path
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from maskray.platform.job.config import ResourceConfig
-
-# Ray Data reads in tasks of up to one CPU; with less than that left they wait for half an hour without a word.
-DATA_CPUS = 1.0
+from maskray.platform.job.config import DATA_CPUS, ResourceConfig
 
 
 def check_resources(resources: ResourceConfig, nodes: list[dict[str, float]]) -> None:
@@ -27,7 +24,7 @@ def check_resources(resources: ResourceConfig, nodes: list[dict[str, float]]) ->
             f"resources.num_workers {resources.num_workers} x gpus_per_worker {resources.gpus_per_worker:g} needs "
             f"{needed_gpus:g} GPUs, the cluster has {gpus:g}"
         )
-    needed_cpus = resources.num_workers * resources.cpus_per_worker + DATA_CPUS
+    needed_cpus = resources.training_cpus
     if needed_cpus > cpus:
         raise ValueError(
             f"resources.num_workers {resources.num_workers} x cpus_per_worker {resources.cpus_per_worker:g} + "

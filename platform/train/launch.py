@@ -64,6 +64,7 @@ def train(
     record = RunRecord(folder)
     if not resume and list_checkpoints(record.checkpoints):
         raise ValueError(f"{record.checkpoints}: holds checkpoints of an earlier run; resume it or take a new name")
+    _check_steps(record, job.train.total_steps)
     check_resources(job.resources, node_resources())
     check_shared_folder(folder)
     record.clear_failure()
@@ -72,7 +73,14 @@ def train(
     plan = WorkerPlan(job, manifest_path, str(folder), tracking, validate)
     with TrainingProgress(record, job.train.total_steps, job.train.images_per_batch):
         _fit(plan, record, callbacks)
-    return _collect(job, record)
+    return _collect(record, job.train.best_metric)
+
+
+def _check_steps(record: RunRecord, steps: int) -> None:
+    """ValueError where a run that goes on has trained more steps than it is asked for."""
+    newest, _ = newest_checkpoint(record.checkpoints)
+    if newest is not None and step_of(newest) > steps:
+        raise ValueError(f"train.steps {steps}: the run has trained {step_of(newest)} steps already; ask for more")
 
 
 def _fit(plan: WorkerPlan, record: RunRecord, callbacks: Sequence[UserCallback]) -> None:
@@ -124,11 +132,11 @@ def build_ray_trainer(plan: WorkerPlan, callbacks: Sequence[UserCallback] = ()) 
     )
 
 
-def _collect(job: JobConfig, record: RunRecord) -> TrainResult:
+def _collect(record: RunRecord, best_metric: str) -> TrainResult:
     last, passed_over = newest_checkpoint(record.checkpoints)
     if last is None:
         raise ValueError(f"{record.checkpoints}: no complete checkpoint: {'; '.join(passed_over) or 'empty'}")
-    best = best_checkpoint(record.checkpoints, job.train.best_metric)
+    best = best_checkpoint(record.checkpoints, best_metric)
     return TrainResult(
         best=str(best[0] if best else last),
         last=str(last),

@@ -7,7 +7,6 @@ proposals/step-000100/
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from maskray.model.config import InputConfig
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch
 from maskray.platform.data.batch import single_image
@@ -24,15 +24,14 @@ from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.shards import RowReader
 from maskray.platform.data.stream import eval_rows
 from maskray.platform.data.transforms import decode_row, flip_boxes
-from maskray.platform.files.model_folder import flush
-from maskray.platform.job.config import JobConfig
+from maskray.platform.files.atomic import replaced_file
 from maskray.platform.train.run_files import RunRecord
 
 NOTE_SECONDS = 10.0
 
 
 def store_proposals(
-    model: MaskRCNN, manifest: Manifest, job: JobConfig, folder: Path, rank: int, num_ranks: int
+    model: MaskRCNN, manifest: Manifest, config: InputConfig, folder: Path, rank: int, num_ranks: int
 ) -> None:
     """Write this rank's part of the proposals on the images of a manifest, unless it is there already.
 
@@ -45,7 +44,7 @@ def store_proposals(
     index: list[tuple[int, int, int]] = []
     rows = eval_rows(manifest, rank, num_ranks)
     noted, num_boxes = time.monotonic(), 0
-    for done, (image_id, found) in enumerate(_propose(model, manifest, job, rows), start=1):
+    for done, (image_id, found) in enumerate(_propose(model, manifest, config, rows), start=1):
         index.append((image_id, num_boxes, len(found)))
         boxes.append(found)
         num_boxes += len(found)
@@ -57,7 +56,7 @@ def store_proposals(
 
 
 def _propose(
-    model: MaskRCNN, manifest: Manifest, job: JobConfig, rows: list[int]
+    model: MaskRCNN, manifest: Manifest, config: InputConfig, rows: list[int]
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Image id and boxes (P, 4) in pixels of the photograph, of each row that can be read."""
     reader, device = RowReader(manifest), next(model.parameters()).device
@@ -69,7 +68,7 @@ def _propose(
         except ValueError:
             yield image_id, np.zeros((0, 4), np.float32)
             continue
-        batch = single_image(image, image_id, job.input, job.model.backbone.size_divisor)
+        batch = single_image(image, image_id, config, model.config.backbone.size_divisor)
         proposals = model.propose(batch.to(device))
         found = proposals.boxes[0, proposals.valid[0]].cpu().numpy()
         height, width = batch.image_sizes[0].tolist()
@@ -138,13 +137,8 @@ def _index_path(folder: Path, rank: int, num_ranks: int) -> Path:
 
 
 def _write(path: Path, array: NDArray[Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
+    with replaced_file(path) as temporary, temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    flush(path.parent)
 
 
 def _read(path: Path) -> Any:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maskray.platform.files.atomic import replaced_file
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -67,9 +69,8 @@ class RunRecord:
     def forget_after(self, step: int) -> None:
         """Drop the lines of history.jsonl after `step`: training goes on from there and writes them again."""
         lines = [line for line in self.history() if line["step"] <= step]
-        temporary = self.history_path.with_name(".history.jsonl.tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        temporary.rename(self.history_path)
+        with replaced_file(self.history_path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
     def note(self, event: str, **details: Any) -> None:
         """Append an event and its details to events.jsonl."""
@@ -82,9 +83,8 @@ class RunRecord:
     def write_failure(self, failure: Failure) -> None:
         """Leave a failure for the launcher and for restarted workers; the first one stays."""
         if self.failure() is None:
-            temporary = self._failure_path.with_name(f".failure.json.{failure.rank}")
-            temporary.write_text(json.dumps(vars(failure)) + "\n", encoding="utf-8")
-            temporary.rename(self._failure_path)
+            with replaced_file(self._failure_path) as temporary:
+                temporary.write_text(json.dumps(vars(failure)) + "\n", encoding="utf-8")
 
     def failure(self) -> Failure | None:
         """The failure left by a worker, if any."""

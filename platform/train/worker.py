@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import ray.train
 import ray.train.torch
@@ -26,6 +26,7 @@ from maskray.model.weights import load_weights
 from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.stream import train_batches
 from maskray.platform.job.config import JobConfig, TrackingConfig
+from maskray.platform.job.resume import check_same_config, training_config
 from maskray.platform.machine.memory import return_large_blocks
 from maskray.platform.registry.metric_delivery import MetricDelivery
 from maskray.platform.registry.tracking import Tracking
@@ -43,14 +44,6 @@ from maskray.platform.train.run_context import RunContext, Validation
 from maskray.platform.train.run_files import Failure, RunRecord
 from maskray.platform.train.stages import Stage, training_stages
 from maskray.platform.train.trainer import Trainer
-
-# Says nothing about the numbers of a step, so a run may go on with other values.
-_FREE_TRAIN_FIELDS = frozenset(
-    ["steps", "initial_weights", "checkpoint_every", "evaluate_every", "keep_checkpoints", "best_metric", "log_every"]
-)
-_DATA_FIELDS = frozenset(
-    ["shorter_edge_train", "flip", "batch_by_aspect_ratio", "min_box_pixels", "skip_images_without_objects"]
-)
 
 
 @dataclass(frozen=True)
@@ -124,13 +117,13 @@ def _train_stage(context: RunContext, manifest: Manifest, stage: Stage) -> None:
     if stage.stored_proposals:
         folder = context.record.folder / "proposals" / f"step-{stage.first_step:06d}"
         ranks = (context.rank, context.num_ranks)
-        agree(context, lambda: store_proposals(cast(MaskRCNN, trainer.bare_model), manifest, job, folder, *ranks))
+        agree(context, lambda: store_proposals(cast(MaskRCNN, trainer.bare_model), manifest, job.input, folder, *ranks))
         store = agree(context, lambda: ProposalStore(folder, context.num_ranks))
     if start_step > stage.first_step:
         context.finish_evaluation(trainer, start_step)
 
     def batches(step: int) -> Iterator[Batch]:
-        stream = train_batches(manifest, job, context.rank, context.num_ranks, step)
+        stream = train_batches(manifest, job.stream, context.rank, context.num_ranks, step)
         return stream if store is None else with_proposals(stream, store)
 
     trainer.run(batches, start_step)
@@ -189,31 +182,6 @@ def _build_model(context: RunContext, stage: Stage, path: Path | None) -> tuple[
     return model, None
 
 
-def training_config(job: JobConfig, data_digest: str) -> str:
-    """Everything that the numbers of a step depend on, as sorted JSON; kept in each checkpoint."""
-    tree = {
-        "seed": job.seed,
-        "data.train": data_digest,
-        "data": job.data.model_dump(mode="json", include=set(_DATA_FIELDS)),
-        "input": job.input.model_dump(mode="json"),
-        "model": job.model.model_dump(mode="json"),
-        "train": job.train.model_dump(mode="json", exclude=set(_FREE_TRAIN_FIELDS)),
-    }
-    if job.train.num_stages > 1:
-        tree["train.steps"] = job.train.steps  # where one stage ends and the next begins
-    return json.dumps(_flatten(tree), sort_keys=True)
-
-
-def check_same_config(stored: str, current: str) -> None:
-    """Raise ValueError naming the first keys in which the configuration of a checkpoint differs from the job's."""
-    before, now = json.loads(stored), json.loads(current)
-    different = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    if different:
-        shown = ", ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in different[:3])
-        more = f", and {len(different) - 3} more" if len(different) > 3 else ""
-        raise ValueError(f"cannot resume with another configuration: {shown}{more}; give the run a new name")
-
-
 def report_checkpoint(metrics: dict[str, float], path: Path) -> None:
     """Tell Ray Train, on every rank, that a checkpoint is in the run folder; only its address goes along."""
     if ray.train.get_context().get_world_rank() != 0:
@@ -242,13 +210,3 @@ def _start_sender(tracking: dict[str, str] | None) -> MetricSender | None:
 def _has_running_statistics(model: nn.Module) -> bool:
     """Whether buffers change in training, and so must be made equal between the ranks."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

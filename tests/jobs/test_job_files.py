@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 import yaml
 
-from maskray.platform.job.kinds import plan_any
-from maskray.platform.job.load import load_any, load_job
+from maskray.platform.job.kinds import load_any, plan_any
+from maskray.platform.job.load import load_job
 from maskray.platform.job.schema import job_schema, schema_text
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"

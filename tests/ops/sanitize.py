@@ -43,7 +43,7 @@ HARD = [float("nan"), float("inf"), float("-inf"), 3e38, -3e38, 1e9, -1e9, 0.0, 
 
 
 def build_library(cxx: str) -> None:
-    """Compile every CPU source, the *_levels.cpp once per instruction set, and link build/sanitize/_C.abi3.so."""
+    """Compile every CPU source, the *_isa.cpp once per instruction set, and link build/sanitize/_C.abi3.so."""
     torch_found = build.find_torch()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     sources = project["tool"]["setuptools"]["ext-modules"][0]["sources"]
@@ -51,10 +51,10 @@ def build_library(cxx: str) -> None:
     base += torch_found.includes
     commands = []
     for source in map(Path, sources):
-        levels = build.X86_LEVELS if source.stem.endswith("_levels") else {"": []}
-        for level, flags in levels.items():
-            defined = [f"-DMASKRAY_LEVEL={level}"] if level else []
-            target = FOLDER / f"{source.parent.name}_{source.stem}{level}.o"
+        isas = build.X86_ISAS if source.stem.endswith("_isa") else {"": []}
+        for isa, flags in isas.items():
+            defined = [f"-DMASKRAY_ISA={isa}"] if isa else []
+            target = FOLDER / f"{source.parent.name}_{source.stem}{isa}.o"
             commands.append([*base, *flags, *defined, "-c", str(ROOT / source), "-o", str(target)])
     FOLDER.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:

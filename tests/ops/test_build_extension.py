@@ -85,12 +85,12 @@ def test_an_object_is_made_again_only_when_what_it_is_made_from_changes(tmp_path
     source.write_text('#include "a.h"\n')
     header.write_text("")
 
-    def name(command=("c++",), toolchain="2.15", level=""):
-        return build.Compilation(source, list(command), [header], level).object_file(tmp_path, toolchain)
+    def name(command=("c++",), toolchain="2.15", isa=""):
+        return build.Compilation(source, list(command), [header], isa).object_file(tmp_path, toolchain)
 
     first = name()
     assert name() == first
-    assert len({first, name(("c++", "-O3")), name(toolchain="2.16"), name(level="avx2")}) == 4
+    assert len({first, name(("c++", "-O3")), name(toolchain="2.16"), name(isa="avx2")}) == 4
     header.write_text("int a;\n")
     assert name() != first
 
@@ -132,8 +132,8 @@ print(digest.hexdigest())
 
 def test_every_instruction_set_gives_the_same_bits():
     digests = set()
-    for level in ("baseline", "avx2", "avx512"):
-        environment = {**os.environ, "MASKRAY_CPU_LEVEL": level}
+    for isa in ("baseline", "avx2", "avx512"):
+        environment = {**os.environ, "MASKRAY_CPU_ISA": isa}
         done = subprocess.run(
             [sys.executable, "-c", RESULTS], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
         )
@@ -142,9 +142,9 @@ def test_every_instruction_set_gives_the_same_bits():
 
 
 def test_an_unknown_instruction_set_is_said():
-    environment = {**os.environ, "MASKRAY_CPU_LEVEL": "sse9"}
+    environment = {**os.environ, "MASKRAY_CPU_ISA": "sse9"}
     done = subprocess.run([sys.executable, "-c", RESULTS], env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert "MASKRAY_CPU_LEVEL: expected baseline, avx2 or avx512" in done.stderr
+    assert "MASKRAY_CPU_ISA: expected baseline, avx2 or avx512" in done.stderr
 
 
 HAS_TOOLKIT = build.find_cuda(build.find_torch())[0] is not None

@@ -1,4 +1,4 @@
-"""MLflow servers that ask for passwords, on sqlite and on PostgreSQL, to be started and killed at will."""
+"""MLflow servers that ask for passwords, on sqlite and on PostgreSQL, to be killed at will; a model's description."""
 
 import os
 import shutil
@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from maskray.model.config import Category, InputConfig, LabelMap, ModelConfig, ModelSpec
 
 ADMIN, TRAINER, READER = "admin", "trainer", "reader"
 START_SECONDS = 600  # on a machine whose cores are busy
@@ -173,3 +175,9 @@ def as_trainer(monkeypatch):
 def as_reader(monkeypatch):
     """A function after which this process is known as the reader."""
     return lambda: log_in(monkeypatch, READER)
+
+
+@pytest.fixture(scope="session")
+def spec():
+    labels = LabelMap(categories=(Category(id=1, name="circle"), Category(id=7, name="square")))
+    return ModelSpec(model=ModelConfig(), input=InputConfig(), labels=labels)

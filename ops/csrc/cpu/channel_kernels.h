@@ -35,8 +35,8 @@ struct ChannelKernels {
       const uint8_t* rows_outside, const uint8_t* columns_outside, T* bins, int32_t* argmax);
 };
 
-#define MASKRAY_DECLARE_CHANNEL_KERNELS(level)       \
-  namespace level {                                  \
+#define MASKRAY_DECLARE_CHANNEL_KERNELS(isa)         \
+  namespace isa {                                    \
   const ChannelKernels<float>& float_kernels();      \
   const ChannelKernels<double>& double_kernels();    \
   }

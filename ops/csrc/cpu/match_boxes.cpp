@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "../match_arguments.h"
-#include "level.h"
+#include "isa.h"
 #include "match_kernels.h"
 
 namespace maskray {
@@ -20,11 +20,11 @@ template <class T>
 MatchKernels<T> match_kernels();
 template <>
 MatchKernels<float> match_kernels<float>() {
-  return MASKRAY_CHOOSE_LEVEL(float_match_kernels);
+  return MASKRAY_CHOOSE_ISA(float_match_kernels);
 }
 template <>
 MatchKernels<double> match_kernels<double>() {
-  return MASKRAY_CHOOSE_LEVEL(double_match_kernels);
+  return MASKRAY_CHOOSE_ISA(double_match_kernels);
 }
 
 // Greatest IoU of a ground-truth box, and the first and last block of references that have it (none when it is 0).

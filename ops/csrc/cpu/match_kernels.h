@@ -35,8 +35,8 @@ struct MatchKernels {
   void (*mark)(MatchBlock<T>& block, const MatchBox<T>& box, T iou);
 };
 
-#define MASKRAY_DECLARE_MATCH_KERNELS(level)         \
-  namespace level {                                  \
+#define MASKRAY_DECLARE_MATCH_KERNELS(isa)         \
+  namespace isa {                                    \
   MatchKernels<float> float_match_kernels();         \
   MatchKernels<double> double_match_kernels();       \
   }

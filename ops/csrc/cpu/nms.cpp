@@ -8,7 +8,7 @@
 
 #include "../arguments.h"
 #include "../overlap_limit.h"
-#include "level.h"
+#include "isa.h"
 #include "overlap_kernels.h"
 
 namespace maskray {
@@ -18,11 +18,11 @@ template <class T>
 OverlapKernel<T> overlap_kernel();
 template <>
 OverlapKernel<float> overlap_kernel<float>() {
-  return MASKRAY_CHOOSE_LEVEL(float_overlap);
+  return MASKRAY_CHOOSE_ISA(float_overlap);
 }
 template <>
 OverlapKernel<double> overlap_kernel<double>() {
-  return MASKRAY_CHOOSE_LEVEL(double_overlap);
+  return MASKRAY_CHOOSE_ISA(double_overlap);
 }
 
 // Decide on the boxes `members` (indices in descending order of score) of one class.

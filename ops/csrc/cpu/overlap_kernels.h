@@ -11,8 +11,8 @@ using OverlapKernel = void (*)(
     const T* x0, const T* y0, const T* x1, const T* y1, const T* area, int64_t i, int64_t count, T limit,
     int32_t* suppressed);
 
-#define MASKRAY_DECLARE_OVERLAP_KERNELS(level) \
-  namespace level {                            \
+#define MASKRAY_DECLARE_OVERLAP_KERNELS(isa) \
+  namespace isa {                              \
   OverlapKernel<float> float_overlap();        \
   OverlapKernel<double> double_overlap();      \
   }

@@ -9,7 +9,7 @@
 #include "../arguments.h"
 #include "channel_kernels.h"
 #include "huge_pages.h"
-#include "level.h"
+#include "isa.h"
 #include "roi_taps.h"
 
 namespace maskray {
@@ -18,11 +18,11 @@ template <class T>
 const ChannelKernels<T>& channel_kernels();
 template <>
 inline const ChannelKernels<float>& channel_kernels<float>() {
-  return MASKRAY_CHOOSE_LEVEL(float_kernels);
+  return MASKRAY_CHOOSE_ISA(float_kernels);
 }
 template <>
 inline const ChannelKernels<double>& channel_kernels<double>() {
-  return MASKRAY_CHOOSE_LEVEL(double_kernels);
+  return MASKRAY_CHOOSE_ISA(double_kernels);
 }
 
 // Whether the values of (N, C, H, W) lie as (N, H, W, C).

@@ -8,7 +8,8 @@ import os
 import time
 from typing import Any
 
-from maskray.platform.job.config import ServeConfig, TrackingConfig
+from maskray.platform.job.config import TrackingConfig
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.registry.models import resolve_model, version_of_alias
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.serve.model.rollout import Report, Rollout, Target

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from ray.serve import Application
 
-from maskray.platform.job.config import ServeConfig, TrackingConfig
+from maskray.platform.job.config import TrackingConfig
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.serve.cluster.deploy import build_application
 from maskray.platform.serve.cluster.model_source import find_source

@@ -20,7 +20,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig
 
 from maskray.platform.files.model_folder import read_model_folder
-from maskray.platform.job.config import ServeConfig
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.machine.ray_cluster import connect, leave, starts_cluster
 from maskray.platform.serve.cluster.alias_watcher import Follower
 from maskray.platform.serve.cluster.gateway import Gateway

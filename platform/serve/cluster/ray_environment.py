@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 
-from maskray.platform.job.config import ServeConfig
+from maskray.platform.job.serve_config import ServeConfig
 
 # Fewer threads and no object store between proxy, gateway and replica: a good third off what they add to a request.
 QUICK_HOPS = {

@@ -13,7 +13,7 @@ from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.shards import RowReader
 from maskray.platform.data.transforms import image_size
 from maskray.platform.files.storage import write_whole
-from maskray.platform.job.config import ServeConfig
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.cluster.deploy import Server, deploy
 
 # Evaluation computes in other batches and perhaps with other threads, so the last digits may differ, and with them

@@ -8,9 +8,7 @@ import hashlib
 import hmac
 import json
 import logging
-import os
 import secrets
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -19,6 +17,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from maskray.model.config import Config
+from maskray.platform.files.atomic import replaced_file
 from maskray.platform.job.config import NAME, first_mistake
 
 PREFIX = "maskray"
@@ -160,19 +159,11 @@ class KeyRing:
 
 
 def _write_keys(path: str | Path, keys: list[StoredKey]) -> None:
-    """Write under a temporary name, for the owner alone, and rename."""
+    """Write the file, for the owner alone."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(key.model_dump()) + "\n" for key in keys)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replaced_file(path, mode=0o600) as temporary:
+        temporary.write_text("".join(json.dumps(key.model_dump()) + "\n" for key in keys), encoding="utf-8")
 
 
 def _hash(secret: str, salt: bytes) -> bytes:

@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.middleware.cors import CORSMiddleware
 
-from maskray.platform.job.config import ServeConfig
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.http.api_keys import KeyRing
 from maskray.platform.serve.http.auth import KeyCheck, Places
 from maskray.platform.serve.http.error_handlers import handle_errors

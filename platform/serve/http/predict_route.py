@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
-from maskray.platform.job.config import ServeConfig
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.http.auth import Places
 from maskray.platform.serve.http.body import Body, read_pictures
 from maskray.platform.serve.http.metrics import Meters

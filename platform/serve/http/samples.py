@@ -17,7 +17,7 @@ from PIL import Image
 
 from maskray.platform.data.synthetic.scene import draw_scene
 from maskray.platform.data.transforms import decode_image, image_size
-from maskray.platform.job.config import ServeConfig
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.http.request_checks import RequestError
 
 KINDS = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}  # browsers show these

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from maskray.model.config import ModelSpec
-from maskray.platform.data.transforms import Pixels, decode_image, resized_size
+from maskray.platform.data.transforms import Pixels, decode_image, network_size
 from maskray.platform.files.model_folder import read_model_folder
 from maskray.platform.inference.predictor import Predictor
 from maskray.platform.serve.http.parameters import Options
@@ -47,10 +47,7 @@ class LoadedModel:
 
     def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the batch in which the network sees a picture of a (width, height)."""
-        given = self.spec.input
-        height, width = resized_size(size[1], size[0], given.shorter_edge, given.longer_edge_max, given.resize)
-        divisor = self.spec.model.backbone.size_divisor
-        return -(-height // divisor) * divisor, -(-width // divisor) * divisor
+        return network_size((size[1], size[0]), self.spec.input, self.spec.model.backbone.size_divisor)
 
     def find(self, tasks: Sequence[Task], max_pixels: int) -> list[Found | Refusal]:
         """The outcome of each task; a picture that cannot be decoded leaves the others alone."""

@@ -19,7 +19,7 @@ import torch
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from maskray.platform.job.config import ServeConfig
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.machine.memory import keep_memory_flat
 from maskray.platform.serve.http.parameters import Options
 from maskray.platform.serve.http.responses import Answer, ModelName, Refusal

@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torch import nn
 
-from maskray.model.backbone.fpn import FPN
+from maskray.model.backbone.families import build_backbone
 from maskray.model.backbone.norm import FrozenBatchNorm2d
 from maskray.model.backbone.resnet import BasicBlock, Bottleneck, ConvNorm, ResNet
 from maskray.model.config import BackboneConfig
@@ -115,8 +115,8 @@ def test_dilation_keeps_res5_as_fine_as_res4_with_the_same_values_in_between() -
 def test_checkpointing_changes_no_number(norm: str, kind: str) -> None:
     tiny = {"name": "resnet18", "norm": norm, "res2_channels": 8, "freeze_stages": 1, "fpn_channels": 8}
     torch.manual_seed(0)
-    plain = FPN(BackboneConfig.model_validate(tiny))
-    checkpointed = FPN(BackboneConfig.model_validate(tiny | {"gradient_checkpointing": kind}))
+    plain = build_backbone(BackboneConfig.model_validate(tiny))
+    checkpointed = build_backbone(BackboneConfig.model_validate(tiny | {"gradient_checkpointing": kind}))
     checkpointed.load_state_dict(plain.state_dict())
     x = torch.randn(2, 3, 64, 64)
     for net in (plain, checkpointed):

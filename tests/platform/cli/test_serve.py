@@ -200,11 +200,12 @@ def test_settings_are_those_of_a_job():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("max_batch=8", "--set 'max_batch=8': write KEY=VALUE with one of host"),
-        ("max_batch_size", "write KEY=VALUE"),
-        ("max_batch_size=0", "serve: max_batch_size"),
+        ("max_batch=8", "max_batch: unknown key; did you mean max_batch_size? valid here: api_keys_file"),
+        ("max_batch_size", "write it as a.b=value"),
+        ("max_batch_size=0", "max_batch_size: Input should be greater than or equal to 1 (got 0)"),
         ("cors_origins=[a.example]", "does not begin with http"),
         ("max_batch_size=[", "is not a YAML value"),
+        ("samples={a: 1, a: 2}", "is not a YAML value"),
     ],
 )
 def test_unfit_settings_are_refused_by_name(setting, message):

@@ -16,7 +16,7 @@ from maskray.platform.data.batch import ImageTargets, SampleBuilder, build_targe
 from maskray.platform.data.formats.coco import read_labels
 from maskray.platform.data.synthetic.dataset import SyntheticPaths
 from maskray.platform.data.synthetic.outline import encode_rle
-from maskray.platform.job.config import DataConfig
+from maskray.platform.job.data_config import DataConfig
 
 RECTANGLE = [[2.0, 1.0, 6.0, 1.0, 6.0, 4.0, 2.0, 4.0]]
 

@@ -15,7 +15,7 @@ from maskray.platform.data.batch import Sample, SampleBuilder, build_targets, co
 from maskray.platform.data.formats.coco import annotation_dicts, read_dataset
 from maskray.platform.data.keypoints import check_keypoints, flip_keypoints, mirrored_order, read_keypoints
 from maskray.platform.data.synthetic.person import KEYPOINTS
-from maskray.platform.job.config import DataConfig
+from maskray.platform.job.data_config import DataConfig
 
 NAMES = ("left_eye", "right_eye", "nose")
 THREE = KeypointHeadConfig(num_keypoints=3)

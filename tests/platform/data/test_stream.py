@@ -64,8 +64,8 @@ def test_equal_to_plain_reading(
     manifest: Manifest, decode: str, rank: int, num_ranks: int, start: int, parts: int
 ) -> None:
     job = make_job(manifest, 4, parts, decode=decode)
-    streamed = train_batches(manifest, job, rank, num_ranks, start)
-    plain = local_batches(manifest, job, rank, num_ranks, start)
+    streamed = train_batches(manifest, job.stream, rank, num_ranks, start)
+    plain = local_batches(manifest, job.stream, rank, num_ranks, start)
     for left, right in itertools.islice(zip(streamed, plain), 14):  # over the end of an epoch and of the run
         assert_equal(left, right)
         assert len(left.images) == 4 // num_ranks // parts
@@ -81,9 +81,9 @@ def test_keypoints_travel_through_shards_and_tasks(drawn: SyntheticPaths, tmp_pa
     model = {"backbone": {"features": "c4"}, "keypoints": True}  # padded to a width that fills no bytes of mask bits
     inputs = {"shorter_edge": 64, "longer_edge_max": 99, "resize": "bilinear"}
     job = JobConfig.model_validate(job.model_dump() | {"model": model, "input": inputs})
-    streamed = train_batches(manifest, job, 0, 1, 0)
+    streamed = train_batches(manifest, job.stream, 0, 1, 0)
     labelled = 0
-    for left, right in itertools.islice(zip(streamed, local_batches(manifest, job, 0, 1, 0)), 5):
+    for left, right in itertools.islice(zip(streamed, local_batches(manifest, job.stream, 0, 1, 0)), 5):
         assert_equal(left, right)
         assert left.images.dtype == torch.float32
         assert left.images.shape[3] in (85, 99)
@@ -97,30 +97,30 @@ def test_keypoints_travel_through_shards_and_tasks(drawn: SyntheticPaths, tmp_pa
     streamed.close()  # type: ignore[attr-defined]
     instances = read_dataset(drawn.annotations, drawn.images).labels
     with pytest.raises(ValueError, match="no category names keypoints"):
-        next(local_batches(manifest.model_copy(update={"labels": instances}), job, 0, 1, 0))
+        next(local_batches(manifest.model_copy(update={"labels": instances}), job.stream, 0, 1, 0))
 
 
 def test_a_step_does_not_depend_on_what_was_before(manifest: Manifest) -> None:
     job = make_job(manifest)
-    whole = list(itertools.islice(local_batches(manifest, job, 0, 1, 0), 12))
+    whole = list(itertools.islice(local_batches(manifest, job.stream, 0, 1, 0), 12))
     for start in (1, 5, 11):
-        assert_equal(next(local_batches(manifest, job, 0, 1, start)), whole[start])
+        assert_equal(next(local_batches(manifest, job.stream, 0, 1, start)), whole[start])
     edges = {int(edge) for batch in whole for edge in batch.image_sizes.min(dim=1).values}
     assert edges == {64, 80}  # both are drawn
 
 
 def test_ranks_and_parts_together_are_the_batch(manifest: Manifest) -> None:
-    one = next(local_batches(manifest, make_job(manifest, 8), 0, 1, 3))
+    one = next(local_batches(manifest, make_job(manifest, 8).stream, 0, 1, 3))
     ids = []
     for rank in range(2):
         job = make_job(manifest, 8, accumulate_steps=2)
-        for batch in itertools.islice(local_batches(manifest, job, rank, 2, 3), 2):
+        for batch in itertools.islice(local_batches(manifest, job.stream, rank, 2, 3), 2):
             ids.extend(batch.image_ids.tolist())
     assert sorted(ids) == sorted(one.image_ids.tolist())
 
 
 def test_an_epoch_has_every_image_once(manifest: Manifest) -> None:
-    batches = itertools.islice(local_batches(manifest, make_job(manifest, 1), 0, 1, 0), 23)
+    batches = itertools.islice(local_batches(manifest, make_job(manifest, 1).stream, 0, 1, 0), 23)
     assert sorted(int(batch.image_ids) for batch in batches) == list(manifest.image_ids)
     rows = [row for rank in range(3) for row in eval_rows(manifest, rank, 3)]
     assert sorted(rows) == list(range(23))
@@ -132,15 +132,15 @@ def test_images_without_objects_may_be_skipped(manifest: Manifest) -> None:
     with_objects = sum(count > 0 for count in counts)
     assert with_objects == 21
     job = make_job(manifest, 1, skip_images_without_objects=True)
-    batches = list(itertools.islice(local_batches(manifest, job, 0, 1, 0), with_objects))
+    batches = list(itertools.islice(local_batches(manifest, job.stream, 0, 1, 0), with_objects))
     assert {int(batch.image_ids) for batch in batches} == set(manifest.image_ids[2:])
 
 
 def test_impossible_divisions(manifest: Manifest) -> None:
     with pytest.raises(ValueError, match="images_per_batch 4 does not divide into 3 workers"):
-        next(train_batches(manifest, make_job(manifest), 0, 3, 0))
+        next(train_batches(manifest, make_job(manifest).stream, 0, 3, 0))
     with pytest.raises(ValueError, match="images_per_batch is 24, but there are 23 images"):
-        next(train_batches(manifest, make_job(manifest, 24), 0, 1, 0))
+        next(train_batches(manifest, make_job(manifest, 24).stream, 0, 1, 0))
 
 
 @pytest.mark.parametrize("decode", ["collate", "map"])
@@ -157,18 +157,20 @@ def test_an_unreadable_row_stops_or_is_left_out(manifest: Manifest, tmp_path: Pa
     broken = manifest.model_copy(update={"location": str(tmp_path)})
     job = make_job(manifest, 4, decode=decode)
     with pytest.raises(ValueError, match=rf"shard {re.escape(name)}: image 14 \(000013.jpg\): .*0 allowed"):
-        list(itertools.islice(train_batches(broken, job, 0, 1, 0), 12))
+        list(itertools.islice(train_batches(broken, job.stream, 0, 1, 0), 12))
     job = make_job(manifest, 4, decode=decode, max_bad_images=1)
-    lengths = [len(batch.images) for batch in itertools.islice(train_batches(broken, job, 0, 1, 0), 5)]
+    lengths = [len(batch.images) for batch in itertools.islice(train_batches(broken, job.stream, 0, 1, 0), 5)]
     assert lengths.count(4) + lengths.count(3) == 5
-    seen = [int(i) for batch in itertools.islice(local_batches(broken, job, 0, 1, 0), 20) for i in batch.image_ids]
+    seen = [
+        int(i) for batch in itertools.islice(local_batches(broken, job.stream, 0, 1, 0), 20) for i in batch.image_ids
+    ]
     assert 14 not in seen
 
 
 def test_two_workers_that_hold_a_cpu_each_are_fed(manifest: Manifest) -> None:
     @ray.remote(num_cpus=1)
     def work(rank: int) -> list[int]:
-        batches = train_batches(manifest, make_job(manifest, 4, decode="map"), rank, 2, 0)
+        batches = train_batches(manifest, make_job(manifest, 4, decode="map").stream, rank, 2, 0)
         return [int(i) for batch in itertools.islice(batches, 5) for i in batch.image_ids]
 
     first, second = ray.get([work.remote(0), work.remote(1)], timeout=600)
@@ -178,7 +180,7 @@ def test_two_workers_that_hold_a_cpu_each_are_fed(manifest: Manifest) -> None:
 
 def test_sources_are_prepared_once(drawn: SyntheticPaths, manifest: Manifest, tmp_path: Path) -> None:
     job = make_job(manifest)
-    assert prepare(job.data.train, "train", job, tmp_path) == manifest
+    assert prepare(job.data.train, "train", tmp_path) == manifest
     tree = {
         "train": {"kind": "coco", "annotations": str(drawn.annotations), "images": str(drawn.images)},
         "val": {"kind": "synthetic", "num_images": 4, "seed": 2, "height": 64, "width": 64},
@@ -186,12 +188,12 @@ def test_sources_are_prepared_once(drawn: SyntheticPaths, manifest: Manifest, tm
     persons = {"kind": "synthetic", "num_images": 3, "height": 64, "width": 64, "keypoints": True}
     job = JobConfig.model_validate(job.model_dump() | {"data": tree})
     for _ in range(2):
-        train = prepare(job.data.train, "train", job, tmp_path)
-        val = prepare(job.data.val, "val", job, tmp_path)
+        train = prepare(job.data.train, "train", tmp_path)
+        val = prepare(job.data.val, "val", tmp_path)
         assert (train.num_images, val.num_images, train.labels) == (23, 4, val.labels)
         assert train.location == str(tmp_path / "shards/train")
     drawn_persons = JobConfig.model_validate(job.model_dump() | {"data": tree | {"val": persons}}).data.val
-    assert prepare(drawn_persons, "val", job, tmp_path / "persons").labels.names == ("person",)
+    assert prepare(drawn_persons, "val", tmp_path / "persons").labels.names == ("person",)
     check_source(job.data.train, "data.train")
     assert json.loads(drawn.annotations.read_text())["info"]["settings"]["seed"] == 5
     for source in ({"kind": "coco", "annotations": "absent.json", "images": "."}, {"kind": "shards", "path": "absent"}):
@@ -211,7 +213,7 @@ def test_ray_data_rests_while_enough_is_read_ahead(manifest: Manifest, monkeypat
     step = PausedScheduling.on_execution_step
     monkeypatch.setattr(PausedScheduling, "on_execution_step", count)
     start = time.monotonic()
-    batches = train_batches(manifest, make_job(manifest), 0, 1, 0)
+    batches = train_batches(manifest, make_job(manifest).stream, 0, 1, 0)
     next(batches)
     until = start + 300
     while rounds < 100 and time.monotonic() < until:  # nothing is taken: what is read ahead fills up

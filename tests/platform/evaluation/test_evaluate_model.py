@@ -33,10 +33,11 @@ from maskray.platform.data.formats.coco import read_dataset
 from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.shards import write_shards
 from maskray.platform.evaluation.evaluate import evaluate_files, evaluate_model, evaluate_rows, merge_parts
+from maskray.platform.evaluation.report import EvaluatedModel
 from maskray.platform.evaluation.row_prediction import check_labels, plan_batches, predict_rows
 from maskray.platform.files.model_folder import read_model_folder, read_model_spec, write_model_folder
 from maskray.platform.inference.predictor import Predictor
-from maskray.platform.job.config import JobConfig
+from maskray.platform.job.config import EvaluationConfig, ResourceConfig
 
 IOU_TYPES = ("bbox", "segm")
 NUM_IMAGES = 9
@@ -94,23 +95,22 @@ def manifest(folder: Path) -> Manifest:
     return read_manifest(folder / "shards")
 
 
-def make_job(**evaluation: Any) -> JobConfig:
-    source = {"kind": "shards", "path": "unused"}
-    return JobConfig.model_validate(
-        {
-            "name": "check",
-            "data": {"train": source, "val": source},
-            "train": {"steps": 1, "images_per_batch": 2},
-            "resources": {"num_evaluators": 2, "local_cpus": 4},
-            "evaluation": {"images_per_batch": 2, "report_images": 6} | evaluation,
-        }
-    )
+RESOURCES = ResourceConfig(num_evaluators=2, local_cpus=4)
+
+
+def make_config(**changes: Any) -> EvaluationConfig:
+    return EvaluationConfig.model_validate({"images_per_batch": 2, "report_images": 6} | changes)
+
+
+def make_model(folder: Path) -> EvaluatedModel:
+    return EvaluatedModel(str(folder / "model"), "check", job="name: check")
 
 
 @pytest.fixture(scope="module")
 def evaluated(folder: Path, manifest: Manifest) -> tuple[dict[str, float], Path]:
     history = [{"step": s, "loss": 3.0 / s, "loss_mask": None, "val/segm/AP": 0.1 * s} for s in (1, 2, 3)]
-    metrics = evaluate_model(folder / "model", manifest, make_job(paper_row="2a/R50-FPN"), folder / "out", history)
+    config = make_config(paper_row="2a/R50-FPN")
+    metrics = evaluate_model(make_model(folder), manifest, config, RESOURCES, folder / "out", history)
     return metrics, folder / "out"
 
 
@@ -185,12 +185,12 @@ def test_batches_hold_every_row_once_and_one_network_size_each(folder, manifest)
 
 def test_what_cannot_be_evaluated_is_told_before_the_work(folder, manifest, tmp_path):
     with pytest.raises(ValueError, match=r"evaluation.paper_row '2a/R18'"):
-        evaluate_model(folder / "model", manifest, make_job(paper_row="2a/R18"), tmp_path)
+        evaluate_model(make_model(folder), manifest, make_config(paper_row="2a/R18"), RESOURCES, tmp_path)
     other = manifest.model_copy(
         update={"labels": manifest.labels.model_copy(update={"categories": manifest.labels.categories[:1]})}
     )
     with pytest.raises(ValueError, match="its categories are not those of the data"):
-        predict_rows(str(folder / "model"), other, make_job())
+        predict_rows(str(folder / "model"), other, make_config(), RESOURCES)
     # Outputs for ids that COCO never used, as torchvision's models have them, are no reason; a category is.
     unused, more = Category(id=12, name="N/A 12"), Category(id=12, name="sign")
     own = manifest.labels.categories
@@ -198,13 +198,13 @@ def test_what_cannot_be_evaluated_is_told_before_the_work(folder, manifest, tmp_
     with pytest.raises(ValueError, match="its categories are not those of the data"):
         check_labels("model", LabelMap(categories=(*own, more)), manifest)
     with pytest.raises(ValueError, match=r"nowhere"):
-        predict_rows(str(folder / "nowhere"), manifest, make_job())
+        predict_rows(str(folder / "nowhere"), manifest, make_config(), RESOURCES)
     cut = tmp_path / "cut"
     shutil.copytree(folder / "model", cut)
     weights = cut / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(ValueError, match=r"model\.safetensors: damaged or cut short"):
-        predict_rows(str(cut), manifest, make_job())
+        predict_rows(str(cut), manifest, make_config(), RESOURCES)
 
 
 def test_segm_of_a_model_without_masks_is_an_error_and_bbox_works(folder, manifest):
@@ -226,4 +226,4 @@ def test_a_damaged_photograph_is_named_in_one_line(folder, tmp_path):
     start = data.index(b"\x89PNG")
     shard.write_bytes(data[:start] + b"\0" * 8 + data[start + 8 :])
     with pytest.raises(ValueError, match=r"^image \d+ \(\d+\.png\): image cannot be decoded"):
-        predict_rows(str(folder / "model"), read_manifest(tmp_path / "shards"), make_job())
+        predict_rows(str(folder / "model"), read_manifest(tmp_path / "shards"), make_config(), RESOURCES)

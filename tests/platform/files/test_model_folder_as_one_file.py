@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from maskray.model.build_model import build_model
 from maskray.model.config import ModelSpec
 from maskray.model.weights import load_weights
+from maskray.platform.files.atomic import new_file
 from maskray.platform.files.model_folder import (
     read_model_folder,
     read_model_spec,
@@ -21,7 +22,6 @@ from maskray.platform.files.model_folder import (
     write_model_file,
     write_model_folder,
 )
-from maskray.platform.files.new_file import new_file
 from maskray.platform.registry.models import resolve_model
 from maskray.platform.registry.registration import register_model
 

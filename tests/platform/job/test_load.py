@@ -9,7 +9,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskray.platform.job.config import CocoSource, JobConfig, SyntheticSource
+from maskray.platform.job.config import JobConfig
+from maskray.platform.job.data_config import CocoSource, SyntheticSource
 from maskray.platform.job.load import dump_job, load_gate, load_job, parse_job
 
 MINIMAL = """

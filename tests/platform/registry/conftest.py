@@ -4,16 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from maskray.model.config import Category, InputConfig, LabelMap, ModelConfig, ModelSpec
 from maskray.platform.files.model_folder import write_model_folder
-from maskray.platform.job.config import DataConfig, JobConfig, SyntheticSource, TrackingConfig, TrainConfig
+from maskray.platform.job.config import JobConfig, TrackingConfig, TrainConfig
+from maskray.platform.job.data_config import DataConfig, SyntheticSource
 from maskray.platform.registry.tracking import Tracking
-
-
-@pytest.fixture(scope="session")
-def spec():
-    labels = LabelMap(categories=(Category(id=1, name="circle"), Category(id=7, name="square")))
-    return ModelSpec(model=ModelConfig(), input=InputConfig(), labels=labels)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from torch import nn
 from maskray.platform.cli.main import main
 from maskray.platform.files.model_folder import write_model_folder
 from maskray.platform.job.config import GateConfig
+from maskray.platform.job.load import public_job
 from maskray.platform.registry.description import compare_versions, describe_version
 from maskray.platform.registry.gate import GateRefusedError
 from maskray.platform.registry.models import list_models, resolve_model, version_of_alias
@@ -28,7 +29,7 @@ def make_version(spec, job, tmp_path):
         folder = write_model_folder(tmp_path / f"folder-{time.time_ns()}", nn.Conv2d(3, 2, 3), spec)
         (tmp_path / "report.html").write_text("<p>report</p>")
         evidence = Evidence(
-            job.model_copy(update=job_changes),
+            public_job(job.model_copy(update=job_changes)),
             tmp_path / "report.html",
             {"train": "a" * 64, "val": digest},
             evaluation_set="val2017",

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from maskray.platform.files.model_folder import write_model_folder
-from maskray.platform.job.config import CocoSource, DataConfig, ShardSource, SyntheticSource
+from maskray.platform.job.data_config import CocoSource, DataConfig, ShardSource, SyntheticSource
+from maskray.platform.job.load import public_job
 from maskray.platform.registry.description import describe_version
 from maskray.platform.registry.models import list_models, resolve_model
 from maskray.platform.registry.registration import Evidence, evaluation_set_name, register_model
@@ -109,7 +110,7 @@ def test_another_model_or_another_run_is_another_version(on_sqlite, job, spec, t
 
 def test_report_that_is_not_there_is_told_before_the_server_hears_of_it(on_sqlite, job, model_folder, tmp_path):
     name = f"m-{tmp_path.name}"
-    evidence = Evidence(job, report=tmp_path / "absent.html")
+    evidence = Evidence(public_job(job), report=tmp_path / "absent.html")
     with pytest.raises(ValueError, match=r"absent\.html: no report"):
         register_model(on_sqlite, on_sqlite.start_run(job, {}), name, model_folder, {}, evidence)
     with pytest.raises(ValueError, match="permission denied, or not found"):
@@ -125,4 +126,4 @@ def test_evaluation_set_is_named_by_its_source(job):
     }
     for source, name in names.items():
         data = DataConfig(train=source, val=source)
-        assert evaluation_set_name(job.model_copy(update={"data": data})) == name
+        assert evaluation_set_name(data.val) == name

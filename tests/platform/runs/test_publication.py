@@ -141,6 +141,6 @@ def test_gate_that_does_not_fit_the_job_is_told_before_anything_begins(sqlite_se
     ):
         job = make_job(tmp_path, sqlite_server, register_as="m", alias="champion", gate=GATE | change)
         with pytest.raises(ValueError, match=message):
-            check_publication(job, Tracking(job.tracking))
+            check_publication(job.evaluation, job.data.val, Tracking(job.tracking))
     with pytest.raises(ValueError, match="gate guards an alias: set register_as and alias too"):
         make_job(tmp_path, sqlite_server, gate=GATE)

@@ -17,6 +17,7 @@ from maskray.platform.data.synthetic.dataset import synthesize
 from maskray.platform.files.model_folder import read_model_folder, write_model_folder
 from maskray.platform.inference.image_files import predict_files
 from maskray.platform.job.config import JobConfig, ResourceConfig, TrackingConfig
+from maskray.platform.job.load import load_job
 from maskray.platform.registry.description import describe_version
 from maskray.platform.registry.models import resolve_model, version_of_alias
 from maskray.platform.registry.registration import register_model
@@ -247,3 +248,20 @@ def test_resuming_evaluates_again_and_fails_below_what_is_expected(summary: RunS
     assert state["version"] == "1"
     tracking = Tracking(TrackingConfig(experiment="small"), output)
     assert tracking.client.get_run(state["run_id"]).info.status == "FAILED"
+
+
+def test_a_finished_run_may_be_given_more_steps_and_not_fewer(summary: RunSummary, output: Path) -> None:
+    """What it was given then is registered as a model of its own, unless the one before stays the best."""
+
+    def job_of(steps: int) -> JobConfig:
+        train = make_job(output).train.model_dump(mode="json") | {"steps": steps}
+        return make_job(output, train=train, tracking={"experiment": "small", "register_as": "small"}, serve={})
+
+    with pytest.raises(ValueError, match=r"train\.steps 2: the run has trained 4 steps already"):
+        run_training(job_of(2), resume=True)
+    again = run_training(job_of(6), resume=True)
+    history = [json.loads(line) for line in (summary.folder / "history.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in history if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    best = Path(again.checkpoint).name
+    assert again.model_uri == {"step-000004": "models:/small/1", "step-000006": "models:/small/2"}[best]
+    assert load_job(summary.folder / "job.yaml").train.steps == 6

@@ -13,7 +13,7 @@ from PIL import Image
 from maskray.model.build_model import build_model
 from maskray.model.config import BackboneConfig, Category, InputConfig, LabelMap, ModelConfig, ModelSpec
 from maskray.platform.files.model_folder import write_model_folder
-from maskray.platform.job.config import ServeConfig
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.cluster.ray_environment import OWN_PORT, PORTS, QUICK_HOPS
 from maskray.platform.serve.http.app import build_app
 from maskray.platform.serve.http.auth import Places

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from maskray.platform.job.config import TrackingConfig
-from maskray.platform.job.load import load_any
+from maskray.platform.job.kinds import load_any
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.sweep.parent_run import read_parent
 from maskray.platform.sweep.trial_record import TrialRecord

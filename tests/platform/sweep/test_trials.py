@@ -6,9 +6,11 @@ import pytest
 import yaml
 
 from maskray.platform.job.config import JobConfig
-from maskray.platform.job.load import dump_job, load_any, load_job
+from maskray.platform.job.kinds import load_any
+from maskray.platform.job.load import dump_job, load_job
 from maskray.platform.job.sweep_config import SweepConfig
-from maskray.platform.sweep.trials import list_trials, plan_sweep, slug
+from maskray.platform.sweep.sweep_plan import plan_sweep
+from maskray.platform.sweep.trials import list_trials, slug
 
 
 def test_every_variant_at_every_point_for_every_seed(make_sweep):

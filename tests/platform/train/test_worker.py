@@ -12,13 +12,14 @@ import torch
 from maskray.model.config import ModelSpec
 from maskray.model.structures import Batch
 from maskray.platform.job.config import JobConfig
+from maskray.platform.job.resume import check_same_config, training_config
 from maskray.platform.train.checkpoint import list_checkpoints, newest_checkpoint
 from maskray.platform.train.context import LocalContext, SharedError, agree
 from maskray.platform.train.run_context import RunContext
 from maskray.platform.train.run_files import RunRecord
 from maskray.platform.train.stages import training_stages
 from maskray.platform.train.trainer import Trainer
-from maskray.platform.train.worker import build_trainer, check_same_config, training_config
+from maskray.platform.train.worker import build_trainer
 
 MakeJob = Callable[..., JobConfig]
 MakeContext = Callable[..., RunContext]

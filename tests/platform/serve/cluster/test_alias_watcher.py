@@ -16,7 +16,8 @@ from ray import serve
 
 from maskray.model.build_model import build_model
 from maskray.platform.files.model_folder import write_model_folder
-from maskray.platform.job.config import ServeConfig, TrackingConfig
+from maskray.platform.job.config import TrackingConfig
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.registry.registration import register_model
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.serve.cluster.deploy import APPLICATION, deploy_source

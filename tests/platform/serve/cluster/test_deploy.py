@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from maskray.platform.job.config import ServeConfig
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.cluster.deploy import build_application, locate_files, url_of
 from maskray.platform.serve.cluster.model_source import Source, find_source
 from maskray.platform.serve.cluster.ray_environment import PORTS, port_of_proxy, shorten

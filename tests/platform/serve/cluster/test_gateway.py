@@ -20,7 +20,7 @@ from maskray.platform.data.transforms import decode_image
 from maskray.platform.files.model_folder import read_model_folder
 from maskray.platform.inference.drawing import draw_detections
 from maskray.platform.inference.predictor import Predictor
-from maskray.platform.job.config import ServeConfig
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.cluster.deploy import deploy
 
 DOCUMENT = Path(__file__).parents[4] / "docs/serving.md"

@@ -10,7 +10,7 @@ from maskray.platform.data.synthetic.dataset import synthesize
 from maskray.platform.data.transforms import decode_row
 from maskray.platform.files.model_folder import read_model_folder, write_model_folder
 from maskray.platform.inference.predictor import Predictor
-from maskray.platform.job.config import ServeConfig
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.cluster.server_check import check_server, compare_detections
 
 FOUND = {"category_id": 7, "score": 0.8, "bbox": [10.0, 20.0, 30.0, 40.0]}

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from maskray.platform.job.config import ServeConfig
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.http.app import build_app
 from maskray.platform.serve.http.auth import Places
 from maskray.platform.serve.http.metrics import Meters

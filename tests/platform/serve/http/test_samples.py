@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
-from maskray.platform.job.config import ServeConfig
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.http.error_handlers import handle_errors
 from maskray.platform.serve.http.samples import add_samples, list_samples, locate_samples
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from maskray.platform.job.config import ServeConfig
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.cluster import alias_watcher
 from maskray.platform.serve.cluster.alias_watcher import Follower
 from maskray.platform.serve.model import replica

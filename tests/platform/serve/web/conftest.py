@@ -13,7 +13,7 @@ from maskray.model.build_model import build_model
 from maskray.model.config import Category, LabelMap
 from maskray.platform.files.model_folder import write_model_folder
 from maskray.platform.inference.predictor import Predictor
-from maskray.platform.job.config import ServeConfig
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.http.api_keys import add_key
 from maskray.platform.serve.http.app import build_app
 from maskray.platform.serve.http.auth import Places

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from maskray.platform.job.load import load_job
-from maskray.platform.machine.submission import JOB_FILE, submission_name, submit_job
+from maskray.platform.job.submission import JOB_FILE, submission_name, submit_job
 
 ROOT = Path(__file__).resolve().parents[3]
 NOBODY = "http://127.0.0.1:9"  # the discard port: nothing answers
@@ -148,7 +148,7 @@ def test_job_travels_resolved_with_its_digest(cluster, tmp_path):
 
 def test_follow_gives_the_exit_code_of_the_job(cluster):
     code = (
-        "import sys; from maskray.platform.machine.submission import connect, follow_job, _readable\n"
+        "import sys; from maskray.platform.job.submission import connect, follow_job, _readable\n"
         "with _readable(sys.argv[1]): client = connect(sys.argv[1])\n"
         "for status in (0, 3):\n"
         "    key = client.submit_job(entrypoint=f'echo line one; sleep 1; echo line two; exit {status}')\n"
@@ -199,7 +199,7 @@ def test_id_changes_with_the_job():
 
 
 def test_wheel_is_sent_unpacked(tmp_path):
-    from maskray.platform.machine.submission import _unpack
+    from maskray.platform.job.submission import _unpack
 
     wheel = tmp_path / "maskray-0.1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:

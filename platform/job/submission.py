@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import hashlib
 import logging
 import os
@@ -13,15 +12,13 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskray.platform.job.config import CocoSource, JobConfig, ShardSource
-from maskray.platform.job.load import AnyJob, dump_job, set_key
-from maskray.platform.job.sweep_config import SweepConfig
-from maskray.platform.sweep.trials import list_trials
+from maskray.platform.job.kinds import KINDS, AnyJob
+from maskray.platform.job.load import dump_job
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -44,14 +41,9 @@ def submit_job(
     do not have it. Raises ValueError for a job that cannot work there, one that was sent before, a refused token and
     a cluster that does not answer.
     """
-    if isinstance(job, SweepConfig):
-        job = job.model_copy(update={"base": copy.deepcopy(job.base)})
-        set_key(job.base, "resources.address", "auto")
-        jobs = [trial.job for trial in list_trials(job)]
-    else:
-        job = job.model_copy(update={"resources": job.resources.model_copy(update={"address": "auto"})})
-        jobs = [job]
-    _check_paths(job.output, jobs, working_dir)
+    kind = KINDS[job.kind]
+    job = kind.move(job, "auto")
+    _check_paths(job.output, kind.paths(job), working_dir)
     if wheel is not None and not (wheel.suffix == ".whl" and zipfile.is_zipfile(wheel)):
         raise ValueError(f"--wheel {wheel}: not a wheel file (.whl)")
     text = dump_job(job)
@@ -165,31 +157,18 @@ def _fill(folder: Path, text: str, working_dir: Path | None) -> None:
     (folder / JOB_FILE).write_text(text, encoding="utf-8")
 
 
-def _check_paths(output: str, jobs: Sequence[JobConfig], working_dir: Path | None) -> None:
+def _check_paths(output: str, paths: Iterable[tuple[str, str]], working_dir: Path | None) -> None:
     """Relative paths would start in a temporary folder of one node: outputs would be lost, data not found."""
     if working_dir is not None and not working_dir.is_dir():
         raise ValueError(f"--working-dir {working_dir}: no such folder")
     mistakes = []
     if not _is_absolute(output):
         mistakes.append(f"output: {output!r} is relative; on a cluster name storage that every node sees")
-    for key, path in dict.fromkeys(found for job in jobs for found in _read_paths(job)):
+    for key, path in dict.fromkeys(paths):
         if not _is_absolute(path) and not (working_dir is not None and (working_dir / path).exists()):
             mistakes.append(f"{key}: {path!r} is relative and not in the --working-dir that would go along")
     if mistakes:
         raise ValueError("\n".join(mistakes))
-
-
-def _read_paths(job: JobConfig) -> Iterator[tuple[str, str]]:
-    for split in ("train", "val"):
-        source = getattr(job.data, split)
-        if isinstance(source, CocoSource):
-            yield f"data.{split}.annotations", source.annotations
-            yield f"data.{split}.images", source.images
-        if isinstance(source, ShardSource):
-            yield f"data.{split}.path", source.path
-    weights = job.train.initial_weights
-    if weights is not None and not weights.startswith("torchvision:"):
-        yield "train.initial_weights", weights
 
 
 def _is_absolute(path: str) -> bool:

@@ -1,7 +1,7 @@
-// The loops of match_kernels.h, compiled once per instruction set into namespace MASKRAY_LEVEL.
+// The loops of match_kernels.h, compiled once per instruction set into namespace MASKRAY_ISA.
 #include "match_kernels.h"
 
-namespace maskray::MASKRAY_LEVEL {
+namespace maskray::MASKRAY_ISA {
 namespace {
 
 template <class T>
@@ -36,4 +36,4 @@ void mark(MatchBlock<T>& block, const MatchBox<T>& box, T iou) {
 MatchKernels<float> float_match_kernels() { return {update<float>, mark<float>}; }
 MatchKernels<double> double_match_kernels() { return {update<double>, mark<double>}; }
 
-}  // namespace maskray::MASKRAY_LEVEL
+}  // namespace maskray::MASKRAY_ISA

@@ -1,7 +1,7 @@
-// The loop of overlap_kernels.h, compiled once per instruction set into namespace MASKRAY_LEVEL.
+// The loop of overlap_kernels.h, compiled once per instruction set into namespace MASKRAY_ISA.
 #include "overlap_kernels.h"
 
-namespace maskray::MASKRAY_LEVEL {
+namespace maskray::MASKRAY_ISA {
 namespace {
 
 template <class T>
@@ -26,4 +26,4 @@ void mark_overlapping(
 OverlapKernel<float> float_overlap() { return mark_overlapping<float>; }
 OverlapKernel<double> double_overlap() { return mark_overlapping<double>; }
 
-}  // namespace maskray::MASKRAY_LEVEL
+}  // namespace maskray::MASKRAY_ISA

@@ -1,4 +1,4 @@
-// The loops of channel_kernels.h, compiled once per instruction set into namespace MASKRAY_LEVEL.
+// The loops of channel_kernels.h, compiled once per instruction set into namespace MASKRAY_ISA.
 //
 // No container of the standard library here: its code would be compiled for one instruction set and, being a duplicate
 // that the linker merges, run on a machine that lacks it.
@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <utility>
 
-namespace maskray::MASKRAY_LEVEL {
+namespace maskray::MASKRAY_ISA {
 namespace {
 
 #if defined(__AVX512F__)
@@ -259,4 +259,4 @@ const ChannelKernels<double>& double_kernels() {
   return kernels;
 }
 
-}  // namespace maskray::MASKRAY_LEVEL
+}  // namespace maskray::MASKRAY_ISA

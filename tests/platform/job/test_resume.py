@@ -1,0 +1,102 @@
+"""What may change when a run goes on: by rule for every key, and by name for those that may not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from maskray.platform.job.config import JobConfig
+from maskray.platform.job.resume import (
+    MAY_CHANGE,
+    MAY_CHANGE_IN_SWEEP,
+    check_same_config,
+    check_same_job,
+    training_config,
+)
+
+
+def make_job(scheme: str = "joint", **changes: Any) -> JobConfig:
+    source = {"kind": "synthetic", "num_images": 8}
+    own = scheme == "stage_wise"
+    tree: dict[str, Any] = {
+        "name": "a",
+        "data": {"train": source, "val": source},
+        "model": {"rpn": {"own_backbone": own}},
+        "train": {"steps": 10, "images_per_batch": 4, "scheme": scheme},
+    }
+    for key, value in changes.items():
+        group, _, name = key.partition("__")
+        tree[group] = tree.get(group, {}) | {name: value} if name else value
+    return JobConfig.model_validate(tree)
+
+
+FREE = [
+    {"train__steps": 20},
+    {"train__log_every": 1},
+    {"train__keep_checkpoints": 5},
+    {"data__decode": "map"},
+    {"data__max_bad_images": 3},
+    {"resources__num_workers": 4},
+    {"evaluation__iou_types": ["bbox"]},
+    {"tracking__experiment": "other"},
+    {"serve__port": 1},
+]
+BOUND = [
+    ("seed", {"seed": 1}),
+    ("train.base_lr", {"train__base_lr": 0.5}),
+    ("train.decay_at", {"train__decay_at": [5]}),
+    ("train.initial_weights", {"train__initial_weights": "w.pth"}),
+    ("data.flip", {"data__flip": 0.0}),
+    ("data.val.num_images", {"data__val": {"kind": "synthetic", "num_images": 9}}),
+    ("input.shorter_edge", {"input__shorter_edge": 640}),
+    ("model.masks", {"model__masks": False}),
+]
+
+
+@pytest.mark.parametrize("change", FREE, ids=str)
+def test_what_says_nothing_about_a_step_may_change(change):
+    check_same_job(make_job(), make_job(**change))
+    assert training_config(make_job(**change), "d") == training_config(make_job(), "d")
+
+
+@pytest.mark.parametrize(("key", "change"), BOUND, ids=str)
+def test_what_is_bound_is_named(key, change):
+    with pytest.raises(ValueError, match=f"cannot resume a with another {key}"):
+        check_same_job(make_job(), make_job(**change))
+
+
+def test_workers_and_runs_go_by_one_rule():
+    """What a run may change its workers take too; the rest binds them, or is in the digest of the data by then."""
+    bound = json.loads(training_config(make_job(), "d"))
+    for key in bound:
+        assert not any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE), key
+    for key, change in BOUND:
+        changed = json.loads(training_config(make_job(**change), "d"))
+        seen = changed != bound
+        assert seen == (not key.startswith(("data.val", "train.initial_weights"))), key
+
+
+def test_steps_are_bound_where_a_stage_ends_with_them():
+    with pytest.raises(ValueError, match=r"another train\.steps"):
+        check_same_job(make_job("stage_wise"), make_job("stage_wise", train__steps=20))
+    first, longer = (training_config(make_job("stage_wise", train__steps=steps), "d") for steps in (10, 20))
+    assert first != longer
+
+
+def test_trials_of_a_sweep_keep_their_steps():
+    with pytest.raises(ValueError, match=r"another train\.steps"):
+        check_same_job(make_job(), make_job(train__steps=20), MAY_CHANGE_IN_SWEEP)
+    check_same_job(make_job(), make_job(resources__num_workers=4), MAY_CHANGE_IN_SWEEP)
+
+
+def test_many_changes_are_counted():
+    changes = {"seed": 1, "train__base_lr": 0.5, "data__flip": 0.0, "model__masks": False, "input__shorter_edge": 64}
+    with pytest.raises(ValueError, match=r"another data\.flip, input\.shorter_edge, model\.masks and 2 more; give"):
+        check_same_job(make_job(), make_job(**changes))
+
+
+def test_a_checkpoint_of_other_data_is_named():
+    with pytest.raises(ValueError, match=r"data\.train was 'one' and is 'two'"):
+        check_same_config(training_config(make_job(), "one"), training_config(make_job(), "two"))
