@@ -177,7 +177,7 @@ def test_imports_of_the_world(path):
 )
 def test_heavy_packages_stay_out(module, absent):
     code = f"import sys, {module}; print(*(name for name in {absent.split()} if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
 

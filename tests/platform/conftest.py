@@ -16,6 +16,7 @@ import pytest
 from maskray.model.config import Category, InputConfig, LabelMap, ModelConfig, ModelSpec
 
 ADMIN, TRAINER, READER = "admin", "trainer", "reader"
+START_SECONDS = 600  # on a machine whose cores are busy
 PASSWORDS = {ADMIN: "admin-of-a-test-server", TRAINER: "trainer-of-a-test-server", READER: "reader-of-a-test-server"}
 
 
@@ -64,20 +65,21 @@ class TrackingServer:
             self.process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder, start_new_session=True
             )
-        for _ in range(480):
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until:
             assert self.process.poll() is None, self.log.read_text()
             try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
+                urllib.request.urlopen(f"{self.uri}/health", timeout=10).close()
                 return self
             except OSError:
-                time.sleep(0.125)
+                time.sleep(0.1)
         raise AssertionError(self.log.read_text())
 
     def kill(self):
         """End the server as a power cut would."""
         if self.process is not None:
             os.killpg(self.process.pid, 9)
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=300)
             self.process = None
 
     def create_users(self):
@@ -113,7 +115,8 @@ def postgres():
     if not programs:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     user = "postgres" if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="maskray-postgres-"))  # below pytest's folder others may not read
+    # Below pytest's own folder others may not read.
+    folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=os.environ["MASKRAY_TESTS_FOLDER"]))
     port = free_port()
     try:
         if user is not None:
@@ -129,7 +132,7 @@ def postgres():
             yield f"postgresql+psycopg2://maskray@127.0.0.1:{port}/"
         finally:
             cluster.send_signal(3)  # at once: nothing of it is kept
-            cluster.wait(timeout=30)
+            cluster.wait(timeout=300)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -137,12 +140,13 @@ def postgres():
 def create_databases(port, cluster):
     import psycopg2
 
-    for _ in range(200):
+    until, connection = time.monotonic() + START_SECONDS, None
+    while connection is None:
         assert cluster.poll() is None, cluster.stderr.read()
         try:
             connection = psycopg2.connect(host="127.0.0.1", port=port, user="maskray", dbname="postgres")
-            break
         except psycopg2.OperationalError:
+            assert time.monotonic() < until, "PostgreSQL does not answer"
             time.sleep(0.1)
     connection.autocommit = True
     with connection.cursor() as cursor:

@@ -29,9 +29,10 @@ def pytest_configure(config: pytest.Config) -> None:
     tag = uuid.uuid4().hex
     # Below pytest's folder the paths of Ray's sockets would be too long.
     folder = tempfile.mkdtemp(prefix="mr-", dir="/tmp")
+    os.chmod(folder, 0o711)  # PostgreSQL runs as another user, in a folder of its own below it
     config.stash[KEY] = start_watchdog(tag, folder)
     os.environ[VARIABLE] = tag
-    os.environ["RAY_TMPDIR"] = folder
+    os.environ["MASKRAY_TESTS_FOLDER"] = os.environ["RAY_TMPDIR"] = folder
 
 
 KEY = pytest.StashKey[subprocess.Popen[bytes]]()

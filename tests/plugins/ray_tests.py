@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,7 +37,7 @@ for name, value in PATIENCE.items():
 # How often Ray Train looks at its workers: a worker that reports waits for it.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 
-USES_RAY = {"ray_cluster"}
+USES_RAY = {"ray_cluster", "start_ray"}
 SESSIONS = pytest.StashKey[set[str]]()
 shared_is_up = False
 
@@ -46,21 +46,31 @@ shared_is_up = False
 def ray_cluster(_own_ray: None) -> None:
     """Joined by this process: four logical CPUs, as a run on one machine has them."""
     global shared_is_up
+    if not shared_is_up:
+        begin_ray(4)
+        shared_is_up = True
+
+
+@pytest.fixture(scope="session")
+def start_ray() -> Callable[[int], None]:
+    """Starts a cluster of so many logical CPUs, with what stands in the environment now; it ends with the file."""
+    return begin_ray
+
+
+def begin_ray(num_cpus: int) -> None:
     import ray
 
     from maskray.platform.machine.ray_cluster import patience
 
-    if not ray.is_initialized():
-        with patience():
-            ray.init(
-                address="local",
-                num_cpus=4,
-                include_dashboard=False,
-                object_store_memory=400_000_000,
-                logging_level="ERROR",
-                log_to_driver=False,
-            )
-        shared_is_up = True
+    with patience():
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            object_store_memory=400_000_000,
+            logging_level="ERROR",
+            log_to_driver=False,
+        )
 
 
 @pytest.fixture(autouse=True, scope="module")

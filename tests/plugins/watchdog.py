@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 VARIABLE = "MASKRAY_TESTS_PROCESS"
-SECONDS_TO_END = 5.0
+SECONDS_TO_END = 3.0
 SECONDS_TO_DIE = 60.0
 
 

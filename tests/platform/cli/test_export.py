@@ -62,7 +62,7 @@ def test_a_file_of_ones_own(model_folder: Path, tmp_path: Path) -> None:
         "--out",
         out,
     ]
-    again = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert (again.returncode, again.stderr) == (1, f"error: {out}: exists already and is not overwritten\n")
 
 

@@ -182,7 +182,7 @@ def test_what_cannot_be_read_leaves_one_line_and_nothing_else(
 def test_a_process_says_so_on_stderr_and_overwrites_nothing(file: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("kept")
     command = [sys.executable, "-m", "maskray.platform.cli.main", "models", "import", file, "--from", "torchvision"]
-    done = subprocess.run([*command, "--out", tmp_path], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, "--out", tmp_path], capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"error: {tmp_path}: exists already; a model folder is never overwritten\n"
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

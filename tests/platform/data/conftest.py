@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,11 +22,11 @@ def coco_sample(shared: Callable[[str], Path]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> None:
-    """Four logical CPUs, as a run on one machine has them."""
-    import ray
+def cluster(ray_cluster: None) -> Iterator[None]:
+    """One on which reading that waits for what does not come fails in minutes, not after half an hour."""
     import ray.data
 
-    if not ray.is_initialized():  # it ends with the file: tests/conftest.py
-        ray.init(num_cpus=4, include_dashboard=False, object_store_memory=400_000_000, log_to_driver=False)
-    ray.data.DataContext.get_current().execution_no_progress_timeout_s = 60
+    context = ray.data.DataContext.get_current()
+    before, context.execution_no_progress_timeout_s = context.execution_no_progress_timeout_s, 300
+    yield
+    context.execution_no_progress_timeout_s = before

@@ -139,7 +139,7 @@ def test_the_rle_of_any_mask_is_sound_and_a_changed_one_is_not(height, width, de
     assert rle_problem(rle | {"counts": rle["counts"][:-1]}, (height, width)) is not None
 
 
-def test_ray_tasks_give_the_published_metrics(local_ray, shared):
+def test_ray_tasks_give_the_published_metrics(ray_cluster, shared):
     folder = shared("data/coco-eval-reference")
     expected = json.loads((folder / "expected.json").read_text())
     for iou_type in ("bbox", "segm"):

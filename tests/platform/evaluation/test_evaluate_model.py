@@ -70,7 +70,7 @@ def write_dataset(folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, local_ray) -> Path:
+def folder(tmp_path_factory, ray_cluster) -> Path:
     """gt.json, images/, shards/ and model/."""
     folder: Path = tmp_path_factory.mktemp("evaluation")
     annotations, images = write_dataset(folder / "data")

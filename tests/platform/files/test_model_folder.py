@@ -153,8 +153,10 @@ def test_killed_writer_leaves_whole_folders_only(tmp_path, spec):
     ready = context.Event()
     writer = context.Process(target=_write_until_killed, args=(str(tmp_path), spec, ready), daemon=True)
     writer.start()
-    assert ready.wait(60)
-    time.sleep(0.05)
+    assert ready.wait(600)
+    until = time.monotonic() + 300
+    while not any(path.name.startswith(".") for path in tmp_path.iterdir()):  # the next one is being written
+        assert time.monotonic() < until
     os.kill(writer.pid, signal.SIGKILL)
     writer.join()
     visible = [path for path in tmp_path.iterdir() if not path.name.startswith(".")]

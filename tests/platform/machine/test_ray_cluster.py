@@ -65,7 +65,7 @@ def test_doctor_starts_a_cluster_that_leaves_no_token_behind(tmp_path):
         str(tmp_path),
     ]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=150, env=environment | {"HOME": str(tmp_path)}
+        command, capture_output=True, text=True, timeout=600, env=environment | {"HOME": str(tmp_path)}
     )
     findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
     assert findings["Ray"]["state"] == "ok", findings

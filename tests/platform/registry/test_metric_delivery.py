@@ -49,7 +49,7 @@ def test_row_that_could_not_be_sent_is_sent_again(sqlite_server, as_trainer, job
         sqlite_server.start()
     assert len(told) == 1
     assert told[0].startswith("waiting up to 1 s for the tracking server: tracking.uri: the server http://127.0.0.1")
-    wait_for_server(lambda: delivery.send(rows([1, 2])), 30, told.append)
+    wait_for_server(lambda: delivery.send(rows([1, 2])), 300, told.append)
     assert history(tracking, run_id, "loss") == [(1, 1.0), (2, 0.5)]
 
 

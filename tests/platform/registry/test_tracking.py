@@ -132,7 +132,7 @@ def test_other_processes_log_by_uri_and_run_id_at_the_same_time(job, tmp_path):
     )
     command = [sys.executable, "-c", program, tracking.uri, run_id]
     workers = [subprocess.Popen([*command, f"rank{rank}"], cwd=tmp_path) for rank in range(2)]
-    assert [worker.wait(timeout=60) for worker in workers] == [0, 0]
+    assert [worker.wait(timeout=600) for worker in workers] == [0, 0]
     for rank in range(2):
         assert sorted(history(tracking, run_id, f"rank{rank}")) == [(k, float(k)) for k in range(40)]
 
@@ -143,7 +143,7 @@ def test_runs_that_start_with_the_same_new_data_at_the_same_time(tracking, job):
         together = threading.Barrier(4)
 
         def start(_, digests=digests, together=together):
-            together.wait(60)
+            together.wait(600)
             return tracking.start_run(job, digests)
 
         with concurrent.futures.ThreadPoolExecutor(4) as threads:
@@ -155,14 +155,15 @@ def test_runs_that_start_with_the_same_new_data_at_the_same_time(tracking, job):
             }
 
 
-def test_server_that_is_away_is_told_at_once(job):
+def test_server_that_is_away_is_told_at_once(job, monkeypatch):
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)  # between MLflow's own tries: seven, minutes in all
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    began = time.monotonic()
     with pytest.raises(ValueError, match=r"tracking\.uri: the server http://127\.0\.0\.1:\d+ does not answer"):
         Tracking(TrackingConfig(uri=uri)).start_run(job, {})
-    assert time.monotonic() - began < 5
+    assert sum(waits) == 0
 
 
 def test_password_is_neither_sent_in_a_uri_nor_stored(job, tmp_path):

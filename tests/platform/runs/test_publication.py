@@ -5,7 +5,6 @@ import threading
 import time
 
 import pytest
-import ray
 
 from maskray.platform.job.config import JobConfig
 from maskray.platform.registry.description import describe_version
@@ -64,7 +63,7 @@ class Outages(threading.Thread):
         self.failure = None
 
     def wait_for_step(self, least):
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while True:
             newest = self.record.newest_metrics()
             if newest is not None and newest["step"] >= least:
@@ -92,8 +91,9 @@ def logged_steps(tracking, run_id):
     return {name: sorted(point.step for point in client.get_metric_history(run_id, name)) for name in names}
 
 
-@pytest.mark.timeout(300)
-def test_server_away_in_mid_run_and_at_its_end_loses_no_metric(sqlite_server, as_trainer, tmp_path, monkeypatch):
+def test_server_away_in_mid_run_and_at_its_end_loses_no_metric(
+    ray_cluster, sqlite_server, as_trainer, tmp_path, monkeypatch
+):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     record = RunFiles(tmp_path / "outage")
     job = make_job(tmp_path, sqlite_server)
@@ -102,7 +102,7 @@ def test_server_away_in_mid_run_and_at_its_end_loses_no_metric(sqlite_server, as
     try:
         with pytest.raises(ServerAwayError, match="does not answer"):
             run_training(job)
-        outages.join(60)
+        outages.join(300)
         assert outages.failure is None
         history = record.history()
         assert [line["step"] for line in history if "loss" in line] == list(range(1, STEPS + 1))
@@ -114,7 +114,6 @@ def test_server_away_in_mid_run_and_at_its_end_loses_no_metric(sqlite_server, as
         with pytest.raises(GateRefusedError, match=r"outage version 1 does not get alias champion.*more than 1"):
             run_training(refusing, resume=True)
     finally:
-        ray.shutdown()
         if sqlite_server.process is None:
             sqlite_server.start()
     state = json.loads((record.folder / "run.json").read_text())

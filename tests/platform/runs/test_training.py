@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import ray
 
 from maskray.platform.data.manifest import read_manifest
 from maskray.platform.data.shards import read_rows
@@ -82,9 +80,8 @@ def make_job(output: Path, name: str = "small", **changes: Any) -> JobConfig:
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    yield tmp_path_factory.mktemp("outputs")
-    ray.shutdown()
+def output(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> Path:
+    return tmp_path_factory.mktemp("outputs")
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +161,7 @@ def test_the_same_weights_detect_the_same_everywhere(summary: RunSummary, tmp_pa
     server = deploy(str(summary.checkpoint), job.serve.model_copy(update={"port": 0}))
     try:
         headers = {"Content-Type": "image/jpeg"}
-        answer = httpx.post(f"{server.url}/v1/predict", content=row["image"], headers=headers, timeout=60)
+        answer = httpx.post(f"{server.url}/v1/predict", content=row["image"], headers=headers, timeout=300)
     finally:
         server.stop()
     assert answer.status_code == 200, answer.text

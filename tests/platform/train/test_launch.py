@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import torch
 
 from maskray.model.mask_rcnn import MaskRCNN
@@ -37,21 +35,12 @@ MakeJob = Callable[..., JobConfig]
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def shards(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> str:
     """A running Ray and twelve synthetic images as shards."""
-    before = os.environ.get("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S")
-    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.1"
-    ray.init(
-        num_cpus=4, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False, object_store_memory=2**28
-    )
     folder = tmp_path_factory.mktemp("data")
     paths = synthesize(folder, num_images=12, seed=1, height=64, width=96, max_objects=3)
     manifest = write_shards(read_dataset(paths.annotations, paths.images), str(paths.images), str(folder / "shards"), 4)
-    yield manifest.location
-    ray.shutdown()
-    del os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"]
-    if before is not None:
-        os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = before
+    return manifest.location
 
 
 @pytest.fixture
@@ -151,7 +140,7 @@ def test_kill_9_of_a_worker_changes_no_number(
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     result = train(two_workers, shards, str(tmp_path), validate=make_validation())
-    killer.join(1)
+    killer.join(300)
     starts = [event["step"] for event in record.events() if event["event"] == "start"]
     assert len(starts) == 2
     assert 2 <= starts[1] < STEPS
@@ -207,10 +196,9 @@ def test_divergence_stops_all_ranks_without_a_restart(make_job: MakeJob, shards:
 
 def test_too_few_cpus_are_told_at_once(make_job: MakeJob, shards: str, tmp_path: Path) -> None:
     job = make_job(images_per_batch=4, resources={"num_workers": 4})
-    started = time.perf_counter()
     with pytest.raises(ValueError, match="needs 5 CPUs, the cluster has 4"):
         train(job, shards, str(tmp_path / "run"))
-    assert time.perf_counter() - started < 3
+    assert not (tmp_path / "run").exists(), "nothing begins that would wait for them"
 
 
 def test_alternating_stages_train_each_part_in_its_turn_and_resume_exactly(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 from maskray.platform.job.config import TrackingConfig
@@ -26,7 +25,7 @@ def test_all_rows_arrive_once_and_in_order_after_failures() -> None:
     sender = MetricUploader(send, first_wait_seconds=0.01)
     for step in range(100):
         sender.put({"loss": float(step)}, step, 1_700_000_000_000 + step)
-    assert sender.close(timeout_seconds=10) == 0
+    assert sender.close(timeout_seconds=300) == 0
     assert [row[0] for row in received] == list(range(100))
     assert sender.last_error == "the server does not answer"
 
@@ -36,16 +35,15 @@ def test_a_slow_server_delays_no_step() -> None:
     received: list[MetricRow] = []
 
     def send(rows: list[MetricRow]) -> None:
-        free.wait(10)
+        free.wait(600)
         received.extend(rows)
 
     sender = MetricUploader(send)
-    started = time.perf_counter()
     for step in range(1000):
         sender.put({"loss": 1.0}, step, 1_700_000_000_000 + step)
-    assert time.perf_counter() - started < 0.5
+    assert not received, "all was put while the server still kept the first request waiting"
     free.set()
-    assert sender.close(timeout_seconds=10) == 0
+    assert sender.close(timeout_seconds=300) == 0
     assert len(received) == 1000
 
 
@@ -53,12 +51,10 @@ def test_a_server_that_never_comes_back_is_counted() -> None:
     def send(rows: list[MetricRow]) -> None:
         raise OSError("connection refused")
 
-    sender = MetricUploader(send, first_wait_seconds=60.0)
+    sender = MetricUploader(send, first_wait_seconds=3600.0)
     for step in range(7):
         sender.put({"loss": 1.0}, step, 1_700_000_000_000 + step)
-    started = time.perf_counter()
     assert sender.close(timeout_seconds=1.0) == 7
-    assert time.perf_counter() - started < 3.0
     assert sender.last_error == "connection refused"
 
 
@@ -69,7 +65,7 @@ def test_rows_reach_a_real_tracking_store(tmp_path: Path) -> None:
     sender = MetricUploader(MetricDelivery(tracking, run_id).send)
     for step in range(1, 6):
         sender.put({"loss": 1.0 / step, "val/segm/AP": step / 10}, step, 1_700_000_000_000 + step)
-    assert sender.close() == 0
+    assert sender.close(timeout_seconds=300) == 0
     history = client.get_metric_history(run_id, "loss")
     assert [(point.step, point.value) for point in history] == [(step, 1.0 / step) for step in range(1, 6)]
     assert client.get_run(run_id).data.metrics["val/segm/AP"] == 0.5

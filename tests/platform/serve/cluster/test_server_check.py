@@ -1,7 +1,6 @@
 """The check after training: it passes for what the model finds, and fails for anything else."""
 
 import pytest
-import ray
 import torch
 from PIL import Image
 
@@ -37,14 +36,7 @@ def test_detection_that_is_not_served_is_named(change):
         compare_detections([{**FOUND, **change}], [FOUND], "image 3")
 
 
-@pytest.fixture
-def cluster():
-    ray.init(num_cpus=4, include_dashboard=False, logging_level="WARNING")
-    yield
-    ray.shutdown()
-
-
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("ray_cluster")
 def test_served_model_finds_what_evaluation_found(tmp_path, model_folder):
     paths = synthesize(tmp_path / "pictures", 3, seed=1, height=96, width=128, split="val")
     manifest = write_shards(read_dataset(paths.annotations, paths.images), paths.images, tmp_path / "shards")

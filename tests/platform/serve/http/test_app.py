@@ -28,7 +28,10 @@ async def unreachable(data):
 def test_full_queue_refuses_at_once_and_empties_again(client_of, png):
     release = asyncio.Event()
 
+    reached = []
+
     async def predict(data):
+        reached.append(data)
         await release.wait()
         return []
 
@@ -39,7 +42,9 @@ def test_full_queue_refuses_at_once_and_empties_again(client_of, png):
             waiting = [
                 asyncio.create_task(client.post("/v1/predict", content=png, headers=BINARY)) for _ in range(most)
             ]
-            await asyncio.sleep(0.2)
+            async with asyncio.timeout(300):
+                while len(reached) < most:
+                    await asyncio.sleep(0.01)
             refused = await client.post("/v1/predict", content=png, headers=BINARY)
             healthy = await client.get("/healthz")
             gauge = (await client.get("/metrics")).text
@@ -123,7 +128,7 @@ def test_deadline_ends_a_request_that_waits(ask, png, where):
 
     async def predict(data):
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             cancelled.append(len(data))
             raise
@@ -142,7 +147,7 @@ def test_deadline_ends_a_request_that_waits(ask, png, where):
 def test_body_that_does_not_arrive_is_given_up_and_frees_its_place(client_of):
     async def slowly():
         yield b"\x89PNG"
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()
 
     async def scenario():
         places = Places(1, ServerMetrics())

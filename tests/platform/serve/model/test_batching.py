@@ -14,10 +14,11 @@ class Model:
 
     def __init__(self):
         self.batches = []
-        self.go = threading.Event()
+        self.begun, self.go = threading.Event(), threading.Event()
 
     def __call__(self, items):
-        self.go.wait(10)
+        self.begun.set()
+        self.go.wait(600)
         self.batches.append(items)
         if "poison" in items:
             raise RuntimeError("poison")
@@ -42,7 +43,7 @@ def submit(batcher, *items, timeout=60):
 def test_batches_hold_one_size_begin_with_the_oldest_and_keep_the_order():
     async def scenario(model, batcher):
         tasks = submit(batcher, "a1", "b1", "a2", "b2", "a3", "a4", "a5", "c1")
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(model.begun.wait, 600)
         model.go.set()
         return await asyncio.gather(*tasks)
 
@@ -72,19 +73,25 @@ def test_idle_model_starts_at_once_and_waits_only_when_told():
     async def scenario(model, batcher):
         model.go.set()
         (first,) = submit(batcher, "a1")
-        await asyncio.sleep(0.02)
+        if told:
+            await asyncio.sleep(0)  # the first is seen, and the model waits for others
+        else:
+            await asyncio.to_thread(model.begun.wait, 600)
         (second,) = submit(batcher, "a2")
         return await asyncio.gather(first, second)
 
+    told = False
     assert run(scenario)[0].batches == [["a1"], ["a2"]]
-    assert run(scenario, wait_seconds=0.3)[0].batches == [["a1", "a2"]]
+    told = True
+    assert run(scenario, wait_seconds=2.0)[0].batches == [["a1", "a2"]]
 
 
 def test_what_nobody_waits_for_is_not_computed():
     async def scenario(model, batcher):
         first, cancelled = submit(batcher, "a1"), submit(batcher, "b1")
         late = submit(batcher, "c1", timeout=0.01)
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(model.begun.wait, 600)
+        await asyncio.sleep(0.02)  # past the deadline of the last
         cancelled[0].cancel()
         await asyncio.sleep(0)
         model.go.set()

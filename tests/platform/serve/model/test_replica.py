@@ -50,7 +50,7 @@ def test_version_that_cannot_be_loaded_here_alone_is_tried_again_after_a_while(
     async def run():
         there, one = SaysTwo(), Replica.__new__(Replica)
         await one.__init__(ONE, ServeConfig(), there)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             while len(there.reports) < NUM_REPORTS:
                 await asyncio.sleep(0.01)
         one._following.cancel()
@@ -72,7 +72,7 @@ def test_version_that_cannot_be_stored_is_told_as_failed(monkeypatch):
     async def run():
         one = AliasWatcher.__new__(AliasWatcher)
         await one.__init__("shapes", "champion", "sqlite:///none.db", ONE, ServeConfig(poll_alias_seconds=0.01))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             while "failed" not in {entry["state"] for entry in (await one.status())["models"]}:
                 await asyncio.sleep(0.01)
         one._task.cancel()

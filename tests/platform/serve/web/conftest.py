@@ -93,7 +93,7 @@ def site(tmp_path_factory, posed_folder):
         time.sleep(0.02)
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", key
     server.should_exit = True
-    thread.join(30)
+    thread.join(300)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def visit(chromium, site):
             extra_http_headers=headers, **{"viewport": {"width": 1200, "height": 640}} | options
         )
         contexts.append(context)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(240_000)
         page = context.new_page()
         page.asked, page.problems = [], problems
         page.on("request", lambda request: (page.asked.append(request.url), asked.append(request.url)))

@@ -29,7 +29,7 @@ def run_script(script, data):
         "process.stdout.write(JSON.stringify(output));"
     )
     command = [NODE, "--input-type=module", "-e", program]
-    done = subprocess.run(command, input=json.dumps(data), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, input=json.dumps(data), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytestmark = pytest.mark.timeout(120)
 CONTROLS = {
     "button",
     "checkbox",
@@ -135,8 +134,7 @@ def test_any_image_fits_a_narrow_screen_in_its_own_pixels(visit, upload, size, r
     page.evaluate("scrollTo(0, document.body.scrollHeight)")  # it stays in view beside the list
     assert 0 <= page.locator("#picture").bounding_box()["y"] < 100
     page.set_viewport_size({"width": 340, "height": 844})
-    page.wait_for_timeout(100)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 340
+    page.wait_for_function("document.documentElement.scrollWidth <= 340")
 
 
 def test_nothing_moves_where_that_is_asked_for(visit):
@@ -156,7 +154,7 @@ def test_browser_holds_the_page_to_its_own_files(visit):
       document.body.append(Object.assign(new Image(), { src: "https://example.invalid/a.png" }));
       fetch("https://example.invalid/").catch(() => null);
     }""")
-    page.wait_for_timeout(200)
+    page.wait_for_function("window.refused.length >= 3")
     assert sorted(page.evaluate("window.refused")) == ["connect-src", "img-src", "script-src-elem"]
     assert page.evaluate("window.inline") is None
     assert all("Content Security Policy" in text for text in page.problems)

@@ -2,10 +2,7 @@
 
 import io
 
-import pytest
 from PIL import Image
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def test_errors_name_the_file_and_leave_what_was_shown(visit, upload, pixels_of, jpeg):

@@ -1,0 +1,35 @@
+"""Tests that test_interruption.py runs in a process of their own and interrupts; they wait until that happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from watchdog import VARIABLE, started_by
+
+
+def tell_and_wait() -> None:
+    """Write down this process and all that it has started, then do nothing."""
+    told = Path(os.environ["MASKRAY_TOLD"])
+    content = {"tests": os.getpid(), "started": started_by(os.environ[VARIABLE], {})}
+    told.with_suffix(".new").write_text(json.dumps(content))
+    told.with_suffix(".new").rename(told)
+    time.sleep(3600)
+
+
+def test_with_servers(ray_cluster: None, postgres_server: object) -> None:
+    tell_and_wait()
+
+
+def test_with_a_child() -> None:
+    """One that has left the group of its parent, and does not end when asked."""
+    program = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('', flush=True); time.sleep(3600)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, start_new_session=True)
+    child.stdout.readline()
+    tell_and_wait()
