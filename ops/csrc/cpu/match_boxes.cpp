@@ -45,7 +45,7 @@ struct Reach {
 
 template <class T>
 struct GroundTruth {
-  std::vector<MatchBox<T>> boxes;  // the valid ones of all images
+  std::vector<Box<T>> boxes;  // the valid ones of all images
   std::vector<IndexOf<T>> index;   // of each in its image
   std::vector<size_t> begin;       // of each image in both, and the end
 
@@ -53,7 +53,7 @@ struct GroundTruth {
     for (int64_t image = 0; image < num_images; ++image) {
       for (int64_t i = 0; i < num_boxes; ++i) {
         if (valid[image * num_boxes + i]) {
-          boxes.push_back(to_match_box(data + 4 * (image * num_boxes + i)));
+          boxes.push_back(to_box(data + 4 * (image * num_boxes + i)));
           index.push_back(static_cast<IndexOf<T>>(i));
         }
       }
@@ -75,7 +75,7 @@ struct LoadedBlock {
     left = top = infinity;
     right = bottom = -infinity;
     for (int64_t i = 0; i < kMatchBlock; ++i) {
-      const MatchBox<T> box = i < count ? to_match_box(references + 4 * i) : MatchBox<T>{nan, nan, nan, nan, nan};
+      const Box<T> box = i < count ? to_box(references + 4 * i) : Box<T>{nan, nan, nan, nan, nan};
       columns.x0[i] = box.x0;
       columns.y0[i] = box.y0;
       columns.x1[i] = box.x1;
@@ -92,7 +92,7 @@ struct LoadedBlock {
   }
 
   // False only where every overlap with the box is 0.
-  bool meets(const MatchBox<T>& box) const {
+  bool meets(const Box<T>& box) const {
     return box.x0 < right && box.x1 > left && box.y0 < bottom && box.y1 > top;
   }
 };

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "../match_geometry.h"
+#include "../box_iou.h"
 
 namespace maskray {
 
@@ -30,9 +30,9 @@ struct MatchBlock {
 template <class T>
 struct MatchKernels {
   // Takes the box where its IoU is above `best`; returns its greatest IoU with the block.
-  T (*update)(MatchBlock<T>& block, const MatchBox<T>& box, IndexOf<T> index);
+  T (*update)(MatchBlock<T>& block, const Box<T>& box, IndexOf<T> index);
   // Sets `reaches` where the IoU with the box equals `iou`.
-  void (*mark)(MatchBlock<T>& block, const MatchBox<T>& box, T iou);
+  void (*mark)(MatchBlock<T>& block, const Box<T>& box, T iou);
 };
 
 #define MASKRAY_DECLARE_MATCH_KERNELS(isa)         \

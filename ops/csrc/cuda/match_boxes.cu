@@ -2,7 +2,7 @@
 #include "launch.h"
 
 #include "../match_arguments.h"
-#include "../match_geometry.h"
+#include "../box_iou.h"
 
 namespace maskray {
 namespace {
@@ -30,8 +30,8 @@ struct MatchArguments {
   T positive_iou, negative_iou;
   T* best_of_box;  // (N, M), null where no best match is forced
 
-  __device__ MatchBox<T> reference(int64_t i) const {
-    return to_match_box(references + i / num_references * image_stride + 4 * (i % num_references));
+  __device__ Box<T> reference(int64_t i) const {
+    return to_box(references + i / num_references * image_stride + 4 * (i % num_references));
   }
 };
 
@@ -39,7 +39,7 @@ struct MatchArguments {
 template <class T>
 __global__ void match_kernel(MatchArguments<T> given, int8_t* labels, int64_t* gt_index, T* iou) {
   MASKRAY_GRID_LOOP(i, given.total) {
-    const MatchBox<T> reference = given.reference(i);
+    const Box<T> reference = given.reference(i);
     const int64_t first = i / given.num_references * given.num_boxes;
     T best = T(0);
     int64_t best_index = 0;
@@ -47,7 +47,7 @@ __global__ void match_kernel(MatchArguments<T> given, int8_t* labels, int64_t* g
       if (!given.gt_valid[first + g]) {
         continue;
       }
-      const T overlap = match_iou(reference, to_match_box(given.gt_boxes + 4 * (first + g)));
+      const T overlap = box_iou(reference, to_box(given.gt_boxes + 4 * (first + g)));
       if (overlap > best) {
         best = overlap;
         best_index = g;
@@ -66,11 +66,11 @@ __global__ void match_kernel(MatchArguments<T> given, int8_t* labels, int64_t* g
 template <class T>
 __global__ void force_kernel(MatchArguments<T> given, int8_t* labels) {
   MASKRAY_GRID_LOOP(i, given.total) {
-    const MatchBox<T> reference = given.reference(i);
+    const Box<T> reference = given.reference(i);
     const int64_t first = i / given.num_references * given.num_boxes;
     for (int64_t g = 0; g < given.num_boxes; ++g) {
       const T greatest = given.best_of_box[first + g];
-      if (greatest > T(0) && match_iou(reference, to_match_box(given.gt_boxes + 4 * (first + g))) == greatest) {
+      if (greatest > T(0) && box_iou(reference, to_box(given.gt_boxes + 4 * (first + g))) == greatest) {
         labels[i] = kPositive;
         break;
       }
