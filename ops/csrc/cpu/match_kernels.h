@@ -22,9 +22,9 @@ struct MatchBlock {
   alignas(64) T x1[kMatchBlock];
   alignas(64) T y1[kMatchBlock];
   alignas(64) T area[kMatchBlock];
-  alignas(64) T best[kMatchBlock];             // greatest IoU so far
-  alignas(64) IndexOf<T> index[kMatchBlock];   // of the ground-truth box that has it
-  alignas(64) IndexOf<T> reaches[kMatchBlock]; // not 0: the reference has the greatest IoU of some ground-truth box
+  alignas(64) T best[kMatchBlock];              // greatest IoU so far
+  alignas(64) IndexOf<T> index[kMatchBlock];    // of the ground-truth box that has it
+  alignas(64) IndexOf<T> reaches[kMatchBlock];  // not 0: the reference has the greatest IoU of some ground-truth box
 };
 
 template <class T>
@@ -35,10 +35,10 @@ struct MatchKernels {
   void (*mark)(MatchBlock<T>& block, const Box<T>& box, T iou);
 };
 
-#define MASKRAY_DECLARE_MATCH_KERNELS(isa)         \
-  namespace isa {                                    \
-  MatchKernels<float> float_match_kernels();         \
-  MatchKernels<double> double_match_kernels();       \
+#define MASKRAY_DECLARE_MATCH_KERNELS(isa)     \
+  namespace isa {                              \
+  MatchKernels<float> float_match_kernels();   \
+  MatchKernels<double> double_match_kernels(); \
   }
 MASKRAY_DECLARE_MATCH_KERNELS(baseline)
 #if defined(__x86_64__)

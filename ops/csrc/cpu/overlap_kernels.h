@@ -12,9 +12,9 @@ using OverlapKernel = void (*)(
     int32_t* suppressed);
 
 #define MASKRAY_DECLARE_OVERLAP_KERNELS(isa) \
-  namespace isa {                              \
-  OverlapKernel<float> float_overlap();        \
-  OverlapKernel<double> double_overlap();      \
+  namespace isa {                            \
+  OverlapKernel<float> float_overlap();      \
+  OverlapKernel<double> double_overlap();    \
   }
 MASKRAY_DECLARE_OVERLAP_KERNELS(baseline)
 #if defined(__x86_64__)

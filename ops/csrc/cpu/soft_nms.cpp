@@ -73,6 +73,7 @@ void suppress_groups(
     new_scores[i] = T(0);
   }
   std::vector<std::vector<ScoredBox<T>>> parts;
+  parts.reserve(members.size());
   for (auto& [group, part] : members) {
     parts.push_back(std::move(part));
   }
@@ -120,8 +121,6 @@ std::tuple<Tensor, Tensor> soft_nms(
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(maskray, CPU, m) {
-  m.impl("soft_nms", TORCH_BOX(&soft_nms));
-}
+STABLE_TORCH_LIBRARY_IMPL(maskray, CPU, m) { m.impl("soft_nms", TORCH_BOX(&soft_nms)); }
 
 }  // namespace maskray

@@ -1,8 +1,8 @@
 // Matching of reference boxes with ground truth on CUDA: one thread per reference, in memory that grows with the boxes.
 #include "launch.h"
 
-#include "../match_arguments.h"
 #include "../box_iou.h"
+#include "../match_arguments.h"
 
 namespace maskray {
 namespace {
@@ -101,8 +101,8 @@ void match(
       static_cast<T*>(iou.mutable_data_ptr()));
   STD_CUDA_KERNEL_LAUNCH_CHECK();
   if (force_best) {
-    force_kernel<T><<<num_blocks(given.total), kThreads, 0, stream>>>(
-        given, static_cast<int8_t*>(labels.mutable_data_ptr()));
+    force_kernel<T>
+        <<<num_blocks(given.total), kThreads, 0, stream>>>(given, static_cast<int8_t*>(labels.mutable_data_ptr()));
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
 }
@@ -119,16 +119,14 @@ std::tuple<Tensor, Tensor, Tensor> match_boxes(
   Tensor iou = torch::stable::new_empty(references, {num_images, num_references});
   if (labels.numel() > 0) {
     const auto run = references.scalar_type() == ScalarType::Double ? match<double> : match<float>;
-    run(torch::stable::contiguous(references), torch::stable::contiguous(gt_boxes),
-        torch::stable::contiguous(gt_valid), positive_iou, negative_iou, force_best, labels, gt_index, iou);
+    run(torch::stable::contiguous(references), torch::stable::contiguous(gt_boxes), torch::stable::contiguous(gt_valid),
+        positive_iou, negative_iou, force_best, labels, gt_index, iou);
   }
   return {labels, gt_index, iou};
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(maskray, CUDA, m) {
-  m.impl("match_boxes", TORCH_BOX(&match_boxes));
-}
+STABLE_TORCH_LIBRARY_IMPL(maskray, CUDA, m) { m.impl("match_boxes", TORCH_BOX(&match_boxes)); }
 
 }  // namespace maskray

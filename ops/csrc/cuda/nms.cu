@@ -69,8 +69,6 @@ Tensor nms_keep(Tensor boxes, Tensor class_ids, double iou_threshold) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(maskray, CUDA, m) {
-  m.impl("nms_keep", TORCH_BOX(&nms_keep));
-}
+STABLE_TORCH_LIBRARY_IMPL(maskray, CUDA, m) { m.impl("nms_keep", TORCH_BOX(&nms_keep)); }
 
 }  // namespace maskray
