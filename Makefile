@@ -6,7 +6,8 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= 1
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-SOURCES := $(wildcard ops/csrc/*.* ops/csrc/*/*.*) ops/build_extension.py pyproject.toml
+CSRC := $(wildcard ops/csrc/*.* ops/csrc/*/*.*)
+SOURCES := $(CSRC) ops/build_extension.py pyproject.toml
 
 .PHONY: setup demo test lint bench sanitize processors schema clean
 
@@ -33,6 +34,8 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CSRC)
+	$(BIN)/python tests/ops/tidy.py
 
 bench: setup
 	for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done

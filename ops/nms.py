@@ -14,7 +14,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """Indices (int64) of the boxes that stay, by score descending, then index.
 
     boxes (N, 4) x0 y0 x1 y1; scores (N,). A box goes when its IoU with a box that stays and comes before it is above
-    `iou_threshold` (0..1). A box without area overlaps nothing. A NaN in a box makes it overlap nothing, so it stays;
+    `iou_threshold` (0..1). A box without area, with a side below 0 or with a NaN overlaps nothing, so it stays;
     a NaN score ranks as minus infinity. Half types are computed in float32. ValueError or TypeError names an argument
     that is wrong.
     """

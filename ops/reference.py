@@ -96,15 +96,22 @@ def batched_nms(boxes: Tensor, scores: Tensor, class_ids: Tensor, iou_threshold:
     kept: list[int] = []
     for index in sorted(range(len(ranks)), key=lambda i: (-ranks[i], i)):
         same_class = [other for other in kept if class_ids[other] == class_ids[index]]
-        if not any(float(_iou(boxes[other], boxes[index])) > iou_threshold for other in same_class):
+        if not any(float(box_iou(boxes[other], boxes[index])) > iou_threshold for other in same_class):
             kept.append(index)
     return torch.tensor(kept, dtype=torch.int64)
 
 
-def _iou(first: Tensor, second: Tensor) -> Tensor:
-    sides = torch.minimum(first[2:], second[2:]) - torch.maximum(first[:2], second[:2])
-    intersection = sides.clamp(min=0).prod()
-    return intersection / ((first[2:] - first[:2]).prod() + (second[2:] - second[:2]).prod() - intersection)
+def box_iou(first: Tensor, second: Tensor) -> Tensor:
+    """The IoU of boxes (..., 4) x0 y0 x1 y1 that broadcast, as nms, soft_nms and match_boxes all take it.
+
+    A side below 0 counts as 0. The IoU is 0 where the union is not above 0: two boxes without area, or a union that is
+    NaN, as it is when a number of a box is NaN or the intersection is infinite.
+    """
+    sides = torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(first[..., :2], second[..., :2])
+    intersection = sides.clamp(min=0).prod(-1)
+    areas = [(boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1) for boxes in (first, second)]
+    union = areas[0] + areas[1] - intersection
+    return torch.where(union > 0, intersection / union, 0.0)
 
 
 def paste_masks(masks: Tensor, boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
@@ -138,11 +145,7 @@ def match_boxes(
     references: Tensor, gt_boxes: Tensor, positive_iou: float, negative_iou: float, force_best: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As maskray.ops.match_boxes.match_boxes for one image with M >= 1 boxes, from the overlaps of all pairs."""
-    top_left = torch.maximum(references[:, None, :2], gt_boxes[:, :2])
-    intersection = (torch.minimum(references[:, None, 2:], gt_boxes[:, 2:]) - top_left).clamp(min=0).prod(2)
-    areas, gt_areas = ((boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1) for boxes in (references, gt_boxes))
-    union = areas[:, None] + gt_areas - intersection
-    overlaps = torch.where(union > 0, intersection / union, 0.0)
+    overlaps = box_iou(references[:, None], gt_boxes)
     iou, gt_index = overlaps.max(dim=1)
     labels = torch.full_like(gt_index, -1, dtype=torch.int8)
     labels[iou < negative_iou] = 0
@@ -199,7 +202,7 @@ def _cell_sides(low: Tensor, high: Tensor, scale: float) -> tuple[float, float]:
 def soft_nms(
     boxes: Tensor, scores: Tensor, iou_threshold: float, sigma: float, method: str, score_threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """As maskray.ops.soft_nms.soft_nms, for boxes with area and scores without NaN."""
+    """As maskray.ops.soft_nms.soft_nms, for scores without NaN."""
     current = scores.clone()
     left = [i for i in range(len(boxes)) if float(scores[i]) > score_threshold]
     kept: list[int] = []
@@ -208,7 +211,7 @@ def soft_nms(
         kept.append(best)
         left.remove(best)
         for i in left:
-            iou = _iou(boxes[best], boxes[i])
+            iou = box_iou(boxes[best], boxes[i])
             if method == "gaussian":
                 current[i] *= torch.exp(-(iou * iou) / sigma)
             elif float(iou) > iou_threshold:

@@ -29,9 +29,9 @@ def soft_nms(
     1 - IoU with it where that is above `iou_threshold` (linear), or by exp(-IoU^2 / sigma) (gaussian), and so on.
     A box stays while its score is above `score_threshold`, so one whose score is NaN goes; of equal scores the first
     is taken. Ids (N,) as for maskray.ops.nms.batched_nms: only boxes of one class and image lower one another. A box
-    that holds NaN overlaps nothing. Half types are computed in float32, in which scores return. Each choice depends on
-    the one before, so input on an accelerator is brought to the CPU and the results back. ValueError or TypeError
-    names an argument that is wrong.
+    that holds NaN or has no area overlaps nothing. Half types are computed in float32, in which scores return. Each
+    choice depends on the one before, so input on an accelerator is brought to the CPU and the results back. ValueError
+    or TypeError names an argument that is wrong.
     """
     ids = {name: given for name, given in (("class_ids", class_ids), ("image_ids", image_ids)) if given is not None}
     check_boxes(boxes, {"scores": scores}, ids)

@@ -6,7 +6,6 @@
 
 #include <sstream>
 #include <stdexcept>
-#include <string>
 #include <vector>
 
 namespace maskray {
@@ -14,10 +13,13 @@ namespace maskray {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// std::invalid_argument is a ValueError in Python.
-inline void check(bool condition, const std::string& message) {
+// std::invalid_argument is a ValueError in Python. The message is put together only where it is needed.
+template <class... Pieces>
+void check(bool condition, Pieces... message) {
   if (!condition) {
-    throw std::invalid_argument(message);
+    std::ostringstream text;
+    (text << ... << message);
+    throw std::invalid_argument(text.str());
   }
 }
 
@@ -108,11 +110,8 @@ template <class T>
 void check_image_indices(const T* boxes, int64_t num_boxes, int64_t num_images) {
   for (int64_t k = 0; k < num_boxes; ++k) {
     const T image = boxes[5 * k];
-    if (!(image >= T(0) && image < static_cast<T>(num_images))) {
-      std::ostringstream message;
-      message << "boxes: row " << k << " names image " << image << ", features hold " << num_images;
-      throw std::invalid_argument(message.str());
-    }
+    const bool named = image >= T(0) && image < static_cast<T>(num_images);
+    check(named, "boxes: row ", k, " names image ", image, ", features hold ", num_images);
   }
 }
 

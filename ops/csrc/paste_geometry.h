@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "arguments.h"
-#include "roi_align_geometry.h"
+#include "host_device.h"
 
 namespace maskray {
 

@@ -4,19 +4,14 @@
 #include <cmath>
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define MASKRAY_HOST_DEVICE __host__ __device__ __forceinline__
-#else
-#define MASKRAY_HOST_DEVICE inline
-#endif
+#include "host_device.h"
 
 namespace maskray {
 
-// The settings of one call. A box is (image index, x0, y0, x1, y1).
+// The settings of one call; the scale, cells per pixel, is that of a map.
 struct RoiAlignSettings {
   int64_t pooled_height;
   int64_t pooled_width;
-  double spatial_scale;
   int64_t sampling_ratio;
   bool aligned;
 };
@@ -31,8 +26,7 @@ struct RoiAxis {
 };
 
 template <class T>
-MASKRAY_HOST_DEVICE RoiAxis<T> roi_axis(T low, T high, int64_t pooled, const RoiAlignSettings& settings) {
-  const T scale = static_cast<T>(settings.spatial_scale);
+MASKRAY_HOST_DEVICE RoiAxis<T> roi_axis(T low, T high, int64_t pooled, T scale, const RoiAlignSettings& settings) {
   const T offset = settings.aligned ? T(0.5) : T(0);
   const T start = low * scale - offset;
   T size = high * scale - offset - start;
@@ -49,12 +43,26 @@ MASKRAY_HOST_DEVICE RoiAxis<T> roi_axis(T low, T high, int64_t pooled, const Roi
 }
 
 template <class T>
+struct RoiAxes {
+  RoiAxis<T> rows, columns;
+};
+
+// Of a box (image index, x0, y0, x1, y1).
+template <class T>
+MASKRAY_HOST_DEVICE RoiAxes<T> roi_axes(const T* box, double spatial_scale, const RoiAlignSettings& settings) {
+  const T scale = static_cast<T>(spatial_scale);
+  return {
+      roi_axis(box[2], box[4], settings.pooled_height, scale, settings),
+      roi_axis(box[1], box[3], settings.pooled_width, scale, settings)};
+}
+
+template <class T>
 MASKRAY_HOST_DEVICE T sample_position(const RoiAxis<T>& axis, int64_t pooled_index, T sample) {
   return axis.start + static_cast<T>(pooled_index) * axis.bin + (sample + T(0.5)) * axis.bin / axis.grid;
 }
 
-// The samples of a bin that may lie in [-1, extent]: `first` and how many. Bounds the work for a box far larger than the
-// map, all of whose other samples are 0.
+// The samples of a bin that may lie in [-1, extent]: `first` and how many. Bounds the work for a box far larger than
+// the map, all of whose other samples are 0.
 template <class T>
 MASKRAY_HOST_DEVICE void sample_range(
     const RoiAxis<T>& axis, int64_t pooled_index, int64_t extent, T& first, int64_t& count) {
@@ -100,8 +108,8 @@ MASKRAY_HOST_DEVICE bool linear_weights(
 
 // What the sum of samples is divided by.
 template <class T>
-MASKRAY_HOST_DEVICE T sample_count(const RoiAxis<T>& rows, const RoiAxis<T>& columns) {
-  const T count = rows.grid * columns.grid;
+MASKRAY_HOST_DEVICE T sample_count(const RoiAxes<T>& axes) {
+  const T count = axes.rows.grid * axes.columns.grid;
   return count > T(1) ? count : T(1);
 }
 

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "roi_align_geometry.h"
+#include "host_device.h"
 
 namespace maskray {
 

@@ -16,7 +16,8 @@ import pytest
 import torch
 from pycocotools import mask as coco_mask
 
-from maskray.ops import build, extension
+from maskray.ops import build_extension as build
+from maskray.ops import extension
 
 # The wrappers load the library where they are imported: under the sanitizers, theirs.
 if "--inside" in sys.argv:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from maskray.ops import build, extension
+from maskray.ops import build_extension as build
+from maskray.ops import extension
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -76,15 +76,14 @@ void transpose_tile(const T* source, int64_t source_stride, T* destination, int6
 
 template <class T>
 void transpose(
-    const T* source, int64_t source_stride, int64_t rows, int64_t columns, T* destination,
-    int64_t destination_stride) {
+    const T* source, int64_t source_stride, int64_t rows, int64_t columns, T* destination, int64_t destination_stride) {
   constexpr int lanes = Vector<T>::lanes;
   const int64_t whole_rows = rows / lanes * lanes;
   const int64_t whole_columns = columns / lanes * lanes;
   for (int64_t c = 0; c < whole_columns; c += lanes) {
     for (int64_t r = 0; r < whole_rows; r += lanes) {
-      transpose_tile(source + r * source_stride + c, source_stride, destination + c * destination_stride + r,
-                     destination_stride);
+      transpose_tile(
+          source + r * source_stride + c, source_stride, destination + c * destination_stride + r, destination_stride);
     }
   }
   for (int64_t c = whole_columns; c < columns; ++c) {
@@ -114,7 +113,7 @@ struct Bin {
 // Count packs of Unit (a Pack or a single T) side by side, kept in registers over all taps.
 template <class Unit, int Count, class T>
 void mean_block(const T* base, int64_t row_stride, int64_t channels, const Bin<T>& bin, T count, T* out) {
-  constexpr int width = sizeof(Unit) / sizeof(T);
+  constexpr int width = sizeof(Unit) / sizeof(T);  // NOLINT(bugprone-sizeof-expression): a Unit may be one T
   Unit sum[Count] = {};
   for (int64_t r = bin.row_begin; r < bin.row_end; ++r) {
     const T* row = base + bin.rows.cell[r] * row_stride;
@@ -136,7 +135,7 @@ void mean_block(const T* base, int64_t row_stride, int64_t channels, const Bin<T
 template <class T>
 void pool_mean(
     const T* base, int64_t row_stride, int64_t channels, TapView<T> rows, TapView<T> columns, T count, T* bins) {
-  constexpr int lanes = Vector<T>::lanes;
+  constexpr int64_t lanes = Vector<T>::lanes;
   for (int64_t p = 0; p < rows.pooled; ++p) {
     for (int64_t q = 0; q < columns.pooled; ++q, bins += channels) {
       const Bin<T> bin(rows, columns, p, q);
@@ -159,7 +158,7 @@ void pool_mean(
 
 template <class Unit, int Count, class T>
 void scatter_block(T* base, int64_t row_stride, int64_t cell_stride, const Bin<T>& bin, T count, const T* grad) {
-  constexpr int width = sizeof(Unit) / sizeof(T);
+  constexpr int width = sizeof(Unit) / sizeof(T);  // NOLINT(bugprone-sizeof-expression): a Unit may be one T
   Unit value[Count];
 #pragma GCC unroll 8
   for (int i = 0; i < Count; ++i) {
@@ -182,7 +181,7 @@ template <class T>
 void scatter_mean(
     T* base, int64_t row_stride, int64_t cell_stride, int64_t channels, TapView<T> rows, TapView<T> columns, T count,
     const T* bins) {
-  constexpr int lanes = Vector<T>::lanes;
+  constexpr int64_t lanes = Vector<T>::lanes;
   for (int64_t p = 0; p < rows.pooled; ++p) {
     for (int64_t q = 0; q < columns.pooled; ++q, bins += channels) {
       const Bin<T> bin(rows, columns, p, q);

@@ -35,10 +35,10 @@ struct ChannelKernels {
       const uint8_t* rows_outside, const uint8_t* columns_outside, T* bins, int32_t* argmax);
 };
 
-#define MASKRAY_DECLARE_CHANNEL_KERNELS(isa)         \
-  namespace isa {                                    \
-  const ChannelKernels<float>& float_kernels();      \
-  const ChannelKernels<double>& double_kernels();    \
+#define MASKRAY_DECLARE_CHANNEL_KERNELS(isa)      \
+  namespace isa {                                 \
+  const ChannelKernels<float>& float_kernels();   \
+  const ChannelKernels<double>& double_kernels(); \
   }
 MASKRAY_DECLARE_CHANNEL_KERNELS(baseline)
 #if defined(__x86_64__)

@@ -13,11 +13,12 @@ namespace maskray {
 // hint, and only from 4 MiB on; memory that is in use already stays as it is.
 inline void advise_huge_pages(void* data, int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr uintptr_t page = uintptr_t(1) << 21;
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) / page * page;
-  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(bytes)) / page * page;
-  if (bytes >= (int64_t(1) << 22) && end > begin) {
-    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+  constexpr int64_t page = int64_t(1) << 21;
+  const int64_t above = static_cast<int64_t>(reinterpret_cast<uintptr_t>(data) % page);
+  const int64_t skipped = above == 0 ? 0 : page - above;
+  const int64_t whole = bytes > skipped ? (bytes - skipped) / page * page : 0;
+  if (bytes >= 2 * page && whole > 0) {
+    madvise(static_cast<char*>(data) + skipped, whole, MADV_HUGEPAGE);
   }
 #else
   (void)data;

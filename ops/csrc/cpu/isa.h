@@ -40,9 +40,9 @@ inline CpuIsa cpu_isa() {
 
 // Defines `function()` as the same function of the namespace of the chosen instruction set.
 #if defined(__x86_64__)
-#define MASKRAY_CHOOSE_ISA(function)            \
-  (cpu_isa() == CpuIsa::avx512 ? avx512::function() \
-   : cpu_isa() == CpuIsa::avx2 ? avx2::function()   \
+#define MASKRAY_CHOOSE_ISA(function)                    \
+  (cpu_isa() == CpuIsa::avx512     ? avx512::function() \
+       : cpu_isa() == CpuIsa::avx2 ? avx2::function()   \
                                    : baseline::function())
 #else
 #define MASKRAY_CHOOSE_ISA(function) (baseline::function())

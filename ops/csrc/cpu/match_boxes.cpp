@@ -45,15 +45,15 @@ struct Reach {
 
 template <class T>
 struct GroundTruth {
-  std::vector<MatchBox<T>> boxes;  // the valid ones of all images
-  std::vector<IndexOf<T>> index;   // of each in its image
-  std::vector<size_t> begin;       // of each image in both, and the end
+  std::vector<Box<T>> boxes;      // the valid ones of all images
+  std::vector<IndexOf<T>> index;  // of each in its image
+  std::vector<size_t> begin;      // of each image in both, and the end
 
   GroundTruth(const T* data, const bool* valid, int64_t num_images, int64_t num_boxes) : begin{0} {
     for (int64_t image = 0; image < num_images; ++image) {
       for (int64_t i = 0; i < num_boxes; ++i) {
         if (valid[image * num_boxes + i]) {
-          boxes.push_back(to_match_box(data + 4 * (image * num_boxes + i)));
+          boxes.push_back(to_box(data + 4 * (image * num_boxes + i)));
           index.push_back(static_cast<IndexOf<T>>(i));
         }
       }
@@ -75,7 +75,7 @@ struct LoadedBlock {
     left = top = infinity;
     right = bottom = -infinity;
     for (int64_t i = 0; i < kMatchBlock; ++i) {
-      const MatchBox<T> box = i < count ? to_match_box(references + 4 * i) : MatchBox<T>{nan, nan, nan, nan, nan};
+      const Box<T> box = i < count ? to_box(references + 4 * i) : Box<T>{nan, nan, nan, nan, nan};
       columns.x0[i] = box.x0;
       columns.y0[i] = box.y0;
       columns.x1[i] = box.x1;
@@ -92,9 +92,7 @@ struct LoadedBlock {
   }
 
   // False only where every overlap with the box is 0.
-  bool meets(const MatchBox<T>& box) const {
-    return box.x0 < right && box.x1 > left && box.y0 < bottom && box.y1 > top;
-  }
+  bool meets(const Box<T>& box) const { return box.x0 < right && box.x1 > left && box.y0 < bottom && box.y1 > top; }
 };
 
 template <class T>
@@ -113,8 +111,7 @@ struct Matching {
 
   void load(LoadedBlock<T>& block, int64_t image, int64_t number) const {
     const int64_t first = number * kMatchBlock;
-    block.load(
-        references + image * image_stride + 4 * first, std::min<int64_t>(kMatchBlock, num_references - first));
+    block.load(references + image * image_stride + 4 * first, std::min<int64_t>(kMatchBlock, num_references - first));
   }
 
   // Every reference of block `number` takes its best box; `reach` learns what each box has in this block.
@@ -166,7 +163,7 @@ struct Matching {
       for (int64_t task = begin; task < end; ++task) {
         match_block(*block, task / blocks, task % blocks, own);
       }
-      const std::lock_guard<std::mutex> lock(mutex);
+      const std::scoped_lock lock(mutex);
       for (size_t g = 0; g < own.size(); ++g) {
         reach[g].add(own[g]);
       }
@@ -213,16 +210,14 @@ std::tuple<Tensor, Tensor, Tensor> match_boxes(
   Tensor iou = torch::stable::new_empty(references, {num_images, num_references});
   if (num_images > 0 && num_references > 0) {
     const auto run = references.scalar_type() == ScalarType::Double ? match<double> : match<float>;
-    run(torch::stable::contiguous(references), torch::stable::contiguous(gt_boxes),
-        torch::stable::contiguous(gt_valid), positive_iou, negative_iou, force_best, labels, gt_index, iou);
+    run(torch::stable::contiguous(references), torch::stable::contiguous(gt_boxes), torch::stable::contiguous(gt_valid),
+        positive_iou, negative_iou, force_best, labels, gt_index, iou);
   }
   return {labels, gt_index, iou};
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(maskray, CPU, m) {
-  m.impl("match_boxes", TORCH_BOX(&match_boxes));
-}
+STABLE_TORCH_LIBRARY_IMPL(maskray, CPU, m) { m.impl("match_boxes", TORCH_BOX(&match_boxes)); }
 
 }  // namespace maskray

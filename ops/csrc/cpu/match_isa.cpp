@@ -5,12 +5,12 @@ namespace maskray::MASKRAY_ISA {
 namespace {
 
 template <class T>
-inline T overlap(const MatchBlock<T>& block, int i, const MatchBox<T>& box) {
-  return match_iou(MatchBox<T>{block.x0[i], block.y0[i], block.x1[i], block.y1[i], block.area[i]}, box);
+inline T overlap(const MatchBlock<T>& block, int i, const Box<T>& box) {
+  return box_iou(Box<T>{block.x0[i], block.y0[i], block.x1[i], block.y1[i], block.area[i]}, box);
 }
 
 template <class T>
-T update(MatchBlock<T>& block, const MatchBox<T>& box, IndexOf<T> index) {
+T update(MatchBlock<T>& block, const Box<T>& box, IndexOf<T> index) {
   // Numbers from 0 up have the order of their bits as integers, whose maximum compilers vectorise.
   IndexOf<T> greatest = 0;
   for (int i = 0; i < kMatchBlock; ++i) {
@@ -25,7 +25,7 @@ T update(MatchBlock<T>& block, const MatchBox<T>& box, IndexOf<T> index) {
 }
 
 template <class T>
-void mark(MatchBlock<T>& block, const MatchBox<T>& box, T iou) {
+void mark(MatchBlock<T>& block, const Box<T>& box, T iou) {
   for (int i = 0; i < kMatchBlock; ++i) {
     block.reaches[i] |= overlap(block, i, box) == iou;
   }

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "../match_geometry.h"
+#include "../box_iou.h"
 
 namespace maskray {
 
@@ -22,23 +22,23 @@ struct MatchBlock {
   alignas(64) T x1[kMatchBlock];
   alignas(64) T y1[kMatchBlock];
   alignas(64) T area[kMatchBlock];
-  alignas(64) T best[kMatchBlock];             // greatest IoU so far
-  alignas(64) IndexOf<T> index[kMatchBlock];   // of the ground-truth box that has it
-  alignas(64) IndexOf<T> reaches[kMatchBlock]; // not 0: the reference has the greatest IoU of some ground-truth box
+  alignas(64) T best[kMatchBlock];              // greatest IoU so far
+  alignas(64) IndexOf<T> index[kMatchBlock];    // of the ground-truth box that has it
+  alignas(64) IndexOf<T> reaches[kMatchBlock];  // not 0: the reference has the greatest IoU of some ground-truth box
 };
 
 template <class T>
 struct MatchKernels {
   // Takes the box where its IoU is above `best`; returns its greatest IoU with the block.
-  T (*update)(MatchBlock<T>& block, const MatchBox<T>& box, IndexOf<T> index);
+  T (*update)(MatchBlock<T>& block, const Box<T>& box, IndexOf<T> index);
   // Sets `reaches` where the IoU with the box equals `iou`.
-  void (*mark)(MatchBlock<T>& block, const MatchBox<T>& box, T iou);
+  void (*mark)(MatchBlock<T>& block, const Box<T>& box, T iou);
 };
 
-#define MASKRAY_DECLARE_MATCH_KERNELS(isa)         \
-  namespace isa {                                    \
-  MatchKernels<float> float_match_kernels();         \
-  MatchKernels<double> double_match_kernels();       \
+#define MASKRAY_DECLARE_MATCH_KERNELS(isa)     \
+  namespace isa {                              \
+  MatchKernels<float> float_match_kernels();   \
+  MatchKernels<double> double_match_kernels(); \
   }
 MASKRAY_DECLARE_MATCH_KERNELS(baseline)
 #if defined(__x86_64__)

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../arguments.h"
+#include "../box_iou.h"
 #include "../overlap_limit.h"
 #include "isa.h"
 #include "overlap_kernels.h"
@@ -35,11 +36,11 @@ void suppress_class(const T* boxes, const int64_t* members, int64_t count, T lim
     part[i] = columns.data() + i * count;
   }
   for (int64_t i = 0; i < count; ++i) {
-    const T* box = boxes + 4 * members[i];
-    for (int side = 0; side < 4; ++side) {
-      part[side][i] = box[side];
+    const Box<T> box = to_box(boxes + 4 * members[i]);
+    const T values[5] = {box.x0, box.y0, box.x1, box.y1, box.area};
+    for (int side = 0; side < 5; ++side) {
+      part[side][i] = values[side];
     }
-    part[4][i] = (box[2] - box[0]) * (box[3] - box[1]);
   }
   const OverlapKernel<T> mark_overlapping = overlap_kernel<T>();
   for (int64_t i = 0; i < count; ++i) {
@@ -88,8 +89,6 @@ Tensor nms_keep(Tensor boxes, Tensor class_ids, double iou_threshold) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(maskray, CPU, m) {
-  m.impl("nms_keep", TORCH_BOX(&nms_keep));
-}
+STABLE_TORCH_LIBRARY_IMPL(maskray, CPU, m) { m.impl("nms_keep", TORCH_BOX(&nms_keep)); }
 
 }  // namespace maskray

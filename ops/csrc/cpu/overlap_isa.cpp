@@ -1,4 +1,5 @@
 // The loop of overlap_kernels.h, compiled once per instruction set into namespace MASKRAY_ISA.
+#include "../box_iou.h"
 #include "overlap_kernels.h"
 
 namespace maskray::MASKRAY_ISA {
@@ -8,16 +9,9 @@ template <class T>
 void mark_overlapping(
     const T* __restrict x0, const T* __restrict y0, const T* __restrict x1, const T* __restrict y1,
     const T* __restrict area, int64_t i, int64_t count, T limit, int32_t* __restrict suppressed) {
-  const T left = x0[i], top = y0[i], right = x1[i], bottom = y1[i], own_area = area[i];
+  const Box<T> box{x0[i], y0[i], x1[i], y1[i], area[i]};
   for (int64_t j = i + 1; j < count; ++j) {
-    const T inner_left = left < x0[j] ? x0[j] : left;
-    const T inner_top = top < y0[j] ? y0[j] : top;
-    const T inner_right = x1[j] < right ? x1[j] : right;
-    const T inner_bottom = y1[j] < bottom ? y1[j] : bottom;
-    const T width = inner_right - inner_left;
-    const T height = inner_bottom - inner_top;
-    const T inner = (width > T(0) ? width : T(0)) * (height > T(0) ? height : T(0));
-    suppressed[j] |= inner / (own_area + area[j] - inner) > limit;
+    suppressed[j] |= box_iou(box, Box<T>{x0[j], y0[j], x1[j], y1[j], area[j]}) > limit;
   }
 }
 

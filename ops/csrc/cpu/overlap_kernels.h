@@ -5,16 +5,16 @@
 
 namespace maskray {
 
-// Sets suppressed[j], i < j < count, where the IoU of boxes i and j is above the limit; a NaN is above nothing.
+// Sets suppressed[j], i < j < count, where the IoU (box_iou.h) of boxes i and j is above the limit.
 template <class T>
 using OverlapKernel = void (*)(
     const T* x0, const T* y0, const T* x1, const T* y1, const T* area, int64_t i, int64_t count, T limit,
     int32_t* suppressed);
 
 #define MASKRAY_DECLARE_OVERLAP_KERNELS(isa) \
-  namespace isa {                              \
-  OverlapKernel<float> float_overlap();        \
-  OverlapKernel<double> double_overlap();      \
+  namespace isa {                            \
+  OverlapKernel<float> float_overlap();      \
+  OverlapKernel<double> double_overlap();    \
   }
 MASKRAY_DECLARE_OVERLAP_KERNELS(baseline)
 #if defined(__x86_64__)

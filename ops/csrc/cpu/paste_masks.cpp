@@ -74,8 +74,6 @@ Tensor paste_masks(Tensor masks, Tensor boxes, int64_t height, int64_t width, do
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(maskray, CPU, m) {
-  m.impl("paste_masks", TORCH_BOX(&paste_masks));
-}
+STABLE_TORCH_LIBRARY_IMPL(maskray, CPU, m) { m.impl("paste_masks", TORCH_BOX(&paste_masks)); }
 
 }  // namespace maskray

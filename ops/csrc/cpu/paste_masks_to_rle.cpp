@@ -96,8 +96,7 @@ class Column {
 
 template <class T>
 std::vector<uint8_t> encode_mask(
-    const T* mask, const PasteAxis<T>& rows, const PasteAxis<T>& columns, int64_t height, int64_t width,
-    T threshold) {
+    const T* mask, const PasteAxis<T>& rows, const PasteAxis<T>& columns, int64_t height, int64_t width, T threshold) {
   RleWriter writer;
   if (rows.is_usable() && columns.is_usable()) {
     const std::vector<T> padded = padded_columns(mask, rows.num_cells, columns.num_cells);
@@ -136,9 +135,9 @@ std::tuple<Tensor, Tensor> paste_masks_to_rle(
   check_paste_arguments(masks, boxes, height, width, threshold);
   const Tensor dense = torch::stable::contiguous(masks);
   const Tensor dense_boxes = torch::stable::contiguous(boxes);
-  const std::vector<std::vector<uint8_t>> texts =
-      masks.scalar_type() == ScalarType::Double ? encode<double>(dense, dense_boxes, height, width, threshold)
-                                                : encode<float>(dense, dense_boxes, height, width, threshold);
+  const std::vector<std::vector<uint8_t>> texts = masks.scalar_type() == ScalarType::Double
+      ? encode<double>(dense, dense_boxes, height, width, threshold)
+      : encode<float>(dense, dense_boxes, height, width, threshold);
   Tensor offsets = torch::stable::new_empty(dense, {masks.size(0) + 1}, ScalarType::Long);
   int64_t* offset = static_cast<int64_t*>(offsets.mutable_data_ptr());
   offset[0] = 0;
@@ -155,8 +154,6 @@ std::tuple<Tensor, Tensor> paste_masks_to_rle(
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(maskray, CPU, m) {
-  m.impl("paste_masks_to_rle", TORCH_BOX(&paste_masks_to_rle));
-}
+STABLE_TORCH_LIBRARY_IMPL(maskray, CPU, m) { m.impl("paste_masks_to_rle", TORCH_BOX(&paste_masks_to_rle)); }
 
 }  // namespace maskray

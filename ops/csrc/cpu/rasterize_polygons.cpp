@@ -14,8 +14,8 @@
 namespace maskray {
 namespace {
 
-constexpr int64_t kFine = 5;                // points of the grid per cell
-constexpr double kFarthest = 1 << 28;       // of the grid; what lies beyond is moved here
+constexpr int64_t kFine = 5;           // points of the grid per cell
+constexpr double kFarthest = 1 << 28;  // of the grid; what lies beyond is moved here
 
 struct Point {
   int64_t x, y;
@@ -37,6 +37,7 @@ void mark_flat(Point from, Point to, int64_t first, int64_t last, int64_t size, 
   for (int64_t column = first; column <= last; ++column) {
     const int64_t step = kFine * column + 2 - from.x;
     const auto y = [&](int64_t t) {
+      // As pycocotools rounds. NOLINTNEXTLINE(bugprone-incorrect-roundings)
       return static_cast<int64_t>(static_cast<double>(from.y) + slope * static_cast<double>(t) + 0.5);
     };
     toggle(column, std::min(y(step), y(step + 1)), size, changes);
@@ -86,7 +87,8 @@ void mark_line(Point from, Point to, int64_t size, uint8_t* changes) {
 struct Crop {
   double low, scale;
 
-  Crop(double low, double high, int64_t size) : low(low), scale(static_cast<double>(size) / std::max(high - low, 0.1)) {}
+  Crop(double low, double high, int64_t size)
+      : low(low), scale(static_cast<double>(size) / std::max(high - low, 0.1)) {}
   int64_t operator()(double coordinate) const { return grid_position((coordinate - low) * scale); }
 };
 
@@ -167,8 +169,6 @@ Tensor rasterize_polygons(
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(maskray, CPU, m) {
-  m.impl("rasterize_polygons", TORCH_BOX(&rasterize_polygons));
-}
+STABLE_TORCH_LIBRARY_IMPL(maskray, CPU, m) { m.impl("rasterize_polygons", TORCH_BOX(&rasterize_polygons)); }
 
 }  // namespace maskray

@@ -3,8 +3,6 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
 #include "../arguments.h"
@@ -29,22 +27,22 @@ class Masks {
   Masks(const Tensor& text, const Tensor& offsets, const Tensor& sizes, const char* name)
       : text_(torch::stable::contiguous(text)), offsets_(torch::stable::contiguous(offsets)),
         sizes_(torch::stable::contiguous(sizes)), name_(name) {
-    check(text.dim() == 1 && text.scalar_type() == ScalarType::Byte, name_ + ": text is not uint8 of one dimension");
+    check(text.dim() == 1 && text.scalar_type() == ScalarType::Byte, name_, ": text is not uint8 of one dimension");
     check(
-        offsets.dim() == 1 && offsets.size(0) > 0 && offsets.scalar_type() == ScalarType::Long,
-        name_ + ": offsets are not int64 (N + 1,)");
+        offsets.dim() == 1 && offsets.size(0) > 0 && offsets.scalar_type() == ScalarType::Long, name_,
+        ": offsets are not int64 (N + 1,)");
     check(
         sizes.dim() == 2 && sizes.size(0) == count() && sizes.size(1) == 2 && sizes.scalar_type() == ScalarType::Long,
-        name_ + ": sizes are not int64 (N, 2)");
+        name_, ": sizes are not int64 (N, 2)");
     const int64_t* offset = offsets_data();
-    check(offset[0] >= 0 && offset[count()] <= text.size(0), name_ + ": offsets leave the text");
+    check(offset[0] >= 0 && offset[count()] <= text.size(0), name_, ": offsets leave the text");
     for (int64_t i = 0; i < count(); ++i) {
-      check(offset[i] <= offset[i + 1], name_ + ": offsets descend");
+      check(offset[i] <= offset[i + 1], name_, ": offsets descend");
       const int64_t* size = sizes_data() + 2 * i;
       check(
           size[0] >= 0 && size[1] >= 0 && size[0] <= UINT32_MAX && size[1] <= UINT32_MAX &&
               (size[1] == 0 || size[0] <= UINT32_MAX / size[1]),
-          name_ + ": mask " + std::to_string(i) + " has no possible size");
+          name_, ": mask ", i, " has no possible size");
     }
   }
 
@@ -58,11 +56,9 @@ class Masks {
     const int64_t* offset = offsets_data() + i;
     const int64_t* size = sizes_data() + 2 * i;
     const uint8_t* text = static_cast<const uint8_t*>(text_.const_data_ptr()) + offset[0];
-    if (!read_rle(text, offset[1] - offset[0], size[0] * size[1], visit)) {
-      throw std::invalid_argument(
-          name_ + ": the counts of mask " + std::to_string(i) + " are not those of " + std::to_string(size[0]) +
-          " x " + std::to_string(size[1]) + " pixels");
-    }
+    check(
+        read_rle(text, offset[1] - offset[0], size[0] * size[1], visit), name_, ": the counts of mask ", i,
+        " are not those of ", size[0], " x ", size[1], " pixels");
   }
 
   std::vector<Runs> runs() const {
@@ -83,12 +79,13 @@ class Masks {
   const int64_t* sizes_data() const { return static_cast<const int64_t*>(sizes_.const_data_ptr()); }
 
   Tensor text_, offsets_, sizes_;
-  std::string name_;
+  const char* name_;
 };
 
 // The first run that ends behind a pixel.
 size_t first_behind(const std::vector<Run>& runs, int64_t pixel) {
-  return std::partition_point(runs.begin(), runs.end(), [&](const Run& run) { return run.end <= pixel; }) - runs.begin();
+  return std::partition_point(runs.begin(), runs.end(), [&](const Run& run) { return run.end <= pixel; }) -
+      runs.begin();
 }
 
 // Pixels that are in both.
@@ -131,11 +128,8 @@ Tensor rle_iou(
   double* iou = static_cast<double*>(result.mutable_data_ptr());
   for (int64_t d = 0; d < detections.count(); ++d) {
     for (int64_t g = 0; g < objects.count(); ++g) {
-      if (!detections.same_size(d, objects, g)) {
-        throw std::invalid_argument(
-            "ground_truth: mask " + std::to_string(g) + " is of another size than mask " + std::to_string(d) +
-            " of detections");
-      }
+      const bool same = detections.same_size(d, objects, g);
+      check(same, "ground_truth: mask ", g, " is of another size than mask ", d, " of detections");
     }
   }
   torch::stable::parallel_for(0, detections.count(), 8, [&](int64_t begin, int64_t end) {

@@ -40,6 +40,7 @@ std::vector<Tensor> level_gradients(
   check(grad.size(0) == boxes.size(0), "grad: expected as many rows as boxes");
   const Tensor dense = to_dense(grad, type);
   std::vector<Tensor> results;
+  results.reserve(heights.size());
   for (size_t i = 0; i < heights.size(); ++i) {
     results.push_back(new_map(dense, num_images, grad.size(1), heights[i], widths[i], type, channels_last));
   }
@@ -55,8 +56,7 @@ Tensor roi_align(
     Tensor features, Tensor boxes, int64_t pooled_height, int64_t pooled_width, double spatial_scale,
     int64_t sampling_ratio, bool aligned) {
   return pool_levels(
-      {features}, boxes, nullptr,
-      {{pooled_height, pooled_width, spatial_scale, sampling_ratio, aligned}, {spatial_scale}});
+      {features}, boxes, nullptr, {{pooled_height, pooled_width, sampling_ratio, aligned}, {spatial_scale}});
 }
 
 Tensor roi_align_backward(
@@ -65,7 +65,7 @@ Tensor roi_align_backward(
   check(grad.dim() == 4, "grad: expected (K, C, h, w)");
   return level_gradients(
       grad, boxes, nullptr, num_images, {height}, {width},
-      {{grad.size(2), grad.size(3), spatial_scale, sampling_ratio, aligned}, {spatial_scale}}, channels_last)[0];
+      {{grad.size(2), grad.size(3), sampling_ratio, aligned}, {spatial_scale}}, channels_last)[0];
 }
 
 Tensor multi_level_roi_align(
@@ -73,8 +73,7 @@ Tensor multi_level_roi_align(
     std::vector<double> spatial_scales, int64_t sampling_ratio, bool aligned) {
   check_levels(features, boxes, levels, spatial_scales);
   const Tensor dense = torch::stable::contiguous(levels);
-  return pool_levels(
-      features, boxes, &dense, {{pooled_height, pooled_width, 0, sampling_ratio, aligned}, spatial_scales});
+  return pool_levels(features, boxes, &dense, {{pooled_height, pooled_width, sampling_ratio, aligned}, spatial_scales});
 }
 
 std::vector<Tensor> multi_level_roi_align_backward(
@@ -86,7 +85,7 @@ std::vector<Tensor> multi_level_roi_align_backward(
   const Tensor dense = torch::stable::contiguous(levels);
   return level_gradients(
       grad, boxes, &dense, num_images, heights, widths,
-      {{grad.size(2), grad.size(3), 0, sampling_ratio, aligned}, spatial_scales}, channels_last);
+      {{grad.size(2), grad.size(3), sampling_ratio, aligned}, spatial_scales}, channels_last);
 }
 
 }  // namespace

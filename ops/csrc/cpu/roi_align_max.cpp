@@ -20,12 +20,12 @@ struct Scratch {
 // One RoI: its bins (C, h, w) and the sample that each was taken from.
 template <class T>
 void pool_roi(
-    const RoiSource<T>& source, const T* box, const RoiAlignSettings& settings, Scratch<T>& scratch, T* out,
+    const RoiSource<T>& source, const T* box, const LevelSettings& settings, int64_t level, Scratch<T>& scratch, T* out,
     int32_t* out_argument) {
   const int64_t channels = source.channels();
-  const int64_t bins = settings.pooled_height * settings.pooled_width;
+  const int64_t bins = settings.common.pooled_height * settings.common.pooled_width;
   RoiTaps<T>& taps = scratch.taps;
-  taps.build_samples(box, settings, source.height(), source.width());
+  taps.build_samples(box, settings, level, source.height(), source.width());
   if (taps.empty()) {
     std::fill_n(out, channels * bins, T(0));
     std::fill_n(out_argument, channels * bins, -1);
@@ -67,8 +67,7 @@ void pool(
     Scratch<T> scratch;
     for (int64_t k = next(); k < boxes.size(0); k = next()) {
       const int64_t level = level_of == nullptr ? 0 : level_of[k];
-      pool_roi(
-          sources[level], box_data + 5 * k, settings.at(level), scratch, result + k * values, arguments + k * values);
+      pool_roi(sources[level], box_data + 5 * k, settings, level, scratch, result + k * values, arguments + k * values);
     }
   });
 }
@@ -99,16 +98,15 @@ void scatter_channel(
 template <class T>
 void scatter_map(
     const T* grad, const int32_t* argmax, const T* boxes, const std::vector<int64_t>& rois,
-    const RoiAlignSettings& settings, int64_t channels, int64_t first, int64_t last, int64_t height, int64_t width,
-    RoiTaps<T>& taps, T* map) {
-  const int64_t bins = settings.pooled_height * settings.pooled_width, cells = height * width;
+    const LevelSettings& settings, int64_t level, int64_t channels, int64_t first, int64_t last, int64_t height,
+    int64_t width, RoiTaps<T>& taps, T* map) {
+  const int64_t bins = settings.common.pooled_height * settings.common.pooled_width, cells = height * width;
   std::fill_n(map + first * cells, (last - first) * cells, T(0));
   for (const int64_t k : rois) {
-    taps.build_samples(boxes + 5 * k, settings, height, width);
+    taps.build_samples(boxes + 5 * k, settings, level, height, width);
     for (int64_t c = first; c < last && !taps.empty(); ++c) {
       const int64_t offset = (k * channels + c) * bins;
-      scatter_channel(
-          taps.rows.view(), taps.columns.view(), width, grad + offset, argmax + offset, map + c * cells);
+      scatter_channel(taps.rows.view(), taps.columns.view(), width, grad + offset, argmax + offset, map + c * cells);
     }
   }
 }
@@ -134,10 +132,10 @@ void scatter(
     for (int64_t i = next(); i < count; i = next()) {
       const int64_t map = i / blocks, first = i % blocks * block, level = map / groups.num_images;
       const int64_t height = results[level].size(2), width = results[level].size(3);
-      T* image = static_cast<T*>(results[level].mutable_data_ptr()) +
-          map % groups.num_images * channels * height * width;
+      T* image =
+          static_cast<T*>(results[level].mutable_data_ptr()) + map % groups.num_images * channels * height * width;
       scatter_map(
-          grad_data, arguments, box_data, groups.rois[map], settings.at(level), channels, first,
+          grad_data, arguments, box_data, groups.rois[map], settings, level, channels, first,
           std::min(first + block, channels), height, width, taps, image);
     }
   });
@@ -172,6 +170,7 @@ std::vector<Tensor> level_gradients(
   check_argmax(grad, argmax, boxes);
   const Tensor dense = to_dense(grad, type);
   std::vector<Tensor> results;
+  results.reserve(heights.size());
   for (size_t i = 0; i < heights.size(); ++i) {
     results.push_back(new_map(dense, num_images, grad.size(1), heights[i], widths[i], type, false));
   }
@@ -188,8 +187,7 @@ std::tuple<Tensor, Tensor> roi_align_max(
     Tensor features, Tensor boxes, int64_t pooled_height, int64_t pooled_width, double spatial_scale,
     int64_t sampling_ratio, bool aligned) {
   return pool_levels(
-      {features}, boxes, nullptr,
-      {{pooled_height, pooled_width, spatial_scale, sampling_ratio, aligned}, {spatial_scale}});
+      {features}, boxes, nullptr, {{pooled_height, pooled_width, sampling_ratio, aligned}, {spatial_scale}});
 }
 
 Tensor roi_align_max_backward(
@@ -198,7 +196,7 @@ Tensor roi_align_max_backward(
   check(grad.dim() == 4, "grad: expected (K, C, h, w)");
   return level_gradients(
       grad, argmax, boxes, nullptr, num_images, {height}, {width},
-      {{grad.size(2), grad.size(3), spatial_scale, sampling_ratio, aligned}, {spatial_scale}})[0];
+      {{grad.size(2), grad.size(3), sampling_ratio, aligned}, {spatial_scale}})[0];
 }
 
 std::tuple<Tensor, Tensor> multi_level_roi_align_max(
@@ -206,19 +204,19 @@ std::tuple<Tensor, Tensor> multi_level_roi_align_max(
     std::vector<double> spatial_scales, int64_t sampling_ratio, bool aligned) {
   check_levels(features, boxes, levels, spatial_scales);
   const Tensor dense = torch::stable::contiguous(levels);
-  return pool_levels(
-      features, boxes, &dense, {{pooled_height, pooled_width, 0, sampling_ratio, aligned}, spatial_scales});
+  return pool_levels(features, boxes, &dense, {{pooled_height, pooled_width, sampling_ratio, aligned}, spatial_scales});
 }
 
 std::vector<Tensor> multi_level_roi_align_max_backward(
     Tensor grad, Tensor argmax, Tensor boxes, Tensor levels, int64_t num_images, std::vector<int64_t> heights,
-    std::vector<int64_t> widths, std::vector<double> spatial_scales, int64_t sampling_ratio, bool aligned, bool /*deterministic: always*/) {
+    std::vector<int64_t> widths, std::vector<double> spatial_scales, int64_t sampling_ratio, bool aligned,
+    bool /*deterministic: always*/) {
   check(grad.dim() == 4, "grad: expected (K, C, h, w)");
   check_level_sizes(boxes, levels, heights, widths, spatial_scales);
   const Tensor dense = torch::stable::contiguous(levels);
   return level_gradients(
       grad, argmax, boxes, &dense, num_images, heights, widths,
-      {{grad.size(2), grad.size(3), 0, sampling_ratio, aligned}, spatial_scales});
+      {{grad.size(2), grad.size(3), sampling_ratio, aligned}, spatial_scales});
 }
 
 }  // namespace

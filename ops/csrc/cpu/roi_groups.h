@@ -5,8 +5,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <sstream>
-#include <stdexcept>
 #include <vector>
 
 #include "../arguments.h"
@@ -26,11 +24,8 @@ struct RoiGroups {
     check_image_indices(boxes, num_boxes, images);
     for (int64_t k = 0; k < num_boxes; ++k) {
       const int64_t level = levels == nullptr ? 0 : levels[k];
-      if (level < 0 || level >= num_levels) {
-        std::ostringstream message;
-        message << "levels: row " << k << " names level " << level << ", features hold " << num_levels;
-        throw std::invalid_argument(message.str());
-      }
+      const bool exists = level >= 0 && level < num_levels;
+      check(exists, "levels: row ", k, " names level ", level, ", features hold ", num_levels);
       rois[level * images + static_cast<int64_t>(boxes[5 * k])].push_back(k);
     }
   }

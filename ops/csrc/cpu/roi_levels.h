@@ -13,16 +13,10 @@
 
 namespace maskray {
 
-// The pooled size and sampling of one call; the scale differs by level.
+// The pooled size and sampling of one call, and the scale of each level.
 struct LevelSettings {
   RoiAlignSettings common;
   std::vector<double> scales;
-
-  RoiAlignSettings at(int64_t level) const {
-    RoiAlignSettings settings = common;
-    settings.spatial_scale = scales[level];
-    return settings;
-  }
 };
 
 // The taps of both axes of one RoI.
@@ -30,18 +24,20 @@ template <class T>
 struct RoiTaps {
   AxisTaps<T> rows, columns;
 
-  void build_merged(const T* box, const RoiAlignSettings& settings, int64_t height, int64_t width) {
-    columns.build_merged(roi_axis(box[1], box[3], settings.pooled_width, settings), settings.pooled_width, width);
-    rows.build_merged(roi_axis(box[2], box[4], settings.pooled_height, settings), settings.pooled_height, height);
+  void build_merged(const T* box, const LevelSettings& settings, int64_t level, int64_t height, int64_t width) {
+    const RoiAxes<T> axes = roi_axes(box, settings.scales[level], settings.common);
+    columns.build_merged(axes.columns, settings.common.pooled_width, width);
+    rows.build_merged(axes.rows, settings.common.pooled_height, height);
   }
 
-  void build_samples(const T* box, const RoiAlignSettings& settings, int64_t height, int64_t width) {
-    columns.build_samples(roi_axis(box[1], box[3], settings.pooled_width, settings), settings.pooled_width, width);
-    rows.build_samples(roi_axis(box[2], box[4], settings.pooled_height, settings), settings.pooled_height, height);
+  void build_samples(const T* box, const LevelSettings& settings, int64_t level, int64_t height, int64_t width) {
+    const RoiAxes<T> axes = roi_axes(box, settings.scales[level], settings.common);
+    columns.build_samples(axes.columns, settings.common.pooled_width, width);
+    rows.build_samples(axes.rows, settings.common.pooled_height, height);
   }
 
   bool empty() const { return rows.empty() || columns.empty(); }
-  T count() const { return sample_count(rows.axis, columns.axis); }
+  T count() const { return sample_count(RoiAxes<T>{rows.axis, columns.axis}); }
 };
 
 template <class T>
@@ -56,6 +52,7 @@ constexpr int64_t kBlock = 128 / sizeof(T);
 
 inline std::vector<Tensor> to_type(const std::vector<Tensor>& tensors, ScalarType type) {
   std::vector<Tensor> result;
+  result.reserve(tensors.size());
   for (const Tensor& tensor : tensors) {
     result.push_back(tensor.scalar_type() == type ? tensor : torch::stable::to(tensor, type));
   }
@@ -70,8 +67,9 @@ template <class T>
 std::vector<RoiSource<T>> to_sources(
     const std::vector<Tensor>& features, const T* boxes, const RoiGroups& groups, const LevelSettings& settings) {
   std::vector<RoiSource<T>> sources;
+  sources.reserve(features.size());
   for (size_t level = 0; level < features.size(); ++level) {
-    sources.emplace_back(features[level], boxes, groups.of_level(level), settings.at(level));
+    sources.emplace_back(features[level], boxes, groups.of_level(level), settings.scales[level], settings.common);
   }
   return sources;
 }

@@ -21,12 +21,11 @@ class MASKRAY_INTERNAL MeanGradient {
   void run() {
     const int64_t blocks = (channels_ + kBlock<T> - 1) / kBlock<T>;
     for (size_t level = 0; level < results_.size(); ++level) {
-      const RoiAlignSettings settings = settings_.at(level);
       const std::vector<int64_t> rois = groups_.of_level(level);
       torch::stable::parallel_for(0, rois.size(), 16, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
           taps_[rois[i]].build_merged(
-              boxes_ + 5 * rois[i], settings, results_[level].size(2), results_[level].size(3));
+              boxes_ + 5 * rois[i], settings_, level, results_[level].size(2), results_[level].size(3));
         }
       });
       advise_huge_pages(results_[level].mutable_data_ptr(), results_[level].numel() * sizeof(T));
@@ -42,7 +41,8 @@ class MASKRAY_INTERNAL MeanGradient {
   }
 
  private:
-  // One block of channels of one map: summed with the channels side by side, then turned around where they do not lie so.
+  // One block of channels of one map: summed with the channels side by side, then turned around where they do not lie
+  // so.
   void scatter(int64_t map, int64_t first, int64_t count, MeanScratch<T>& scratch) {
     Tensor& result = results_[map / groups_.num_images];
     const int64_t height = result.size(2), width = result.size(3), cells = height * width;

@@ -63,10 +63,9 @@ class MASKRAY_INTERNAL MeanPooling {
       const int64_t level = map / groups_.num_images;
       const auto& rois = groups_.rois[map];
       const RoiSource<T>& source = sources_[level];
-      const RoiAlignSettings settings = settings_.at(level);
       torch::stable::parallel_for(0, rois.size(), 16, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
-          taps_[rois[i]].build_merged(boxes_ + 5 * rois[i], settings, source.height(), source.width());
+          taps_[rois[i]].build_merged(boxes_ + 5 * rois[i], settings_, level, source.height(), source.width());
         }
       });
     }

@@ -118,8 +118,7 @@ std::tuple<Tensor, Tensor> roi_pool(
   return {stored == type ? output : torch::stable::to(output, stored), argmax};
 }
 
-Tensor roi_pool_backward(
-    Tensor grad, Tensor argmax, Tensor boxes, int64_t num_images, int64_t height, int64_t width) {
+Tensor roi_pool_backward(Tensor grad, Tensor argmax, Tensor boxes, int64_t num_images, int64_t height, int64_t width) {
   const ScalarType stored = grad.scalar_type();
   const ScalarType type = compute_type(stored);
   check_roi_arguments(grad, boxes, 1, 1, type);

@@ -40,14 +40,16 @@ inline bool lies_channels_last(const Tensor& tensor) {
 template <class T>
 class MASKRAY_INTERNAL RoiSource {
  public:
-  RoiSource(const Tensor& features, const T* boxes, const std::vector<int64_t>& rois, const RoiAlignSettings& settings)
+  RoiSource(
+      const Tensor& features, const T* boxes, const std::vector<int64_t>& rois, double spatial_scale,
+      const RoiAlignSettings& settings)
       : images_(features.size(0)), channels_(features.size(1)), height_(features.size(2)), width_(features.size(3)) {
     if (rois.empty() || channels_ == 0) {
       return;
     }
     channels_last_ = lies_channels_last(features);
     kept_ = channels_last_ ? features : torch::stable::contiguous(features);
-    busy_ = !channels_last_ && cells_read(boxes, rois, settings) > images_ * height_ * width_;
+    busy_ = !channels_last_ && cells_read(boxes, rois, spatial_scale, settings) > images_ * height_ * width_;
     data_ = static_cast<const T*>(kept_.const_data_ptr());
   }
 
@@ -81,8 +83,8 @@ class MASKRAY_INTERNAL RoiSource {
         const int64_t first = i % strips * kStrip;
         const int64_t offset = image * channels_ * cells;
         channel_kernels<T>().transpose(
-            from + offset + first, cells, channels_, std::min(kStrip, cells - first),
-            to + offset + first * channels_, channels_);
+            from + offset + first, cells, channels_, std::min(kStrip, cells - first), to + offset + first * channels_,
+            channels_);
       }
     });
     data_ = to;
@@ -90,7 +92,8 @@ class MASKRAY_INTERNAL RoiSource {
     busy_ = false;
   }
 
-  // Where the taps of an RoI of image `image` of a level that is not busy point into; renumbers them where a patch is copied.
+  // Where the taps of an RoI of image `image` of a level that is not busy point into; renumbers them where a patch is
+  // copied.
   const T* locate(
       int64_t image, AxisTaps<T>& rows, AxisTaps<T>& columns, std::vector<int32_t>& used_rows, std::vector<T>& patch,
       int64_t& row_stride) const {
@@ -118,17 +121,16 @@ class MASKRAY_INTERNAL RoiSource {
   int64_t width() const { return width_; }
 
  private:
-  int64_t cells_read(const T* boxes, const std::vector<int64_t>& rois, const RoiAlignSettings& settings) const {
+  int64_t cells_read(
+      const T* boxes, const std::vector<int64_t>& rois, double spatial_scale, const RoiAlignSettings& settings) const {
     const auto along = [&](const RoiAxis<T>& axis, int64_t pooled, int64_t extent) {
       const T size = axis.bin * static_cast<T>(pooled) + T(2);
       return axis.grid == T(0) ? T(0) : std::min(size, static_cast<T>(extent));
     };
     T cells = T(0);
     for (const int64_t k : rois) {
-      const T* box = boxes + 5 * k;
-      const auto columns = roi_axis(box[1], box[3], settings.pooled_width, settings);
-      const auto rows = roi_axis(box[2], box[4], settings.pooled_height, settings);
-      cells += along(columns, settings.pooled_width, width_) * along(rows, settings.pooled_height, height_);
+      const RoiAxes<T> axes = roi_axes(boxes + 5 * k, spatial_scale, settings);
+      cells += along(axes.columns, settings.pooled_width, width_) * along(axes.rows, settings.pooled_height, height_);
     }
     return static_cast<int64_t>(cells);
   }

@@ -11,24 +11,17 @@
 #include <vector>
 
 #include "../arguments.h"
+#include "../box_iou.h"
 
 namespace maskray {
 namespace {
 
 template <class T>
 struct ScoredBox {
-  T x0, y0, x1, y1, area, score;
+  Box<T> box;
+  T score;
   int64_t index;
 };
-
-template <class T>
-T overlap(const ScoredBox<T>& a, const ScoredBox<T>& b) {
-  const T width = (b.x1 < a.x1 ? b.x1 : a.x1) - (a.x0 < b.x0 ? b.x0 : a.x0);
-  const T height = (b.y1 < a.y1 ? b.y1 : a.y1) - (a.y0 < b.y0 ? b.y0 : a.y0);
-  const T inner = (width > T(0) ? width : T(0)) * (height > T(0) ? height : T(0));
-  const T iou = inner / (a.area + b.area - inner);
-  return iou > T(0) ? iou : T(0);  // a NaN is no overlap
-}
 
 struct Decay {
   double iou_threshold, sigma;
@@ -57,7 +50,7 @@ std::vector<ScoredBox<T>> suppress(std::vector<ScoredBox<T>> live, const Decay& 
     size_t stay = 0;
     for (size_t i = 0; i < live.size(); ++i) {
       ScoredBox<T> other = live[i];
-      other.score *= decay.factor(overlap(winner, other));
+      other.score *= decay.factor(box_iou(winner.box, other.box));
       if (i != best && static_cast<double>(other.score) > score_threshold) {
         live[stay++] = other;
       }
@@ -73,15 +66,14 @@ void suppress_groups(
     int64_t* order, T* new_scores) {
   std::map<int64_t, std::vector<ScoredBox<T>>> members;
   for (int64_t i = 0; i < count; ++i) {
-    const T* box = boxes + 4 * i;
     if (static_cast<double>(scores[i]) > score_threshold) {
-      members[groups[i]].push_back(
-          {box[0], box[1], box[2], box[3], (box[2] - box[0]) * (box[3] - box[1]), scores[i], i});
+      members[groups[i]].push_back({to_box(boxes + 4 * i), scores[i], i});
     }
     order[i] = -1;
     new_scores[i] = T(0);
   }
   std::vector<std::vector<ScoredBox<T>>> parts;
+  parts.reserve(members.size());
   for (auto& [group, part] : members) {
     parts.push_back(std::move(part));
   }
@@ -129,8 +121,6 @@ std::tuple<Tensor, Tensor> soft_nms(
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(maskray, CPU, m) {
-  m.impl("soft_nms", TORCH_BOX(&soft_nms));
-}
+STABLE_TORCH_LIBRARY_IMPL(maskray, CPU, m) { m.impl("soft_nms", TORCH_BOX(&soft_nms)); }
 
 }  // namespace maskray

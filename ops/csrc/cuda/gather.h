@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "levels.h"
+#include "roi_bin.h"
 
 namespace maskray {
 
@@ -70,32 +70,29 @@ __device__ bool may_reach(const RoiAxis<A>& axis, int64_t pooled, int64_t extent
 // The gradient of pooled value `i` (bin p, q) as it arrives at cell (y, x).
 template <class T, class A>
 __device__ A value_at_cell(
-    const GatherArguments<T, A>& given, int64_t i, const RoiAxis<A>& rows, const RoiAxis<A>& columns, int64_t p,
-    int64_t q, int64_t y, int64_t x, A bin_weights) {
+    const GatherArguments<T, A>& given, int64_t i, const RoiAxes<A>& axes, int64_t p, int64_t q, int64_t y, int64_t x,
+    A bin_weights) {
   if (given.argmax == nullptr) {
-    return bin_weights * (static_cast<A>(given.grad[i]) / sample_count(rows, columns));
+    return bin_weights * (static_cast<A>(given.grad[i]) / sample_count(axes));
   }
   const LevelMap& map = given.table.maps[given.level];
-  A first_row = A(0), first_column = A(0);
-  int64_t num_rows = 0, num_columns = 0;
-  sample_range(rows, p, map.height, first_row, num_rows);
-  sample_range(columns, q, map.width, first_column, num_columns);
+  const BinSamples<A> samples(map, axes, p, q);
   const int64_t sample = given.argmax[i];
-  if (sample < 0 || sample >= num_rows * num_columns) {
+  if (sample < 0 || sample >= samples.num_rows * samples.num_columns) {
     return A(0);
   }
   const A row_weight =
-      sample_weight(rows, p, first_row + static_cast<A>(sample / num_columns), map.height, y);
+      sample_weight(axes.rows, p, samples.first_row + static_cast<A>(sample / samples.num_columns), map.height, y);
   const A column_weight =
-      sample_weight(columns, q, first_column + static_cast<A>(sample % num_columns), map.width, x);
+      sample_weight(axes.columns, q, samples.first_column + static_cast<A>(sample % samples.num_columns), map.width, x);
   return row_weight * column_weight * static_cast<A>(given.grad[i]);
 }
 
 // Adds one box to the sums of one thread: of cell (y, x), channels first_channel + j * kSideChannels.
 template <class T, class A>
 __device__ void add_box(
-    const GatherArguments<T, A>& given, int64_t box, const RoiAxis<A>& rows, const RoiAxis<A>& columns,
-    const A* row_weights, const A* column_weights, int64_t y, int64_t x, int64_t first_channel, A* sums) {
+    const GatherArguments<T, A>& given, int64_t box, const RoiAxes<A>& axes, const A* row_weights,
+    const A* column_weights, int64_t y, int64_t x, int64_t first_channel, A* sums) {
   const int64_t height = given.settings.pooled_height, width = given.settings.pooled_width;
   for (int64_t p = 0; p < height; ++p) {
     const A row_weight = row_weights[p * kTileRows];
@@ -112,7 +109,7 @@ __device__ void add_box(
         const int64_t channel = first_channel + j * kSideChannels;
         if (channel < given.channels) {
           const int64_t i = ((box * given.channels + channel) * height + p) * width + q;
-          sums[j] += value_at_cell(given, i, rows, columns, p, q, y, x, weight);
+          sums[j] += value_at_cell(given, i, axes, p, q, y, x, weight);
         }
       }
     }
@@ -138,8 +135,7 @@ __global__ void gather_kernel(GatherArguments<T, A> given) {
   extern __shared__ double shared[];
   __shared__ bool reached[kTileThreads];
   const LevelMap& map = given.table.maps[given.level];
-  RoiAlignSettings settings = given.settings;
-  settings.spatial_scale = map.scale;
+  const RoiAlignSettings& settings = given.settings;
   A* row_weights = reinterpret_cast<A*>(shared);
   A* column_weights = row_weights + settings.pooled_height * kTileRows;
   const Tile tile(blockIdx.x, given.channels, map.height, map.width);
@@ -152,11 +148,10 @@ __global__ void gather_kernel(GatherArguments<T, A> given) {
     bool hit = false;
     if (mine < given.num_boxes && given.table.find(given.boxes, mine) == given.level) {
       const A* box = given.boxes + 5 * mine;
+      const RoiAxes<A> axes = roi_axes(box, map.scale, settings);
       hit = static_cast<int64_t>(box[0]) == tile.image &&
-          may_reach(roi_axis(box[1], box[3], settings.pooled_width, settings), settings.pooled_width, map.width,
-                    tile.left, tile.left + kTileColumns - 1) &&
-          may_reach(roi_axis(box[2], box[4], settings.pooled_height, settings), settings.pooled_height, map.height,
-                    tile.top, tile.top + kTileRows - 1);
+          may_reach(axes.columns, settings.pooled_width, map.width, tile.left, tile.left + kTileColumns - 1) &&
+          may_reach(axes.rows, settings.pooled_height, map.height, tile.top, tile.top + kTileRows - 1);
     }
     reached[thread] = hit;
     __syncthreads();
@@ -164,18 +159,15 @@ __global__ void gather_kernel(GatherArguments<T, A> given) {
       if (!reached[i]) {
         continue;  // the same for all threads of the block
       }
-      const A* box = given.boxes + 5 * (chunk + i);
-      const RoiAxis<A> columns = roi_axis(box[1], box[3], settings.pooled_width, settings);
-      const RoiAxis<A> rows = roi_axis(box[2], box[4], settings.pooled_height, settings);
+      const RoiAxes<A> axes = roi_axes(given.boxes + 5 * (chunk + i), map.scale, settings);
       for (int64_t w = thread; w < settings.pooled_height * kTileRows; w += kTileThreads) {
-        row_weights[w] = bin_weight(rows, w / kTileRows, map.height, tile.top + w % kTileRows);
+        row_weights[w] = bin_weight(axes.rows, w / kTileRows, map.height, tile.top + w % kTileRows);
       }
       for (int64_t w = thread; w < settings.pooled_width * kTileColumns; w += kTileThreads) {
-        column_weights[w] = bin_weight(columns, w / kTileColumns, map.width, tile.left + w % kTileColumns);
+        column_weights[w] = bin_weight(axes.columns, w / kTileColumns, map.width, tile.left + w % kTileColumns);
       }
       __syncthreads();
-      add_box(
-          given, chunk + i, rows, columns, row_weights + row, column_weights + column, y, x, first_channel, sums);
+      add_box(given, chunk + i, axes, row_weights + row, column_weights + column, y, x, first_channel, sums);
       __syncthreads();
     }
     __syncthreads();

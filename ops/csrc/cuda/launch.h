@@ -31,12 +31,12 @@ inline unsigned int num_blocks(int64_t threads) {
 }
 
 inline void check_same_device(const Tensor& tensor, const Tensor& other, const char* name) {
-  check(other.is_cuda() && other.get_device_index() == tensor.get_device_index(),
-        std::string(name) + ": on another device");
+  const bool same = other.is_cuda() && other.get_device_index() == tensor.get_device_index();
+  check(same, name, ": on another device");
 }
 
 // The i of a loop that strides over the grid, in 64 bits: large maps have more than 2**31 values.
-#define MASKRAY_GRID_LOOP(i, total)                                                             \
+#define MASKRAY_GRID_LOOP(i, total)                                                          \
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < (total); \
        i += static_cast<int64_t>(gridDim.x) * blockDim.x)
 

@@ -31,7 +31,13 @@ struct LevelTable {
       const Tensor& level = tensors[i];
       maps[i] = {
           level.const_data_ptr() == nullptr ? nullptr : const_cast<void*>(level.const_data_ptr()),
-          level.size(2), level.size(3), level.stride(0), level.stride(1), level.stride(2), level.stride(3), scales[i]};
+          level.size(2),
+          level.size(3),
+          level.stride(0),
+          level.stride(1),
+          level.stride(2),
+          level.stride(3),
+          scales[i]};
     }
   }
 

@@ -1,8 +1,8 @@
 // Matching of reference boxes with ground truth on CUDA: one thread per reference, in memory that grows with the boxes.
 #include "launch.h"
 
+#include "../box_iou.h"
 #include "../match_arguments.h"
-#include "../match_geometry.h"
 
 namespace maskray {
 namespace {
@@ -30,8 +30,8 @@ struct MatchArguments {
   T positive_iou, negative_iou;
   T* best_of_box;  // (N, M), null where no best match is forced
 
-  __device__ MatchBox<T> reference(int64_t i) const {
-    return to_match_box(references + i / num_references * image_stride + 4 * (i % num_references));
+  __device__ Box<T> reference(int64_t i) const {
+    return to_box(references + i / num_references * image_stride + 4 * (i % num_references));
   }
 };
 
@@ -39,7 +39,7 @@ struct MatchArguments {
 template <class T>
 __global__ void match_kernel(MatchArguments<T> given, int8_t* labels, int64_t* gt_index, T* iou) {
   MASKRAY_GRID_LOOP(i, given.total) {
-    const MatchBox<T> reference = given.reference(i);
+    const Box<T> reference = given.reference(i);
     const int64_t first = i / given.num_references * given.num_boxes;
     T best = T(0);
     int64_t best_index = 0;
@@ -47,7 +47,7 @@ __global__ void match_kernel(MatchArguments<T> given, int8_t* labels, int64_t* g
       if (!given.gt_valid[first + g]) {
         continue;
       }
-      const T overlap = match_iou(reference, to_match_box(given.gt_boxes + 4 * (first + g)));
+      const T overlap = box_iou(reference, to_box(given.gt_boxes + 4 * (first + g)));
       if (overlap > best) {
         best = overlap;
         best_index = g;
@@ -66,11 +66,11 @@ __global__ void match_kernel(MatchArguments<T> given, int8_t* labels, int64_t* g
 template <class T>
 __global__ void force_kernel(MatchArguments<T> given, int8_t* labels) {
   MASKRAY_GRID_LOOP(i, given.total) {
-    const MatchBox<T> reference = given.reference(i);
+    const Box<T> reference = given.reference(i);
     const int64_t first = i / given.num_references * given.num_boxes;
     for (int64_t g = 0; g < given.num_boxes; ++g) {
       const T greatest = given.best_of_box[first + g];
-      if (greatest > T(0) && match_iou(reference, to_match_box(given.gt_boxes + 4 * (first + g))) == greatest) {
+      if (greatest > T(0) && box_iou(reference, to_box(given.gt_boxes + 4 * (first + g))) == greatest) {
         labels[i] = kPositive;
         break;
       }
@@ -101,8 +101,8 @@ void match(
       static_cast<T*>(iou.mutable_data_ptr()));
   STD_CUDA_KERNEL_LAUNCH_CHECK();
   if (force_best) {
-    force_kernel<T><<<num_blocks(given.total), kThreads, 0, stream>>>(
-        given, static_cast<int8_t*>(labels.mutable_data_ptr()));
+    force_kernel<T>
+        <<<num_blocks(given.total), kThreads, 0, stream>>>(given, static_cast<int8_t*>(labels.mutable_data_ptr()));
     STD_CUDA_KERNEL_LAUNCH_CHECK();
   }
 }
@@ -119,16 +119,14 @@ std::tuple<Tensor, Tensor, Tensor> match_boxes(
   Tensor iou = torch::stable::new_empty(references, {num_images, num_references});
   if (labels.numel() > 0) {
     const auto run = references.scalar_type() == ScalarType::Double ? match<double> : match<float>;
-    run(torch::stable::contiguous(references), torch::stable::contiguous(gt_boxes),
-        torch::stable::contiguous(gt_valid), positive_iou, negative_iou, force_best, labels, gt_index, iou);
+    run(torch::stable::contiguous(references), torch::stable::contiguous(gt_boxes), torch::stable::contiguous(gt_valid),
+        positive_iou, negative_iou, force_best, labels, gt_index, iou);
   }
   return {labels, gt_index, iou};
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(maskray, CUDA, m) {
-  m.impl("match_boxes", TORCH_BOX(&match_boxes));
-}
+STABLE_TORCH_LIBRARY_IMPL(maskray, CUDA, m) { m.impl("match_boxes", TORCH_BOX(&match_boxes)); }
 
 }  // namespace maskray

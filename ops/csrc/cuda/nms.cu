@@ -3,6 +3,7 @@
 
 #include <limits>
 
+#include "../box_iou.h"
 #include "../overlap_limit.h"
 
 namespace maskray {
@@ -32,15 +33,9 @@ __global__ void keep_kernel(const T* boxes, const int64_t* class_ids, int64_t co
     if (!keep[i]) {
       continue;
     }
-    const T left = boxes[4 * i], top = boxes[4 * i + 1], right = boxes[4 * i + 2], bottom = boxes[4 * i + 3];
-    const T area = (right - left) * (bottom - top);
+    const Box<T> box = to_box(boxes + 4 * i);
     for (int64_t j = i + 1 + threadIdx.x; j < end; j += blockDim.x) {
-      const T* other = boxes + 4 * j;
-      const T width = (other[2] < right ? other[2] : right) - (left < other[0] ? other[0] : left);
-      const T height = (other[3] < bottom ? other[3] : bottom) - (top < other[1] ? other[1] : top);
-      const T inner = (width > T(0) ? width : T(0)) * (height > T(0) ? height : T(0));
-      const T other_area = (other[2] - other[0]) * (other[3] - other[1]);
-      if (inner / (area + other_area - inner) > limit) {
+      if (box_iou(box, to_box(boxes + 4 * j)) > limit) {
         keep[j] = false;
       }
     }
@@ -74,8 +69,6 @@ Tensor nms_keep(Tensor boxes, Tensor class_ids, double iou_threshold) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(maskray, CUDA, m) {
-  m.impl("nms_keep", TORCH_BOX(&nms_keep));
-}
+STABLE_TORCH_LIBRARY_IMPL(maskray, CUDA, m) { m.impl("nms_keep", TORCH_BOX(&nms_keep)); }
 
 }  // namespace maskray

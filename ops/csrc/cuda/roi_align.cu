@@ -1,6 +1,6 @@
 // RoIAlign with the mean of its samples, and its gradient, on CUDA: one thread per pooled value, whichever its level.
 #include "gather.h"
-#include "levels.h"
+#include "roi_bin.h"
 
 namespace maskray {
 namespace {
@@ -11,46 +11,25 @@ __global__ void pool_kernel(
     T* output) {
   MASKRAY_GRID_LOOP(i, total) {
     const OutputIndex at(i, channels, settings.pooled_height, settings.pooled_width, channels_fastest);
-    const A* box = boxes + 5 * at.box;
     const int64_t level = table.find(boxes, at.box);
     if (level < 0) {
       output[at.offset] = static_cast<T>(static_cast<A>(NAN));
       continue;
     }
-    const LevelMap& at_level = table.maps[level];
-    settings.spatial_scale = at_level.scale;
-    const int64_t height = at_level.height, width = at_level.width;
-    const RoiAxis<A> columns = roi_axis(box[1], box[3], settings.pooled_width, settings);
-    const RoiAxis<A> rows = roi_axis(box[2], box[4], settings.pooled_height, settings);
-    A first_row, first_column;
-    int64_t num_rows, num_columns;
-    sample_range(rows, at.row, height, first_row, num_rows);
-    sample_range(columns, at.column, width, first_column, num_columns);
-    const T* map = static_cast<const T*>(at_level.data) + static_cast<int64_t>(box[0]) * at_level.image +
-        at.channel * at_level.channel;
+    const RoiBin<A> bin(table.maps[level], boxes + 5 * at.box, at, settings);
     A sum = A(0);
-    for (int64_t r = 0; r < num_rows; ++r) {
-      int64_t top, bottom;
-      A top_weight, bottom_weight;
-      const A y = sample_position(rows, at.row, first_row + static_cast<A>(r));
-      if (!linear_weights(y, height, top, bottom, top_weight, bottom_weight)) {
+    SampleCells<A> y, x;
+    for (int64_t r = 0; r < bin.samples.num_rows; ++r) {
+      if (!bin.find_row(r, y)) {
         continue;
       }
-      const T* top_row = map + top * at_level.row;
-      const T* bottom_row = map + bottom * at_level.row;
-      for (int64_t c = 0; c < num_columns; ++c) {
-        int64_t left, right;
-        A left_weight, right_weight;
-        const A x = sample_position(columns, at.column, first_column + static_cast<A>(c));
-        if (linear_weights(x, width, left, right, left_weight, right_weight)) {
-          sum += top_weight * left_weight * static_cast<A>(top_row[left * at_level.column]) +
-              top_weight * right_weight * static_cast<A>(top_row[right * at_level.column]) +
-              bottom_weight * left_weight * static_cast<A>(bottom_row[left * at_level.column]) +
-              bottom_weight * right_weight * static_cast<A>(bottom_row[right * at_level.column]);
+      for (int64_t c = 0; c < bin.samples.num_columns; ++c) {
+        if (bin.find_column(c, x)) {
+          sum += bin.template read<T>(y, x);
         }
       }
     }
-    output[at.offset] = static_cast<T>(sum / sample_count(rows, columns));
+    output[at.offset] = static_cast<T>(sum / sample_count(bin.axes));
   }
 }
 
@@ -60,39 +39,20 @@ __global__ void scatter_kernel(
     bool channels_fastest) {
   MASKRAY_GRID_LOOP(i, total) {
     const OutputIndex at(i, channels, settings.pooled_height, settings.pooled_width, channels_fastest);
-    const A* box = boxes + 5 * at.box;
     const int64_t level = table.find(boxes, at.box);
     if (level < 0) {
       continue;
     }
-    const LevelMap& at_level = table.maps[level];
-    settings.spatial_scale = at_level.scale;
-    const int64_t height = at_level.height, width = at_level.width;
-    const RoiAxis<A> columns = roi_axis(box[1], box[3], settings.pooled_width, settings);
-    const RoiAxis<A> rows = roi_axis(box[2], box[4], settings.pooled_height, settings);
-    A first_row, first_column;
-    int64_t num_rows, num_columns;
-    sample_range(rows, at.row, height, first_row, num_rows);
-    sample_range(columns, at.column, width, first_column, num_columns);
-    A* map = static_cast<A*>(at_level.data) + static_cast<int64_t>(box[0]) * at_level.image +
-        at.channel * at_level.channel;
-    const A value = static_cast<A>(grad[at.offset]) / sample_count(rows, columns);
-    for (int64_t r = 0; r < num_rows; ++r) {
-      int64_t top, bottom;
-      A top_weight, bottom_weight;
-      const A y = sample_position(rows, at.row, first_row + static_cast<A>(r));
-      if (!linear_weights(y, height, top, bottom, top_weight, bottom_weight)) {
+    const RoiBin<A> bin(table.maps[level], boxes + 5 * at.box, at, settings);
+    const A value = static_cast<A>(grad[at.offset]) / sample_count(bin.axes);
+    SampleCells<A> y, x;
+    for (int64_t r = 0; r < bin.samples.num_rows; ++r) {
+      if (!bin.find_row(r, y)) {
         continue;
       }
-      for (int64_t c = 0; c < num_columns; ++c) {
-        int64_t left, right;
-        A left_weight, right_weight;
-        const A x = sample_position(columns, at.column, first_column + static_cast<A>(c));
-        if (linear_weights(x, width, left, right, left_weight, right_weight)) {
-          atomicAdd(map + top * at_level.row + left * at_level.column, top_weight * left_weight * value);
-          atomicAdd(map + top * at_level.row + right * at_level.column, top_weight * right_weight * value);
-          atomicAdd(map + bottom * at_level.row + left * at_level.column, bottom_weight * left_weight * value);
-          atomicAdd(map + bottom * at_level.row + right * at_level.column, bottom_weight * right_weight * value);
+      for (int64_t c = 0; c < bin.samples.num_columns; ++c) {
+        if (bin.find_column(c, x)) {
+          bin.add(y, x, value);
         }
       }
     }
@@ -110,8 +70,8 @@ Tensor pool_levels(
   }
   const torch::stable::accelerator::DeviceGuard guard(boxes.get_device_index());
   const int64_t channels = features[0].size(1);
-  Tensor output = torch::stable::new_empty(
-      features[0], {boxes.size(0), channels, settings.pooled_height, settings.pooled_width});
+  Tensor output =
+      torch::stable::new_empty(features[0], {boxes.size(0), channels, settings.pooled_height, settings.pooled_width});
   if (output.numel() == 0) {
     return output;
   }
@@ -141,6 +101,7 @@ std::vector<Tensor> level_gradients(
   const Tensor dense = torch::stable::contiguous(grad);
   const Tensor dense_boxes = torch::stable::contiguous(boxes);
   std::vector<Tensor> results;
+  results.reserve(heights.size());
   for (size_t i = 0; i < heights.size(); ++i) {
     results.push_back(
         new_map(dense, num_images, channels, heights[i], widths[i], compute_type(type), channels_last, true));
@@ -171,7 +132,7 @@ Tensor roi_align(
     Tensor features, Tensor boxes, int64_t pooled_height, int64_t pooled_width, double spatial_scale,
     int64_t sampling_ratio, bool aligned) {
   return pool_levels(
-      {features}, boxes, nullptr, {spatial_scale}, {pooled_height, pooled_width, 0, sampling_ratio, aligned});
+      {features}, boxes, nullptr, {spatial_scale}, {pooled_height, pooled_width, sampling_ratio, aligned});
 }
 
 Tensor roi_align_backward(
@@ -180,7 +141,7 @@ Tensor roi_align_backward(
   check(grad.dim() == 4, "grad: expected (K, C, h, w)");
   return level_gradients(
       grad, boxes, nullptr, num_images, {height}, {width}, {spatial_scale},
-      {grad.size(2), grad.size(3), 0, sampling_ratio, aligned}, channels_last, deterministic)[0];
+      {grad.size(2), grad.size(3), sampling_ratio, aligned}, channels_last, deterministic)[0];
 }
 
 Tensor multi_level_roi_align(
@@ -189,8 +150,7 @@ Tensor multi_level_roi_align(
   check_levels(features, boxes, levels, spatial_scales);
   check_same_device(features[0], levels, "levels");
   const Tensor dense = torch::stable::contiguous(levels);
-  return pool_levels(
-      features, boxes, &dense, spatial_scales, {pooled_height, pooled_width, 0, sampling_ratio, aligned});
+  return pool_levels(features, boxes, &dense, spatial_scales, {pooled_height, pooled_width, sampling_ratio, aligned});
 }
 
 std::vector<Tensor> multi_level_roi_align_backward(
@@ -203,7 +163,7 @@ std::vector<Tensor> multi_level_roi_align_backward(
   const Tensor dense = torch::stable::contiguous(levels);
   return level_gradients(
       grad, boxes, &dense, num_images, heights, widths, spatial_scales,
-      {grad.size(2), grad.size(3), 0, sampling_ratio, aligned}, channels_last, deterministic);
+      {grad.size(2), grad.size(3), sampling_ratio, aligned}, channels_last, deterministic);
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 //
 // argmax is the index of the sample among those that sample_range() gives for the bin; -1 for a sample outside the map.
 #include "gather.h"
-#include "levels.h"
+#include "roi_bin.h"
 
 namespace maskray {
 namespace {
@@ -14,56 +14,35 @@ __global__ void pool_kernel(
     T* output, int32_t* argmax) {
   MASKRAY_GRID_LOOP(i, total) {
     const OutputIndex at(i, channels, settings.pooled_height, settings.pooled_width, channels_fastest);
-    const A* box = boxes + 5 * at.box;
     const int64_t level = table.find(boxes, at.box);
     if (level < 0) {
       output[at.offset] = static_cast<T>(static_cast<A>(NAN));
       argmax[at.offset] = -1;
       continue;
     }
-    const LevelMap& at_level = table.maps[level];
-    settings.spatial_scale = at_level.scale;
-    const int64_t height = at_level.height, width = at_level.width;
-    const RoiAxis<A> columns = roi_axis(box[1], box[3], settings.pooled_width, settings);
-    const RoiAxis<A> rows = roi_axis(box[2], box[4], settings.pooled_height, settings);
-    A first_row, first_column;
-    int64_t num_rows, num_columns;
-    sample_range(rows, at.row, height, first_row, num_rows);
-    sample_range(columns, at.column, width, first_column, num_columns);
-    const T* map = static_cast<const T*>(at_level.data) + static_cast<int64_t>(box[0]) * at_level.image +
-        at.channel * at_level.channel;
+    const RoiBin<A> bin(table.maps[level], boxes + 5 * at.box, at, settings);
     A best = -static_cast<A>(INFINITY);
     int64_t best_sample = -1;
     A inside = A(0);
-    for (int64_t r = 0; r < num_rows; ++r) {
-      int64_t top, bottom;
-      A top_weight, bottom_weight;
-      const A y = sample_position(rows, at.row, first_row + static_cast<A>(r));
-      if (!linear_weights(y, height, top, bottom, top_weight, bottom_weight)) {
+    SampleCells<A> y, x;
+    for (int64_t r = 0; r < bin.samples.num_rows; ++r) {
+      if (!bin.find_row(r, y)) {
         continue;
       }
-      const T* top_row = map + top * at_level.row;
-      const T* bottom_row = map + bottom * at_level.row;
-      for (int64_t c = 0; c < num_columns; ++c) {
-        int64_t left, right;
-        A left_weight, right_weight;
-        const A x = sample_position(columns, at.column, first_column + static_cast<A>(c));
-        if (!linear_weights(x, width, left, right, left_weight, right_weight)) {
+      for (int64_t c = 0; c < bin.samples.num_columns; ++c) {
+        if (!bin.find_column(c, x)) {
           continue;
         }
         inside += A(1);
-        const A value = top_weight * left_weight * static_cast<A>(top_row[left * at_level.column]) +
-            top_weight * right_weight * static_cast<A>(top_row[right * at_level.column]) +
-            bottom_weight * left_weight * static_cast<A>(bottom_row[left * at_level.column]) +
-            bottom_weight * right_weight * static_cast<A>(bottom_row[right * at_level.column]);
+        const A value = bin.template read<T>(y, x);
         if (value > best || value != value) {
           best = value;
-          best_sample = r * num_columns + c;
+          best_sample = r * bin.samples.num_columns + c;
         }
       }
     }
     // Samples outside are 0 and take part; so does a bin without samples.
-    if (inside < sample_count(rows, columns) && !(best > A(0)) && best == best) {
+    if (inside < sample_count(bin.axes) && !(best > A(0)) && best == best) {
       best = A(0);
       best_sample = -1;
     }
@@ -78,36 +57,16 @@ __global__ void scatter_kernel(
     int64_t total) {
   MASKRAY_GRID_LOOP(i, total) {
     const OutputIndex at(i, channels, settings.pooled_height, settings.pooled_width, false);
-    const A* box = boxes + 5 * at.box;
     const int64_t level = table.find(boxes, at.box);
     if (argmax[i] < 0 || level < 0) {
       continue;
     }
-    const LevelMap& at_level = table.maps[level];
-    settings.spatial_scale = at_level.scale;
-    const int64_t height = at_level.height, width = at_level.width;
-    const RoiAxis<A> columns = roi_axis(box[1], box[3], settings.pooled_width, settings);
-    const RoiAxis<A> rows = roi_axis(box[2], box[4], settings.pooled_height, settings);
-    A first_row, first_column;
-    int64_t num_rows, num_columns;
-    sample_range(rows, at.row, height, first_row, num_rows);
-    sample_range(columns, at.column, width, first_column, num_columns);
-    if (argmax[i] >= num_rows * num_columns) {
-      continue;
-    }
-    const A y = sample_position(rows, at.row, first_row + static_cast<A>(argmax[i] / num_columns));
-    const A x = sample_position(columns, at.column, first_column + static_cast<A>(argmax[i] % num_columns));
-    int64_t top, bottom, left, right;
-    A top_weight, bottom_weight, left_weight, right_weight;
-    if (linear_weights(y, height, top, bottom, top_weight, bottom_weight) &&
-        linear_weights(x, width, left, right, left_weight, right_weight)) {
-      A* map = static_cast<A*>(at_level.data) + static_cast<int64_t>(box[0]) * at_level.image +
-          at.channel * at_level.channel;
-      const A value = static_cast<A>(grad[i]);
-      atomicAdd(map + top * width + left, top_weight * left_weight * value);
-      atomicAdd(map + top * width + right, top_weight * right_weight * value);
-      atomicAdd(map + bottom * width + left, bottom_weight * left_weight * value);
-      atomicAdd(map + bottom * width + right, bottom_weight * right_weight * value);
+    const RoiBin<A> bin(table.maps[level], boxes + 5 * at.box, at, settings);
+    const int64_t across = bin.samples.num_columns;
+    SampleCells<A> y, x;
+    if (argmax[i] < bin.samples.num_rows * across && bin.find_row(argmax[i] / across, y) &&
+        bin.find_column(argmax[i] % across, x)) {
+      bin.add(y, x, static_cast<A>(grad[i]));
     }
   }
 }
@@ -123,8 +82,8 @@ std::tuple<Tensor, Tensor> pool_levels(
   }
   const torch::stable::accelerator::DeviceGuard guard(boxes.get_device_index());
   const int64_t channels = features[0].size(1);
-  Tensor output = torch::stable::new_empty(
-      features[0], {boxes.size(0), channels, settings.pooled_height, settings.pooled_width});
+  Tensor output =
+      torch::stable::new_empty(features[0], {boxes.size(0), channels, settings.pooled_height, settings.pooled_width});
   Tensor argmax = torch::stable::new_empty(output, output.sizes(), ScalarType::Int);
   if (output.numel() == 0) {
     return {output, argmax};
@@ -158,9 +117,9 @@ std::vector<Tensor> level_gradients(
   const Tensor dense_argmax = torch::stable::contiguous(argmax);
   const Tensor dense_boxes = torch::stable::contiguous(boxes);
   std::vector<Tensor> results;
+  results.reserve(heights.size());
   for (size_t i = 0; i < heights.size(); ++i) {
-    results.push_back(
-        new_map(dense, num_images, channels, heights[i], widths[i], compute_type(type), false, true));
+    results.push_back(new_map(dense, num_images, channels, heights[i], widths[i], compute_type(type), false, true));
   }
   if (num_images > 0 && dense.numel() > 0) {
     const LevelTable table(results, levels, scales);
@@ -190,7 +149,7 @@ std::tuple<Tensor, Tensor> roi_align_max(
     Tensor features, Tensor boxes, int64_t pooled_height, int64_t pooled_width, double spatial_scale,
     int64_t sampling_ratio, bool aligned) {
   return pool_levels(
-      {features}, boxes, nullptr, {spatial_scale}, {pooled_height, pooled_width, 0, sampling_ratio, aligned});
+      {features}, boxes, nullptr, {spatial_scale}, {pooled_height, pooled_width, sampling_ratio, aligned});
 }
 
 Tensor roi_align_max_backward(
@@ -199,7 +158,7 @@ Tensor roi_align_max_backward(
   check(grad.dim() == 4, "grad: expected (K, C, h, w)");
   return level_gradients(
       grad, argmax, boxes, nullptr, num_images, {height}, {width}, {spatial_scale},
-      {grad.size(2), grad.size(3), 0, sampling_ratio, aligned}, deterministic)[0];
+      {grad.size(2), grad.size(3), sampling_ratio, aligned}, deterministic)[0];
 }
 
 std::tuple<Tensor, Tensor> multi_level_roi_align_max(
@@ -208,8 +167,7 @@ std::tuple<Tensor, Tensor> multi_level_roi_align_max(
   check_levels(features, boxes, levels, spatial_scales);
   check_same_device(features[0], levels, "levels");
   const Tensor dense = torch::stable::contiguous(levels);
-  return pool_levels(
-      features, boxes, &dense, spatial_scales, {pooled_height, pooled_width, 0, sampling_ratio, aligned});
+  return pool_levels(features, boxes, &dense, spatial_scales, {pooled_height, pooled_width, sampling_ratio, aligned});
 }
 
 std::vector<Tensor> multi_level_roi_align_max_backward(
@@ -222,7 +180,7 @@ std::vector<Tensor> multi_level_roi_align_max_backward(
   const Tensor dense = torch::stable::contiguous(levels);
   return level_gradients(
       grad, argmax, boxes, &dense, num_images, heights, widths, spatial_scales,
-      {grad.size(2), grad.size(3), 0, sampling_ratio, aligned}, deterministic);
+      {grad.size(2), grad.size(3), sampling_ratio, aligned}, deterministic);
 }
 
 }  // namespace

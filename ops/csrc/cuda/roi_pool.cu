@@ -79,8 +79,7 @@ std::tuple<Tensor, Tensor> roi_pool(
   return {output, argmax};
 }
 
-Tensor roi_pool_backward(
-    Tensor grad, Tensor argmax, Tensor boxes, int64_t num_images, int64_t height, int64_t width) {
+Tensor roi_pool_backward(Tensor grad, Tensor argmax, Tensor boxes, int64_t num_images, int64_t height, int64_t width) {
   const ScalarType type = grad.scalar_type();
   check_roi_arguments(grad, boxes, 1, 1, compute_type(type));
   check_argmax(grad, argmax, boxes);
