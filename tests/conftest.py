@@ -25,5 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "chromium" in getattr(item, "fixturenames", ()):
             item.add_marker("browser")
-        if "cuda" in ((getattr(item, "callspec", None) and item.callspec.params.values()) or ()):
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        without = {mark.kwargs.get("reason") for mark in item.iter_markers("skipif")}
+        if "no GPU" in without or any(isinstance(value, str) and value == "cuda" for value in values):
             item.add_marker("gpu")

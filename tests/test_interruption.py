@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from watchdog import VARIABLE, running
 
-SESSION = Path(__file__).with_name("session_to_interrupt.py")
+SESSION = Path(__file__).parent / "platform" / "session_to_interrupt.py"
 SECONDS = 600.0
 
 
