@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = ["child_processes", "ray_tests", "shared_data"]
+pytest_plugins = ["child_processes", "order", "ray_tests", "shared_data"]
 
 
 @pytest.fixture(scope="module")

@@ -232,6 +232,7 @@ def test_models_of_an_empty_registry(tmp_path):
     assert "none" in one_line_error(maskray("models", "promote", "none", "1", "champion", "--output", tmp_path))
 
 
+@pytest.mark.ray
 def test_synthesize_validate_shard_check(tmp_path, job_file):
     made = maskray("data", "synthesize", tmp_path / "set", "--num-images", 12, "--height", 64, "--width", 96)
     assert made.returncode == 0, made.stderr

@@ -51,6 +51,7 @@ def test_what_the_environment_says_of_authentication_is_left_alone(started, vari
     assert started(**variables) == variables
 
 
+@pytest.mark.ray
 def test_doctor_starts_a_cluster_that_leaves_no_token_behind(tmp_path):
     """Its task was one that Ray does not take."""
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
