@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+# Examples that take long say nothing of the code where other programs keep the cores busy.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 pytest_plugins = ["child_processes", "order", "ray_tests", "shared_data"]
 
 
