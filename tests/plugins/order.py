@@ -23,7 +23,7 @@ LONGEST = (
     "tests/platform/serve/cluster/test_gateway.py",
     "tests/platform/serve/cluster/test_server_check.py",
     "tests/platform/cli/test_main.py",
-    "tests/test_interruption.py",
+    "tests/test_plugins.py",
     "tests/platform/registry/test_registration.py",
 )
 
