@@ -72,8 +72,8 @@ def measure(batches: Iterator[Batch], steps: int) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--annotations", help="COCO annotation file; without, synthetic pictures are drawn")
-    parser.add_argument("--images", help="folder of its photographs")
+    parser.add_argument("--annotations", help="COCO annotation file; without, synthetic images are drawn")
+    parser.add_argument("--images", help="folder of its images")
     parser.add_argument("--shorter-edge", type=int, default=320)
     parser.add_argument("--steps", type=int, default=120)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Claim: COCO box figures take less time than pycocotools', to the same bits; both on the same random detections."""
+"""Claim: COCO box metrics take less time than pycocotools', to the same bits; both on the same random detections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from maskray.platform.evaluation.coco_ap import CocoFigures, evaluate_images, merge
+from maskray.platform.evaluation.coco_ap import CocoMetrics, evaluate_images, merge
 
 NUM_IMAGES, NUM_CATEGORIES, OBJECTS, DETECTIONS = 500, 80, 15, 100
 
@@ -26,7 +26,7 @@ def make_case() -> tuple[dict[str, Any], list[dict[str, Any]]]:
     detections: list[dict[str, Any]] = []
     for image in images:
         corners, sizes = random.uniform(0, 400, (OBJECTS, 2)), random.uniform(8, 200, (OBJECTS, 2))
-        categories = random.choice(random.integers(1, NUM_CATEGORIES + 1, 4), OBJECTS)  # few kinds in one picture
+        categories = random.choice(random.integers(1, NUM_CATEGORIES + 1, 4), OBJECTS)  # few kinds in one image
         for corner, size, category in zip(corners, sizes, categories):
             box = [*corner.tolist(), *size.tolist()]
             entry = {"id": len(annotations) + 1, "image_id": image["id"], "category_id": int(category), "bbox": box}
@@ -42,7 +42,7 @@ def make_case() -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return dataset | {"annotations": annotations}, detections
 
 
-def run_ours(dataset: dict[str, Any], detections: list[dict[str, Any]]) -> CocoFigures:
+def run_ours(dataset: dict[str, Any], detections: list[dict[str, Any]]) -> CocoMetrics:
     gt: dict[int, list[Any]] = {image["id"]: [] for image in dataset["images"]}
     dt: dict[int, list[Any]] = {image["id"]: [] for image in dataset["images"]}
     for annotation in dataset["annotations"]:
@@ -77,7 +77,7 @@ def main() -> None:
     their_seconds = time.perf_counter() - started
     assert np.array_equal(ours.precision, theirs.eval["precision"])
     print(f"{NUM_IMAGES} images, {len(detections)} detections: maskray {ours_seconds:.2f} s, ", end="")
-    print(f"pycocotools {their_seconds:.2f} s, {their_seconds / ours_seconds:.1f} times as long; figures are equal")
+    print(f"pycocotools {their_seconds:.2f} s, {their_seconds / ours_seconds:.1f} times as long; metrics are equal")
     assert ours_seconds < their_seconds
 
 

@@ -1,7 +1,7 @@
 """Detection with a compiled backbone (torch.compile, inductor) beside the same model as it is, in float32 and bfloat16.
 
-The model and picture of model_torchvision.py: R50-FPN, 800 x 1066. All run in this process by turns. The seconds before
-the first picture of a size are printed too: a server pays them for every size of picture that it meets.
+The model and image of model_torchvision.py: R50-FPN, 800 x 1066. All run in this process by turns. The seconds before
+the first image of a size are printed too: a server pays them for every size of image that it meets.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
         found = f"{len(plain.boxes)} and {len(compiled.boxes)} detections"
         if plain.boxes.shape == compiled.boxes.shape:
             found += f", boxes within {(plain.boxes - compiled.boxes).abs().max():.2g} px"
-        print(f"{precision}: {seconds:.0f} s to the first picture; {found}", flush=True)
+        print(f"{precision}: {seconds:.0f} s to the first image; {found}", flush=True)
     calls = {str(kind): partial(detect, *kind) for kind in KINDS}
     times = medians(calls, arguments.repeats)
     for precision in ("float32", "bfloat16"):

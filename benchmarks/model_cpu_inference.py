@@ -1,6 +1,6 @@
 """How a CPU is given the same work: images one by one beside a batch of four, heads on 16 boxes at a time beside all.
 
-Untrained models that find 100 objects everywhere, on pictures of 480 x 640 pixels. All four ways run in this process by
+Untrained models that find 100 objects everywhere, on images of 480 x 640 pixels. All four ways run in this process by
 turns. Ratios are to the first way, the platform's without an accelerator: above 1, that one is quicker.
 """
 
@@ -51,9 +51,9 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    pictures = [draw(HEIGHT, WIDTH, seed) for seed in range(IMAGES)]
-    single = [our_batch([picture], train=False) for picture in pictures]
-    together = [our_batch(pictures, train=False)]
+    images = [draw(HEIGHT, WIDTH, seed) for seed in range(IMAGES)]
+    single = [our_batch([image], train=False) for image in images]
+    together = [our_batch(images, train=False)]
     print(f"torch {torch.__version__}, {arguments.threads} threads; seconds for {IMAGES} images of {HEIGHT} x {WIDTH}")
     for name in arguments.models:
         torch.manual_seed(0)

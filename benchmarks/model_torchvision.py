@@ -1,7 +1,7 @@
 """R50-FPN Mask R-CNN beside torchvision's with the same weights: detection in float32 and bfloat16, a training step.
 
 One random model of torchvision, with the statistics and predictors set so that dozens of detections survive, is
-imported; both must find the same before anything is timed. Detection is of one picture of 800 x 1066 pixels, up to
+imported; both must find the same before anything is timed. Detection is of one image of 800 x 1066 pixels, up to
 masks of its size; a training step of two of 512 x 512 with eight objects each, also with the large maps computed again
 in the backward pass. All run in this process by turns. Memory is that of a process of its own for each, beyond what the
 imports take: weights, gradients and what a step needs. Ours trains as a worker of maskray does, which gives large
@@ -51,7 +51,7 @@ SCORE_THRESHOLD = 0.5  # leaves dozens of detections of a random model, fewer th
 
 
 def draw(height: int, width: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A picture (3, h, w) uint8 of rectangles on noise, with their boxes (M, 4) and masks (M, h, w) uint8."""
+    """An image (3, h, w) uint8 of rectangles on noise, with their boxes (M, 4) and masks (M, h, w) uint8."""
     generator = torch.Generator().manual_seed(seed)
     image = torch.randint(60, 120, (3, height, width), dtype=torch.uint8, generator=generator)
     size = 30 + height / 4 * torch.rand(NUM_OBJECTS, 2, generator=generator)
@@ -90,18 +90,18 @@ def make_theirs(height: int, width: int) -> MaskRCNN:
     return model
 
 
-def our_batch(pictures: list[tuple[Tensor, Tensor, Tensor]], train: bool) -> Batch:
-    """The pictures as a batch, padded to whole cells of P5, with targets for training."""
-    height, width = pictures[0][0].shape[1:]
+def our_batch(examples: list[tuple[Tensor, Tensor, Tensor]], train: bool) -> Batch:
+    """The images as a batch, padded to whole cells of P5, with targets for training."""
+    height, width = examples[0][0].shape[1:]
     padding = (0, -width % 32, 0, -height % 32)
-    images = torch.stack([nn.functional.pad(image, padding) for image, _, _ in pictures])
-    sizes = torch.tensor([[height, width]] * len(pictures))
+    images = torch.stack([nn.functional.pad(image, padding) for image, _, _ in examples])
+    sizes = torch.tensor([[height, width]] * len(examples))
     targets = None
     if train:
-        classes = torch.arange(NUM_OBJECTS).expand(len(pictures), -1)
-        masks = torch.cat([nn.functional.pad(masks, padding) for _, _, masks in pictures])
-        targets = Targets(torch.stack([boxes for _, boxes, _ in pictures]), classes, masks)
-    return Batch(images, sizes, torch.arange(len(pictures)), sizes, targets)
+        classes = torch.arange(NUM_OBJECTS).expand(len(examples), -1)
+        masks = torch.cat([nn.functional.pad(masks, padding) for _, _, masks in examples])
+        targets = Targets(torch.stack([boxes for _, boxes, _ in examples]), classes, masks)
+    return Batch(images, sizes, torch.arange(len(examples)), sizes, targets)
 
 
 def our_model(theirs: MaskRCNN, precision: str = "float32", checkpointing: str = "none") -> Any:
@@ -115,11 +115,11 @@ def our_model(theirs: MaskRCNN, precision: str = "float32", checkpointing: str =
 
 
 def detection_calls() -> dict[str, Callable[[], Any]]:
-    """A detection with masks of the picture's size: theirs, ours, and ours in bfloat16."""
+    """A detection with masks of the image's size: theirs, ours, and ours in bfloat16."""
     theirs = make_theirs(HEIGHT, WIDTH)
-    picture = draw(HEIGHT, WIDTH, 0)
-    pixels = picture[0].float() / 255
-    batch = our_batch([picture], train=False)
+    image = draw(HEIGHT, WIDTH, 0)
+    pixels = image[0].float() / 255
+    batch = our_batch([image], train=False)
     ours, half = (our_model(theirs, precision) for precision in ("float32", "bfloat16"))
 
     @torch.inference_mode()
@@ -152,12 +152,12 @@ def compare(ours: Detections, theirs: dict[str, Tensor]) -> None:
 
 def training_call(side: str) -> Callable[[], None]:
     """A forward and backward pass of one side."""
-    pictures = [draw(TRAIN_SIDE, TRAIN_SIDE, seed) for seed in range(2)]
+    images = [draw(TRAIN_SIDE, TRAIN_SIDE, seed) for seed in range(2)]
     theirs = make_theirs(TRAIN_SIDE, TRAIN_SIDE).train()
     if side in SIDES.values():
         model = our_model(theirs, checkpointing="large_maps" if side == "ours-large-maps" else "none").train()
         del theirs
-        batch = our_batch(pictures, train=True)
+        batch = our_batch(images, train=True)
 
         def step() -> None:
             return_large_blocks()
@@ -165,8 +165,8 @@ def training_call(side: str) -> Callable[[], None]:
             torch.stack(list(model(batch).values())).sum().backward()
 
         return step
-    targets = [{"boxes": b, "labels": torch.arange(NUM_OBJECTS) + 1, "masks": m} for _, b, m in pictures]
-    pixels = [image.float() / 255 for image, _, _ in pictures]
+    targets = [{"boxes": b, "labels": torch.arange(NUM_OBJECTS) + 1, "masks": m} for _, b, m in images]
+    pixels = [image.float() / 255 for image, _, _ in images]
 
     def their_step() -> None:
         theirs.zero_grad()
@@ -225,16 +225,16 @@ def measure_memory(threads: int) -> None:
 def measure_ap(folder: str, shards: str) -> None:
     """AP of a trained model in float32 and in bfloat16."""
     manifest = read_manifest(shards)
-    figures = {}
+    metrics = {}
     for precision in ("float32", "bfloat16"):
         model, spec = read_model_folder(folder)
         inference = spec.model.inference.model_copy(update={"precision": precision})
         model.config = spec.model.model_copy(update={"inference": inference})
         spec = ModelSpec(model=model.config, input=spec.input, labels=spec.labels)
         parts = evaluate_rows(Predictor(model, spec), manifest, eval_rows(manifest, 0, 1), ("bbox", "segm"))
-        figures[precision] = merge_parts(parts, manifest, ("bbox", "segm"))
+        metrics[precision] = merge_parts(parts, manifest, ("bbox", "segm"))
     for name in ("bbox/AP", "segm/AP"):
-        before, after = (100 * figures[precision][name] for precision in ("float32", "bfloat16"))
+        before, after = (100 * metrics[precision][name] for precision in ("float32", "bfloat16"))
         print(f"{name}: float32 {before:.2f}, bfloat16 {after:.2f}, lost {before - after:.2f}; goal 0.2")
 
 

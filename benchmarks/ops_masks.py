@@ -1,7 +1,7 @@
 """Masks beside torchvision and pycocotools: pasting with encoding, areas and overlaps of RLE, polygons in boxes.
 
 Pasting must read the small masks and write the text, or on the way of the peer all pixels of the image. torchvision
-pastes 100 masks of a large photograph into 12.8 GB, so there both get 20 masks, one after the other; the memory of
+pastes 100 masks of a large image into 12.8 GB, so there both get 20 masks, one after the other; the memory of
 ours is what the process grew by while it encoded 100. See side_by_side.py.
 """
 

@@ -1,4 +1,4 @@
-"""Pictures per second and milliseconds that the server adds, beside the bare model on the same cores in the same run.
+"""Images per second and milliseconds that the server adds, beside the bare model on the same cores in the same run.
 
     python benchmarks/serving.py --model FOLDER --images FOLDER    throughput and latency, by turns with the bare loop
     python benchmarks/serving.py ... --soak MINUTES                good and broken requests mixed; errors and memory
@@ -36,14 +36,14 @@ GOAL_RATIO = 0.95
 GOAL_ADDED_MS = 10.0
 
 
-def draw_pictures(folder: Path) -> list[bytes]:
+def draw_images(folder: Path) -> list[bytes]:
     """Scenes of 480 x 640 pixels as JPEG."""
     from maskray.platform.data.synthetic.dataset import synthesize
 
-    return read_pictures(Path(synthesize(folder, 24, seed=0, height=480, width=640).images))
+    return read_images(Path(synthesize(folder, 24, seed=0, height=480, width=640).images))
 
 
-def read_pictures(folder: Path) -> list[bytes]:
+def read_images(folder: Path) -> list[bytes]:
     """The files of a folder, by name."""
     return [path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()]
 
@@ -67,7 +67,7 @@ def make_model(folder: Path) -> Path:
 
 
 def bare_loop(orders: Connection, model: str, threads: int) -> None:
-    """The peer: for each order (pictures, batch size) the seconds of every batch, without a server."""
+    """The peer: for each order (images, batch size) the seconds of every batch, without a server."""
     import torch
 
     from maskray.platform.data.transforms import decode_image
@@ -83,11 +83,11 @@ def bare_loop(orders: Connection, model: str, threads: int) -> None:
         predictor.predict([decode_image(data) for data in batch], range(len(batch)))
 
     while True:
-        pictures, batch_size = orders.recv()
+        images, batch_size = orders.recv()
         seconds = []
-        for start in range(0, len(pictures), batch_size):
+        for start in range(0, len(images), batch_size):
             began = time.perf_counter()
-            worker.submit(predict, pictures[start : start + batch_size]).result()
+            worker.submit(predict, images[start : start + batch_size]).result()
             seconds.append(time.perf_counter() - began)
         orders.send(seconds)
 
@@ -95,8 +95,8 @@ def bare_loop(orders: Connection, model: str, threads: int) -> None:
 class Bench:
     """A server, the bare loop, and the clients of the server."""
 
-    def __init__(self, options: argparse.Namespace, url: str, bare: Connection, pictures: list[bytes]) -> None:
-        self.options, self.url, self.bare, self.pictures = options, url, bare, pictures
+    def __init__(self, options: argparse.Namespace, url: str, bare: Connection, images: list[bytes]) -> None:
+        self.options, self.url, self.bare, self.images = options, url, bare, images
 
     def connect(self) -> http.client.HTTPConnection:
         """A client that takes next to nothing of the cores that the model is timed on."""
@@ -112,14 +112,14 @@ class Bench:
         assert answer.status == 200, body
         return seconds
 
-    def measure_bare(self, pictures: list[bytes], batch_size: int) -> list[float]:
+    def measure_bare(self, images: list[bytes], batch_size: int) -> list[float]:
         """Seconds of each batch of the bare loop."""
-        self.bare.send((pictures, batch_size))
+        self.bare.send((images, batch_size))
         return self.bare.recv()
 
-    def measure_throughput(self, pictures: list[bytes]) -> float:
-        """Pictures per second of as many clients as fill two batches of every replica."""
-        waiting = iter(pictures)
+    def measure_throughput(self, images: list[bytes]) -> float:
+        """Images per second of as many clients as fill two batches of every replica."""
+        waiting = iter(images)
 
         def work() -> None:
             with contextlib.closing(self.connect()) as client:
@@ -131,30 +131,30 @@ class Bench:
         with concurrent.futures.ThreadPoolExecutor(num_clients) as clients:
             for done in [clients.submit(work) for _ in range(num_clients)]:
                 done.result()
-        return len(pictures) / (time.perf_counter() - began)
+        return len(images) / (time.perf_counter() - began)
 
-    def measure_latency(self, pictures: list[bytes]) -> dict[str, list[float]]:
-        """Seconds of each picture alone, in the bare loop and then from the server: so both meet the same noise."""
+    def measure_latency(self, images: list[bytes]) -> dict[str, list[float]]:
+        """Seconds of each image alone, in the bare loop and then from the server: so both meet the same noise."""
         with contextlib.closing(self.connect()) as client:
-            pairs = [(*self.measure_bare([data], 1), self.ask(client, data)) for data in pictures]
+            pairs = [(*self.measure_bare([data], 1), self.ask(client, data)) for data in images]
         return {"bare": [bare for bare, _ in pairs], "server": [server for _, server in pairs]}
 
     def compare(self) -> None:
         """Rounds of both by turns, and the medians."""
         number, batch = self.options.pictures, self.options.batch
-        pictures = list(itertools.islice(itertools.cycle(self.pictures), number))
+        images = list(itertools.islice(itertools.cycle(self.images), number))
         rates: dict[str, list[float]] = {"bare": [], "server": []}
         latencies: dict[str, list[float]] = {"bare": [], "server": []}
-        self.measure_bare(self.pictures, batch)
-        self.measure_throughput(self.pictures)
+        self.measure_bare(self.images, batch)
+        self.measure_throughput(self.images)
         for _ in range(self.options.rounds):
-            rates["bare"].append(number / sum(self.measure_bare(pictures, batch)))
-            rates["server"].append(self.measure_throughput(pictures))
-            for who, seconds in self.measure_latency(pictures[: max(10, number // 2)]).items():
+            rates["bare"].append(number / sum(self.measure_bare(images, batch)))
+            rates["server"].append(self.measure_throughput(images))
+            for who, seconds in self.measure_latency(images[: max(10, number // 2)]).items():
                 latencies[who] += seconds
         ours, theirs = statistics.median(rates["server"]), statistics.median(rates["bare"])
         reached = "reached" if ours / theirs >= GOAL_RATIO else "not reached"
-        print(f"throughput, batches of {batch}: server {ours:.2f} pictures/s, bare loop {theirs:.2f}, ratio of medians "
+        print(f"throughput, batches of {batch}: server {ours:.2f} images/s, bare loop {theirs:.2f}, ratio of medians "
               f"{ours / theirs:.3f}  goal {GOAL_RATIO} {reached}")  # fmt: skip
         print(f"  rounds: server {_list(rates['server'])}, bare {_list(rates['bare'])}")
         p50 = {who: 1e3 * statistics.median(values) for who, values in latencies.items()}
@@ -171,7 +171,7 @@ def _list(values: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="model folder")
-    parser.add_argument("--images", type=Path, help="folder of encoded pictures")
+    parser.add_argument("--images", type=Path, help="folder of encoded images")
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the bare loop, and of all replicas")
     parser.add_argument("--batch", type=int, default=4)
@@ -186,7 +186,7 @@ def main() -> None:
     from maskray.platform.serve.cluster.ray_environment import shorten
 
     with tempfile.TemporaryDirectory() as folder:
-        pictures = read_pictures(options.images) if options.images else draw_pictures(Path(folder) / "pictures")
+        images = read_images(options.images) if options.images else draw_images(Path(folder) / "pictures")
         model = options.model or str(make_model(Path(folder) / "model"))
         bare, other = multiprocessing.get_context("spawn").Pipe()
         loop = multiprocessing.get_context("spawn").Process(
@@ -198,14 +198,14 @@ def main() -> None:
         config = shorten(config)
         connect(None, options.threads)
         server = deploy(model, config)
-        print(f"{len(pictures)} pictures, {options.replicas} replicas of {cpus:g} CPUs, {os.cpu_count()} cores, load "
+        print(f"{len(images)} images, {options.replicas} replicas of {cpus:g} CPUs, {os.cpu_count()} cores, load "
               f"before {os.getloadavg()[0]:.1f}", flush=True)  # fmt: skip
         try:
-            bench = Bench(options, server.url, bare, pictures)
+            bench = Bench(options, server.url, bare, images)
             if options.soak:
-                soak(server.url, pictures, options.soak)
+                soak(server.url, images, options.soak)
             elif options.kill:
-                kill(server.url, pictures, options.replicas)
+                kill(server.url, images, options.replicas)
             else:
                 bench.compare()
         finally:

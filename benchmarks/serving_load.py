@@ -19,9 +19,9 @@ HEADERS = {"Content-Type": "application/octet-stream"}
 RSS_SECONDS = 5.0
 
 
-def soak(url: str, pictures: list[bytes], minutes: float) -> None:
+def soak(url: str, images: list[bytes], minutes: float) -> None:
     """Good and broken requests mixed; what the client did not earn, and the memory of the server's processes."""
-    kinds = requests_of(pictures)
+    kinds = requests_of(images)
     counts: Counter[str] = Counter()
     unearned: list[str] = []
     until = time.monotonic() + 60 * minutes
@@ -78,14 +78,14 @@ def processes() -> dict[str, int]:
     return found
 
 
-def kill(url: str, pictures: list[bytes], num_replicas: int) -> None:
+def kill(url: str, images: list[bytes], num_replicas: int) -> None:
     """Eight clients without a pause; a replica is killed after ten answers each."""
     statuses: Counter[object] = Counter()
     ended = threading.Event()
 
     def work() -> None:
         with httpx.Client(base_url=url, timeout=300) as client:
-            for data in itertools.cycle(pictures):
+            for data in itertools.cycle(images):
                 if ended.is_set():
                     return
                 try:
@@ -110,12 +110,12 @@ def kill(url: str, pictures: list[bytes], num_replicas: int) -> None:
     print(f"killed one of {num_replicas} replicas under load: {answers}", flush=True)
 
 
-def requests_of(pictures: list[bytes]) -> list[tuple[str, int, dict]]:
+def requests_of(images: list[bytes]) -> list[tuple[str, int, dict]]:
     """(kind, status that it earns, arguments of httpx) of requests as people and programs send them."""
     import base64
 
-    good = [("good", 200, {"content": data, "headers": HEADERS}) for data in pictures]
-    first = pictures[0]
+    good = [("good", 200, {"content": data, "headers": HEADERS}) for data in images]
+    first = images[0]
     text = base64.b64encode(first).decode()
     others = [
         ("cut off", 422, {"content": first[: len(first) // 2], "headers": HEADERS}),

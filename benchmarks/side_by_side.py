@@ -1,6 +1,6 @@
 """What the programs about operators share: timing ours and theirs by turns, and a line that says what came of it.
 
-Ours and theirs run in one process by turns, so that whatever else the machine does hits both. Figures are medians in
+Ours and theirs run in one process by turns, so that whatever else the machine does hits both. Metrics are medians in
 milliseconds; the ratio is their time over ours. The floor is the time that the bytes an operator must move take at the
 rate of a plain copy on this machine, or its operations at the rate of a matrix product there (an addition and a
 multiplication counted as one), whichever is more; beside it stands our time over the floor.

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from maskray.model.backbone_config import BackboneConfig
-    from maskray.model.config import ModelConfig
+    from maskray.model.config import InferenceConfig, ModelConfig
 
 NUM_PYRAMID_LEVELS = 5  # P2..P6
 MANY_PROPOSALS = {"pre_nms_top_n_train": 12000, "pre_nms_top_n_test": 6000, "post_nms_top_n_train": 2000}
 # All proposals of one map come from one top-k, hence more of them (Ren et al. 2015). Of C4, as in the paper's section
-# 3.1: 64 sampled boxes, 300 proposals, and a mask branch that is the deconvolution alone (Figure 4 left).
+# 3.1: 64 sampled boxes, 300 proposals, and a mask branch that is the deconvolution alone (Metric 4 left).
 _OF_FEATURES: dict[str, dict[str, dict[str, Any]]] = {
     "c4": {
         "rpn": MANY_PROPOSALS | {"post_nms_top_n_test": 300},
@@ -80,6 +80,16 @@ def check_combination(config: ModelConfig) -> None:
         _refuse(mask_head, "mask_head", ("channels", "num_convs", "norm"), "mask_head.name mlp has no convolutions")
     else:
         _refuse(mask_head, "mask_head", ("mlp_channels",), "mask_head.name is fcn")
+    _check_nms(config.inference)
+
+
+def _check_nms(inference: InferenceConfig) -> None:
+    if inference.nms.name == "hard":
+        return
+    if inference.nms.method == "linear":
+        _refuse(inference.nms, "inference.nms", ("sigma",), "inference.nms.method is linear")
+    else:
+        _refuse(inference, "inference", ("nms_iou",), "inference.nms.method gaussian has no threshold")
 
 
 def _check_backbone(backbone: BackboneConfig) -> None:

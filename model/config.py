@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 # "as": who configures a model finds every part of it here.
 from maskray.model.backbone_config import BackboneConfig as BackboneConfig
@@ -67,7 +68,7 @@ class RPNConfig(Config):
 
 
 class BoxHeadConfig(Config):
-    """Classification and box regression (paper, Figure 4): fully connected layers, or res5 of a c4 backbone."""
+    """Classification and box regression (paper, Metric 4): fully connected layers, or res5 of a c4 backbone."""
 
     name: Literal["fc", "res5"] = Field("fc", description="res5 belongs to backbone.features c4 and to it alone.")
     pool_size: Positive = 7
@@ -87,7 +88,7 @@ class BoxHeadConfig(Config):
 
 
 class MaskHeadConfig(Config):
-    """Mask branch: convolutions and a deconvolution (Figure 4), or fully connected layers (Table 2e)."""
+    """Mask branch: convolutions and a deconvolution (Metric 4), or fully connected layers (Table 2e)."""
 
     name: Literal["fcn", "mlp"] = "fcn"
     pool_size: Positive = Field(14, description="Side of the pooled grid; res5 as the head brings its own.")
@@ -116,11 +117,36 @@ class KeypointHeadConfig(Config):
     half_pixel: bool = Field(True, description="Annotated whole numbers are centres of pixels: +0.5 in, -0.5 out.")
 
 
+class HardNMSConfig(Config):
+    """A box goes whose IoU with a better one of its class is above inference.nms_iou."""
+
+    name: Literal["hard"] = "hard"
+
+
+class SoftNMSConfig(Config):
+    """Boxes that overlap a better one of their class lose score and stay (Bodla et al. 2017, equations 2 and 3)."""
+
+    name: Literal["soft"]
+    method: Literal["linear", "gaussian"] = Field(
+        "linear", description="Scores x (1 - IoU) where IoU is above nms_iou, or x exp(-IoU^2 / sigma) everywhere."
+    )
+    sigma: float = Field(0.5, gt=0, description="Of gaussian.")
+    least_score: Fraction = Field(0.001, description="A box stays whose score ends above; score_threshold is before.")
+
+
+def _named(nms: Any) -> Any:
+    """Keys without a name are those of hard NMS, the default."""
+    return {"name": "hard", **nms} if isinstance(nms, Mapping) else nms
+
+
 class InferenceConfig(Config):
     """What is kept of the raw detections (paper, section 3.1; NMS 0.5 of the enhanced baseline)."""
 
     score_threshold: Fraction = 0.05
     nms_iou: Fraction = 0.5
+    nms: Annotated[HardNMSConfig | SoftNMSConfig, Field(discriminator="name"), BeforeValidator(_named)] = (
+        HardNMSConfig()
+    )
     detections_per_image: Positive = 100
     mask_threshold: Fraction = 0.5
     precision: Literal["float32", "bfloat16"] = Field(
@@ -161,7 +187,7 @@ class ModelConfig(Config):
 
 
 class InputConfig(Config):
-    """The picture the model wants: RGB, shorter edge resized with antialiasing, normalised. Stored with the weights."""
+    """The image the model wants: RGB, shorter edge resized with antialiasing, normalised. Stored with the weights."""
 
     shorter_edge: Positive = Field(800, description="Pixels of the shorter edge at inference.")
     longer_edge_max: Positive = Field(1333, description="Cap of the longer edge in pixels.")

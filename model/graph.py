@@ -134,6 +134,8 @@ def _check(model: MaskRCNN, height: int, width: int) -> None:
         raise ValueError(f"model.roi_op.name is {config.roi_op.name}: other runtimes have RoIAlign alone")
     if config.roi_op.reduction != "mean":
         raise ValueError(f"model.roi_op.reduction is {config.roi_op.reduction}: other runtimes' RoIAlign is the mean")
+    if config.inference.nms.name != "hard":
+        raise ValueError(f"model.inference.nms.name is {config.inference.nms.name}: other runtimes have hard NMS alone")
     for name, side in (("height", height), ("width", width)):
         if side < 1 or side % divisor:
             raise ValueError(f"image size: {name} {side} is not a positive multiple of {divisor}")

@@ -108,7 +108,7 @@ class MaskRCNN(nn.Module):
         """Detections of a batch, boxes in pixels of the network input, clipped to image_sizes.
 
         The model must be in eval mode. Raises ValueError naming the images whose features are not finite, as they
-        are after a diverged training or with NaN pixels: an empty answer would look like an empty picture.
+        are after a diverged training or with NaN pixels: an empty answer would look like an empty image.
         """
         if self.training:
             raise ValueError("detect() needs the model in eval mode: call model.eval() first")

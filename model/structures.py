@@ -49,7 +49,7 @@ class Batch:
 
     images (N, 3, H, W) uint8 RGB or float32 in 0..255 (the model normalises), padding 0; image_sizes (N, 2) int64
     height and width without padding; image_ids (N,) int64; original_sizes (N, 2) int64 height and width of the
-    photograph before resizing (after EXIF orientation); targets are None at inference. For training on stored
+    image before resizing (after EXIF orientation); targets are None at inference. For training on stored
     proposals: flipped (N,) bool, which images are mirrored, and proposals (N, P, 4) float32 in pixels of the network
     input, zeros where padded.
     """

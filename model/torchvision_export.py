@@ -109,6 +109,8 @@ def to_torchvision(model: MaskRCNN, input_config: InputConfig) -> TorchvisionMod
     if len(config.anchors.aspect_ratios) != 3:
         count = len(config.anchors.aspect_ratios)
         raise ValueError(f"model.anchors.aspect_ratios: torchvision's RPN scores 3 anchors per cell, not {count}")
+    if config.inference.nms.name != "hard":
+        raise ValueError(f"model.inference.nms.name is {config.inference.nms.name}: torchvision has hard NMS alone")
     version_2 = config.box_head.num_convs > 0
     settings = _settings(config, _in_rgb(input_config))
     _check_layers(settings, version_2)

@@ -132,7 +132,7 @@ def test_imports_go_down():
     assert not wrong
 
 
-def test_the_picture_of_the_rooms_is_that_of_the_code():
+def test_the_image_of_the_rooms_is_that_of_the_code():
     done = subprocess.run(
         [sys.executable, "-c", "import draw_rooms; print(draw_rooms.draw(), end='')"],
         capture_output=True,

@@ -17,7 +17,7 @@ from maskray.ops.roi_pool import roi_pool
 from maskray.ops.roi_warp import multi_level_roi_warp
 
 NUM_POOLED_LEVELS = 4  # P2..P5; P6 is for the RPN alone
-CANONICAL_SIZE_PIXELS = 224  # a box of this size, that of an ImageNet picture, is pooled from P4
+CANONICAL_SIZE_PIXELS = 224  # a box of this size, that of an ImageNet image, is pooled from P4
 CANONICAL_LEVEL = 4
 
 

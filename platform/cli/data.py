@@ -14,17 +14,17 @@ from maskray.platform.job.data_config import ROWS_PER_SHARD
 app = typer.Typer(help="Check, shard and synthesize data sets in COCO format.", no_args_is_help=True)
 
 Annotations = Annotated[Path, typer.Argument(help="Annotation file in COCO format.", show_default=False)]
-Images = Annotated[Path, typer.Argument(help="Folder of the photographs.", show_default=False)]
+Images = Annotated[Path, typer.Argument(help="Folder of the original image.", show_default=False)]
 
 
 @app.command()
 def validate(
     annotations: Annotations,
     images: Images,
-    check_images: Annotated[bool, typer.Option(help="Open every photograph; without, only the annotations.")] = True,
+    check_images: Annotated[bool, typer.Option(help="Open every image; without, only the annotations.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Find every mistake in a data set: broken photographs, boxes outside, dangling ids, ...; exit code 1 if any."""
+    """Find every mistake in a data set: broken images, boxes outside, dangling ids, ...; exit code 1 if any."""
     from maskray.platform.data.validate import validate_dataset
 
     report = validate_dataset(str(annotations), str(images), check_images=check_images)
@@ -44,7 +44,7 @@ def shard(
     images: Images,
     out: Annotated[str, typer.Option(help="Folder or file-system URI (s3://, gs://, ...) of the shards.")],
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Images in one shard.")] = ROWS_PER_SHARD,
-    max_bad_images: Annotated[int, typer.Option(min=0, help="Unreadable photographs that may be left out.")] = 0,
+    max_bad_images: Annotated[int, typer.Option(min=0, help="Unreadable images that may be left out.")] = 0,
     address: Annotated[str | None, typer.Option(help="Ray cluster; none starts one on this machine.")] = None,
     cpus: Annotated[int, typer.Option(min=1, help="Logical CPUs of the cluster on this machine.")] = 4,
 ) -> None:
@@ -64,16 +64,16 @@ def shard(
 
 @app.command()
 def synthesize(
-    folder: Annotated[Path, typer.Argument(help="Folder to write photographs and annotations to.", show_default=False)],
-    num_images: Annotated[int, typer.Option(min=1, help="Pictures to draw.")] = 100,
+    folder: Annotated[Path, typer.Argument(help="Folder to write images and annotations to.", show_default=False)],
+    num_images: Annotated[int, typer.Option(min=1, help="Images to draw.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     height: Annotated[int, typer.Option(min=64, help="Pixels.")] = 192,
     width: Annotated[int, typer.Option(min=64, help="Pixels.")] = 256,
-    max_objects: Annotated[int, typer.Option(min=1, help="Most instances in a picture.")] = 8,
+    max_objects: Annotated[int, typer.Option(min=1, help="Most instances in an image.")] = 8,
     split: Annotated[str, typer.Option(help="Name of the split: FOLDER/SPLIT/*.jpg.")] = "train",
     persons: Annotated[bool, typer.Option("--persons", help="Let every other object be a person.")] = False,
 ) -> None:
-    """Draw pictures with exact masks, boxes and keypoints, in COCO format."""
+    """Draw images with exact masks, boxes and keypoints, in COCO format."""
     from maskray.platform.data.synthetic.dataset import synthesize as draw
 
     paths = draw(folder, num_images, seed, height, width, max_objects, split, persons)

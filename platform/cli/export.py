@@ -37,11 +37,11 @@ def export(
     out: Annotated[Path, typer.Option(help="File to write; never overwritten.", show_default=False)],
     image_size: Annotated[
         tuple[int, int] | None,
-        typer.Option(metavar="H W", help="onnx: height and width of the padded picture.", show_default=False),
+        typer.Option(metavar="H W", help="onnx: height and width of the padded image.", show_default=False),
     ] = None,
     images: Annotated[
         list[Path] | None,
-        typer.Option("--image", help="onnx: photograph to compare file and model on; repeatable.", show_default=False),
+        typer.Option("--image", help="onnx: image to compare file and model on; repeatable.", show_default=False),
     ] = None,
     tracking_uri: TrackingUri = None,
     output: Output = "outputs",
@@ -104,24 +104,22 @@ def _write_torchvision(out: Path, network: MaskRCNN, spec: ModelSpec) -> None:
         print(f"differs: {note}")
 
 
-def _write_onnx(
-    out: Path, network: MaskRCNN, spec: ModelSpec, image_size: tuple[int, int], photographs: list[Path]
-) -> None:
+def _write_onnx(out: Path, network: MaskRCNN, spec: ModelSpec, image_size: tuple[int, int], paths: list[Path]) -> None:
     """The file, which stays only where it finds what the model finds, and the comparison."""
     import numpy as np
 
     from maskray.platform.export.onnx_file import write_onnx
     from maskray.platform.export.parity import TOLERANCES, compare_onnx
     from maskray.platform.files.atomic import new_file
-    from maskray.platform.inference.image_files import read_photograph
+    from maskray.platform.inference.image_files import read_image
 
-    pictures = {str(path): read_photograph(path) for path in photographs}
-    if not pictures:
+    images = {str(path): read_image(path) for path in paths}
+    if not images:
         noise = np.random.default_rng(0).integers(0, 256, (*image_size, 3), dtype=np.uint8)
-        pictures = {"random picture (no --image was given)": noise}
+        images = {"random image (no --image was given)": noise}
     with new_file(out) as temporary:
         write_onnx(temporary, network, spec, *image_size)
-        comparisons = compare_onnx(temporary, network, spec, pictures, *image_size)
+        comparisons = compare_onnx(temporary, network, spec, images, *image_size)
         for comparison in comparisons:
             print(comparison)
         wrong = [comparison.name for comparison in comparisons if not comparison.agrees]
@@ -129,7 +127,7 @@ def _write_onnx(
             limits = ", ".join(f"{key} {value:g}" for key, value in TOLERANCES.items())
             raise ValueError(f"{', '.join(wrong)}: file and model differ by more than {limits}; no file was written")
     if not any(comparison.num_expected for comparison in comparisons):
-        print("nothing was found, so little was compared: give photographs with --image")
+        print("nothing was found, so little was compared: give images with --image")
     print(
         f"{out}: {spec.model.backbone.name}, {spec.labels.num_classes} classes, image {image_size[0]} x {image_size[1]}"
     )

@@ -1,4 +1,4 @@
-"""`maskray evaluate` and `predict`: what is done with a model and photographs that are there already."""
+"""`maskray evaluate` and `predict`: what is done with a model and images that are there already."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from maskray.platform.cli.models import Output, TrackingUri, model_folder
 
-PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 ModelSource = typer.Option(
     "--model", help="Model folder or file, checkpoint, or models:/NAME@alias, models:/NAME/3.", show_default=False
 )
@@ -29,18 +29,18 @@ def evaluate(
     gt: Annotated[Path, typer.Option(help="Ground truth: annotation file in COCO format.", show_default=False)],
     dt: Annotated[Path | None, typer.Option(help="Detections: COCO results file.")] = None,
     model: Annotated[str | None, typer.Option(help="In place of --dt: a model, to be run on --images.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the photographs, for --model.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the original image, for --model.")] = None,
     out: Annotated[Path | None, typer.Option(help="New folder for results and report of --model.")] = None,
     iou_type: Annotated[IouType, typer.Option(help="Compare boxes, masks or keypoints.")] = IouType.bbox,
-    partitions: Annotated[int, typer.Option(min=1, help="Parts evaluated in parallel; the figures are the same.")] = 1,
+    partitions: Annotated[int, typer.Option(min=1, help="Parts evaluated in parallel; the metrics are the same.")] = 1,
     as_json: Annotated[
-        bool, typer.Option("--json", help='Print {"stats": [figures in order]} and nothing else.')
+        bool, typer.Option("--json", help='Print {"stats": [metrics in order]} and nothing else.')
     ] = False,
     device: Annotated[str, typer.Option(help="For --model: cpu or cuda.")] = "cpu",
     tracking_uri: TrackingUri = None,
     output: Output = "outputs",
 ) -> None:
-    """Compute the COCO figures of a results file, or of a model: 12 of boxes and of masks, 10 of keypoints."""
+    """Compute the COCO metrics of a results file, or of a model: 12 of boxes and of masks, 10 of keypoints."""
     if model is not None and dt is None and images is not None and out is not None:
         _evaluate_model(model_folder(model, tracking_uri, output), gt, images, out, device)
         return
@@ -48,14 +48,14 @@ def evaluate(
         raise ValueError("evaluate takes --gt with --dt, or --gt with --model, --images and --out")
     from maskray.platform.evaluation.evaluate import evaluate_files
 
-    figures = evaluate_files(str(gt), str(dt), iou_type.value, partitions)
-    stats = [float(value) for value in figures.stats]
+    metrics = evaluate_files(str(gt), str(dt), iou_type.value, partitions)
+    stats = [float(value) for value in metrics.stats]
     if as_json:
         print(json.dumps({"stats": stats}))
     else:
-        from maskray.platform.cli.tables import print_figures
+        from maskray.platform.cli.tables import print_metrics
 
-        print_figures(stats, iou_type.value)
+        print_metrics(stats, iou_type.value)
 
 
 def _evaluate_model(folder: str, gt: Path, images: Path, out: Path, device: str) -> None:
@@ -72,9 +72,9 @@ def _evaluate_model(folder: str, gt: Path, images: Path, out: Path, device: str)
 
 
 def predict(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs, or folders of photographs.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")],
     model: Annotated[str, ModelSource],
-    out: Annotated[Path | None, typer.Option(help="Folder for the pictures with masks and boxes drawn.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the images with masks and boxes drawn.")] = None,
     score_threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Least score; default is the model's.")
     ] = None,
@@ -83,8 +83,8 @@ def predict(
     tracking_uri: TrackingUri = None,
     output: Output = "outputs",
 ) -> None:
-    """Find the objects in photographs; results are in COCO format with masks as RLE."""
-    paths = list_photographs(images)
+    """Find the objects in images; results are in COCO format with masks as RLE."""
+    paths = list_images(images)
     from maskray.platform.inference.image_files import predict_files
 
     folder = model_folder(model, tracking_uri, output)
@@ -97,14 +97,14 @@ def predict(
         print_predictions(predictions)
 
 
-def list_photographs(paths: list[Path]) -> list[Path]:
-    """The photographs named, a folder replaced by what it holds, sorted by name; ValueError for what is neither."""
+def list_images(paths: list[Path]) -> list[Path]:
+    """The images named, a folder replaced by what it holds, sorted by name; ValueError for what is neither."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in PHOTOGRAPHS)
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
             if not inside:
-                raise ValueError(f"{path}: no photographs in this folder ({', '.join(PHOTOGRAPHS)})")
+                raise ValueError(f"{path}: no images in this folder ({', '.join(IMAGES)})")
             found.extend(inside)
         elif path.is_file():
             found.append(path)

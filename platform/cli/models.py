@@ -39,7 +39,7 @@ def list_versions(tracking_uri: TrackingUri = None, output: Output = "outputs", 
 
 @app.command()
 def show(version: Version, tracking_uri: TrackingUri = None, output: Output = "outputs", as_json: Json = False) -> None:
-    """Show all that is known of a version: figures, data, code, files, what gates found, where its aliases were."""
+    """Show all that is known of a version: metrics, data, code, files, what gates found, where its aliases were."""
     from maskray.platform.cli.version_tables import print_details
     from maskray.platform.registry.description import describe_version
 
@@ -54,7 +54,7 @@ def show(version: Version, tracking_uri: TrackingUri = None, output: Output = "o
 def compare(
     first: Version, second: Version, tracking_uri: TrackingUri = None, output: Output = "outputs", as_json: Json = False
 ) -> None:
-    """Show two versions side by side: every figure, and in which keys of the job, data and code they differ."""
+    """Show two versions side by side: every metric, and in which keys of the job, data and code they differ."""
     from maskray.platform.cli.version_tables import print_differences
     from maskray.platform.registry.description import compare_versions
 

@@ -32,7 +32,7 @@ def serve(
         float, typer.Option(min=0, help="GPUs of a copy; 0 computes on CPU.")
     ] = DEFAULTS.gpus_per_replica,
     api_keys: Annotated[Path | None, typer.Option(help="Key file; only holders of a key may ask then.")] = None,
-    samples: Annotated[Path | None, typer.Option(help="Folder of pictures that the page offers.")] = None,
+    samples: Annotated[Path | None, typer.Option(help="Folder of images that the page offers.")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other key of `serve` in a job, e.g. max_batch_size=8."),

@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from maskray.platform.registry.models import ModelVersion
 
 
-def print_figures(stats: list[float], iou_type: IouType) -> None:
-    """Print the COCO figures of an IoU type; -1 (nothing to find) is shown as a dash."""
+def print_metrics(stats: list[float], iou_type: IouType) -> None:
+    """Print the COCO metrics of an IoU type; -1 (nothing to find) is shown as a dash."""
     overlap = "OKS" if iou_type == "keypoints" else "IoU"
-    table = Table("figure", overlap, "objects", "detections", "value", title=f"COCO figures, {iou_type}")
+    table = Table("metric", overlap, "objects", "detections", "value", title=f"COCO metrics, {iou_type}")
     table.columns[-1].justify = "right"
-    for figure, value in zip(RULES[iou_type].figures, stats, strict=True):
-        at = "0.50:0.95" if figure.overlap is None else f"{figure.overlap:.2f}"
-        table.add_row(figure.name, at, figure.area, str(figure.limit), "-" if value < 0 else f"{value:.4f}")
+    for metric, value in zip(RULES[iou_type].metrics, stats, strict=True):
+        at = "0.50:0.95" if metric.overlap is None else f"{metric.overlap:.2f}"
+        table.add_row(metric.name, at, metric.area, str(metric.limit), "-" if value < 0 else f"{value:.4f}")
     Console().print(table)
 
 
 def print_predictions(predictions: Iterable[FilePrediction]) -> None:
-    """Print one line per detection, best first, as the photographs are done."""
+    """Print one line per detection, best first, as the images are done."""
     console = Console()
     for prediction in predictions:
         console.print(f"[bold]{escape(str(prediction.path))}[/]: {len(prediction.results)} objects", soft_wrap=True)
@@ -44,18 +44,18 @@ def print_predictions(predictions: Iterable[FilePrediction]) -> None:
 
 
 def print_versions(versions: Sequence[ModelVersion]) -> None:
-    """Print registered model versions, one a row, with the main figures of their registration."""
+    """Print registered model versions, one a row, with the main metrics of their registration."""
     if not versions:
         print("no registered models")
         return
-    figures = [
+    metrics = [
         name
         for name in ("bbox/AP", "segm/AP", "keypoints/AP")
         if any(name in version["metrics"] for version in versions)
     ]
-    table = Table("name", "version", "aliases", "created", "run", *figures)
+    table = Table("name", "version", "aliases", "created", "run", *metrics)
     for version in versions:
-        values = [version["metrics"].get(name) for name in figures]
+        values = [version["metrics"].get(name) for name in metrics]
         table.add_row(
             escape(version["name"]),
             version["version"],

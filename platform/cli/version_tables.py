@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def print_details(details: VersionDetails) -> None:
-    """Print a version: what it is, its figures, its files, the comparisons at gates and the moves of its aliases."""
+    """Print a version: what it is, its metrics, its files, the comparisons at gates and the moves of its aliases."""
     console = Console()
     latency = details["latency"]
     lines = {
@@ -36,7 +36,7 @@ def print_details(details: VersionDetails) -> None:
         if text is not None:
             console.print(f"[bold]{name:>18}[/]  {escape(text)}", soft_wrap=True, highlight=False)
     for name, value in details["metrics"].items():
-        console.print(f"{name:>18}  {_figure(value)}", highlight=False)
+        console.print(f"{name:>18}  {_metric(value)}", highlight=False)
     for comparison in details["comparisons"]:
         print_comparison(comparison)
     if details["moves"]:
@@ -79,12 +79,12 @@ def print_differences(differences: VersionDifferences) -> None:
     """Print two versions side by side."""
     console = Console()
     sides = (escape(differences["first"]), escape(differences["second"]))
-    table = Table("figure", *sides, "difference")
+    table = Table("metric", *sides, "difference")
     for name, (one, other) in differences["metrics"].items():
         change = "-"
         if one is not None and other is not None and min(one, other) >= 0:
             change = f"{other - one:+.4f}"
-        table.add_row(escape(name), _figure(one), _figure(other), change)
+        table.add_row(escape(name), _metric(one), _metric(other), change)
     sizes = differences["size_bytes"]
     table.add_row("weights", _bytes(sizes[0]), _bytes(sizes[1]), "")
     console.print(table)
@@ -105,7 +105,7 @@ def print_differences(differences: VersionDifferences) -> None:
         console.print(table)
 
 
-def _figure(value: float | None) -> str:
+def _metric(value: float | None) -> str:
     return "-" if value is None or value < 0 else shown(value)
 
 

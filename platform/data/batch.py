@@ -1,4 +1,4 @@
-"""Resized pictures and their annotations to one padded batch: boxes scaled, masks rasterised at network resolution.
+"""Resized images and their annotations to one padded batch: boxes scaled, masks rasterised at network resolution.
 
 Letters: N images, H W padded height and width, M most objects of one image, G objects of the batch, K keypoints.
 """
@@ -33,7 +33,7 @@ from maskray.platform.job.data_config import DataConfig
 
 @dataclass
 class ImageTargets:
-    """Ground truth of one picture at network size, in its pixels.
+    """Ground truth of one image at network size, in its pixels.
 
     boxes (M, 4) float32, classes (M,) int64, masks (M, h, w) uint8, keypoints (M, K, 3) float32 x y visibility.
     """
@@ -46,7 +46,7 @@ class ImageTargets:
 
 @dataclass
 class Sample:
-    """One picture ready for a batch: image (h, w, 3) at network size, original_size (height, width) before."""
+    """One image ready for a batch: image (h, w, 3) at network size, original_size (height, width) before."""
 
     image: Resized
     image_id: int
@@ -115,7 +115,7 @@ def build_targets(
     masks: bool = True,
     keypoints: KeypointHeadConfig | None = None,
 ) -> ImageTargets:
-    """COCO annotations of one picture as targets at network size; sizes are (height, width) in pixels.
+    """COCO annotations of one image as targets at network size; sizes are (height, width) in pixels.
 
     Boxes come from the annotated bbox, scaled and clipped; an object whose box has a side that is zero or below
     min_box_pixels is dropped, and so are crowd regions. keypoints is the head that wants them. ValueError naming the
@@ -189,7 +189,7 @@ def collate(samples: Sequence[Sample], multiple: int) -> Batch:
 
 
 def single_image(image: Pixels, image_id: int, config: InputConfig, multiple: int) -> Batch:
-    """A picture (H, W, 3) uint8 as a batch of its own, resized as at inference; multiple as in collate_images."""
+    """An image (H, W, 3) uint8 as a batch of its own, resized as at inference; multiple as in collate_images."""
     resized = resize_image(image, config.shorter_edge, config.longer_edge_max, config.resize)
     return collate_images([resized], [image_id], [(image.shape[0], image.shape[1])], multiple)
 
@@ -201,10 +201,10 @@ def collate_images(
     multiple: int,
     targets: Sequence[ImageTargets] | None = None,
 ) -> Batch:
-    """Resized (h, w, 3) pictures of one dtype as one batch, padded at right and bottom to a multiple in pixels.
+    """Resized (h, w, 3) images of one dtype as one batch, padded at right and bottom to a multiple in pixels.
 
     multiple is the size_divisor of the model's backbone. original_sizes are (height, width) before resizing. Masks and
-    keypoints are in the batch only where every picture has them.
+    keypoints are in the batch only where every image has them.
     """
     if not images:
         raise ValueError("a batch needs at least one image")

@@ -1,6 +1,6 @@
 """Keypoints of COCO annotations as targets: read, scaled, mirrored, and whether a label map has those of a model.
 
-Letters: M objects of one picture, K keypoints.
+Letters: M objects of one image, K keypoints.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def read_keypoints(
 def flip_keypoints(
     keypoints: NDArray[np.float32], width: int, orders: Sequence[NDArray[np.int64]]
 ) -> NDArray[np.float32]:
-    """Mirror (M, K, 3) keypoints in a picture of a width in pixels; orders are mirrored_order of each object."""
+    """Mirror (M, K, 3) keypoints in an image of a width in pixels; orders are mirrored_order of each object."""
     flipped = np.zeros_like(keypoints)
     for row, source, order in zip(flipped, keypoints, orders, strict=True):
         row[:] = source[order]
@@ -51,7 +51,7 @@ def flip_keypoints(
 
 
 def mirrored_order(names: Sequence[str]) -> NDArray[np.int64]:
-    """Which keypoint takes the place of each in a mirrored picture, (K,): left_x and right_x change places.
+    """Which keypoint takes the place of each in a mirrored image, (K,): left_x and right_x change places.
 
     ValueError naming a keypoint of one side that has no counterpart.
     """

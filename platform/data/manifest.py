@@ -24,7 +24,7 @@ class ShardInfo(Config):
 
 
 class BadImage(Config):
-    """A photograph that was left out, and why."""
+    """An image that was left out, and why."""
 
     image_id: int
     file_name: str
@@ -34,8 +34,8 @@ class BadImage(Config):
 class Manifest(Config):
     """A complete folder of shards. The lists have one entry per row, in global row order.
 
-    digest is the sha256 of the source that was sharded; widths and heights are pixels of the photograph in the frame
-    of its annotations; num_objects counts annotations that are not crowds. location is where it was read from.
+    digest is the sha256 of the source that was sharded; widths and heights are pixels of the original image in the
+    frame of its annotations; num_objects counts annotations that are not crowds. location is where it was read from.
     """
 
     format: Literal[1] = 1

@@ -25,7 +25,7 @@ def epoch_batches(
 ) -> NDArray[np.int64]:
     """The batches of an epoch, (num_rows // images_per_batch, images_per_batch) positions in 0..num_rows-1.
 
-    landscape says of every row whether its picture is at least as wide as high. ValueError where there are fewer rows
+    landscape says of every row whether its image is at least as wide as high. ValueError where there are fewer rows
     than a batch has.
     """
     groups = np.asarray(landscape, dtype=bool)

@@ -18,7 +18,7 @@ def check_source(source: Source, field: str) -> None:
             if not Path(source.annotations).is_file():
                 raise ValueError(f"{source.annotations}: no such annotation file")
             if not Path(source.images).is_dir():
-                raise ValueError(f"{source.images}: no such folder of photographs")
+                raise ValueError(f"{source.images}: no such folder of images")
         elif isinstance(source, ShardSource):
             read_manifest(source.path)
     except ValueError as error:
@@ -30,7 +30,7 @@ def prepare(
 ) -> Manifest:
     """The manifest of a source, for split "train" or "val"; what has to be made is made below folder, once.
 
-    Synthetic pictures go to <folder>/synthetic, shards to <folder>/shards/<split>; both are taken as they are when
+    Synthetic images go to <folder>/synthetic, shards to <folder>/shards/<split>; both are taken as they are when
     they are complete and of the same source. Needs Ray unless the source is shards. ValueError naming data.<split>.
     """
     try:

@@ -1,6 +1,6 @@
 """Parquet shards of a dataset: written in parallel by Ray Data, described by manifest.json, read row by row.
 
-A row holds the encoded photograph as it was, and its annotations as JSON; a global row index counts through the
+A row holds the encoded image as it was, and its annotations as JSON; a global row index counts through the
 shards in order. manifest.json is written last, so a folder with one is complete.
 """
 
@@ -47,7 +47,7 @@ SCHEMA = pa.schema(
     ]
 )
 # Training reads rows in the order of a permutation of the whole dataset. One row per group is read in 0.1 ms, of 16
-# in 0.27 ms and of 64 in 1.3 ms (150 kB a photograph); the footer of 256 rows costs 0.7 ms, once per task and shard.
+# in 0.27 ms and of 64 in 1.3 ms (150 kB an image); the footer of 256 rows costs 0.7 ms, once per task and shard.
 ROWS_PER_GROUP = 1
 WRITE_TASK_CPUS = 0.5
 READ_CHUNK = 16
@@ -63,7 +63,7 @@ def write_shards(
 ) -> Manifest:
     """Write a dataset as Parquet shards at a path or URI, in parallel by Ray Data, and return its manifest.
 
-    Each photograph is decoded once, so that a truncated one is found here and not in training. Up to max_bad_images
+    Each image is decoded once, so that a truncated one is found here and not in training. Up to max_bad_images
     that cannot be read are left out and listed in the manifest; one more is a ValueError naming them. Where the
     destination is complete and has the same digest nothing is done; another digest is a ValueError. What a killed
     run left half written is replaced. Ray is started on this machine if it is not running.
@@ -121,14 +121,14 @@ def _pack_records(records: Sequence[ImageRecord]) -> bytes:
 
 
 def _write_part(item: dict[str, Any], images: str, destination: str) -> dict[str, Any]:
-    """Read, check and write the photographs of one shard; runs as a task."""
+    """Read, check and write the images of one shard; runs as a task."""
     columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
     bad: list[dict[str, Any]] = []
     num_objects: list[int] = []
     num_annotations = 0
     for image_id, file_name, width, height, objects in json.loads(item["records"]):
         try:
-            data = _read_photograph(Path(images) / file_name, (width, height))
+            data = _read_image(Path(images) / file_name, (width, height))
         except ValueError as error:
             bad.append({"image_id": image_id, "file_name": file_name, "reason": str(error)})
             continue
@@ -162,7 +162,7 @@ def _write_part(item: dict[str, Any], images: str, destination: str) -> dict[str
     }
 
 
-def _read_photograph(path: Path, size: tuple[int, int]) -> bytes:
+def _read_image(path: Path, size: tuple[int, int]) -> bytes:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -179,7 +179,7 @@ def _encode_table(table: Any) -> bytes:
         table,
         buffer,
         row_group_size=ROWS_PER_GROUP,
-        # a photograph is compressed already, and statistics of it would copy it twice into the footer
+        # an image is compressed already, and statistics of it would copy it twice into the footer
         compression={name: "zstd" if name == "annotations" else "none" for name in SCHEMA.names},
         use_dictionary=False,
         write_statistics=False,
@@ -252,7 +252,7 @@ def _read_footer(location: str, shard: ShardInfo) -> Any:
 def read_rows(manifest: Manifest, indices: Iterable[int]) -> list[dict[str, Any]]:
     """The rows of global indices, in the given order: image_id, file_name, width, height, image and annotations.
 
-    image is the encoded photograph (decode_row decodes it), annotations the JSON text of a list of COCO annotations.
+    image is the encoded image (decode_row decodes it), annotations the JSON text of a list of COCO annotations.
     """
     reader = RowReader(manifest)
     return [reader.read(int(index)) for index in indices]

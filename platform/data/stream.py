@@ -49,7 +49,7 @@ READ_AHEAD_BYTES = 256_000_000
 
 @dataclass
 class Loaded:
-    """A micro-batch, and the photographs that had to be left out of it: (image id, reason)."""
+    """A micro-batch, and the images that had to be left out of it: (image id, reason)."""
 
     batch: Batch | None
     bad: list[tuple[int, str]]
@@ -95,7 +95,7 @@ def train_batches(
     """The micro-batches of a rank from a global step on, endless: accumulate_steps of them for each step.
 
     Rows are read by tasks of Ray Data, which must be running; data.decode says whether they also decode. Works in
-    a training worker and in a plain process. ValueError naming image and shard where a photograph cannot be read,
+    a training worker and in a plain process. ValueError naming image and shard where an image cannot be read,
     unless data.max_bad_images allows to leave it out of its batch (counted per rank, logged).
     """
     plan = BatchPlan(manifest, config, rank, num_ranks)
@@ -146,7 +146,7 @@ def _assemble(builder: SampleBuilder, rows: Sequence[Mapping[str, Any]], epoch: 
 
 
 def _admit(loaded: Iterable[Loaded], max_bad_images: int) -> Iterator[Batch]:
-    """Pass batches on and keep count of the photographs that were left out."""
+    """Pass batches on and keep count of the original image that were left out."""
     left_out: set[int] = set()
     for item in loaded:
         for image_id, reason in item.bad:
@@ -228,7 +228,7 @@ def _plan_table(plan: BatchPlan, numbers: range) -> Any:
 
 
 def _read_encoded(table: Any, reader: RowReader) -> Any:
-    """Runs as a task: plans of micro-batches to rows with encoded photographs."""
+    """Runs as a task: plans of micro-batches to rows with encoded images."""
     return pa.Table.from_pylist(
         [_read(reader, row) | {"epoch": entry["epoch"]} for entry in table.to_pylist() for row in entry["rows"]]
     )

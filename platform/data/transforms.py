@@ -1,4 +1,4 @@
-"""From encoded photographs to resized uint8 arrays, and the random draws of training; used alike by every caller.
+"""From encoded images to resized uint8 arrays, and the random draws of training; used alike by every caller.
 
 Training, evaluation and the server call the same functions, so a model sees the same pixels everywhere. Arrays are
 (H, W, 3) RGB, uint8 until they are resized. Randomness is a pure function of (seed, epoch, image id): no generator
@@ -25,7 +25,7 @@ Pixels = NDArray[np.uint8]
 Resized = NDArray[np.uint8] | NDArray[np.float32]
 Resize = Literal["antialias", "bilinear"]  # InputConfig.resize
 
-# What a photograph may be encoded as. Pillow knows dozens more, each a parser that a hostile upload could reach.
+# What an image may be encoded as. Pillow knows dozens more, each a parser that a hostile upload could reach.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _DECODE_ERRORS = (
     OSError,
@@ -53,9 +53,9 @@ _TRANSPOSES = {
 
 
 def decode_image(data: bytes, max_pixels: int | None = None, size: tuple[int, int] | None = None) -> Pixels:
-    """Decode an encoded photograph to (H, W, 3) uint8 RGB as a viewer would show it, EXIF orientation applied.
+    """Decode an encoded image to (H, W, 3) uint8 RGB as a viewer would show it, EXIF orientation applied.
 
-    Gray, palette, CMYK and 16-bit pictures are converted; an alpha channel is dropped; of an animation the first frame
+    Gray, palette, CMYK and 16-bit images are converted; an alpha channel is dropped; of an animation the first frame
     is taken; unreadable EXIF data counts as none. max_pixels is compared with the header, before anything is decoded.
     size is the (width, height) that an annotation file states: where only the stored, unrotated frame has it, the
     annotations were made in that frame and the orientation is not applied; where neither has it, that is an error.
@@ -85,7 +85,7 @@ def image_size(data: bytes, size: tuple[int, int] | None = None) -> tuple[int, i
 
 
 def decode_row(row: Mapping[str, Any], max_pixels: int | None = None) -> Pixels:
-    """Decode the photograph of a dataset row in the frame of its annotations; ValueError naming the image."""
+    """Decode the image of a dataset row in the frame of its annotations; ValueError naming the image."""
     try:
         return decode_image(row["image"], max_pixels, (int(row["width"]), int(row["height"])))
     except ValueError as error:
@@ -140,7 +140,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def resized_size(
     height: int, width: int, shorter_edge: int, longer_edge_max: int, resize: Resize = "antialias"
 ) -> tuple[int, int]:
-    """(height, width) of a picture after resize_image, the aspect ratio kept up to rounding; at least 1 each.
+    """(height, width) of an image after resize_image, the aspect ratio kept up to rounding; at least 1 each.
 
     antialias rounds to the nearest; bilinear rounds down, as torchvision's detection models do.
     """
@@ -162,7 +162,7 @@ def network_size(size: tuple[int, int], config: InputConfig, multiple: int) -> t
 
 
 def resize_image(image: Pixels, shorter_edge: int, longer_edge_max: int, resize: Resize = "antialias") -> Resized:
-    """Scale a (H, W, 3) uint8 picture to a shorter edge, or to the cap of the longer edge where that is smaller.
+    """Scale a (H, W, 3) uint8 image to a shorter edge, or to the cap of the longer edge where that is smaller.
 
     antialias: bilinear with antialiasing on uint8 by torch, within 1 of Pillow's and about twice as fast. bilinear:
     without antialiasing, float32 in 0..255, the pixels of torchvision's GeneralizedRCNNTransform on one thread.
@@ -193,7 +193,7 @@ def _resize_plain(image: Pixels, size: tuple[int, int]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What was drawn for one picture of one epoch."""
+    """What was drawn for one image of one epoch."""
 
     shorter_edge: int
     flip: bool
@@ -209,7 +209,7 @@ def draw_augmentation(
 
 
 def flip_boxes(boxes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    """Mirror (M, 4) boxes x0 y0 x1 y1 in a picture of a width in pixels."""
+    """Mirror (M, 4) boxes x0 y0 x1 y1 in an image of a width in pixels."""
     flipped = boxes.copy()
     flipped[:, 0] = width - boxes[:, 2]
     flipped[:, 2] = width - boxes[:, 0]

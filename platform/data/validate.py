@@ -63,7 +63,7 @@ class ValidationReport:
 
 
 def validate_dataset(annotations: str | Path, images: str | Path, check_images: bool = True) -> ValidationReport:
-    """Examine an annotation file and, unless check_images is false, decode every photograph; stops at no problem.
+    """Examine an annotation file and, unless check_images is false, decode every image; stops at no problem.
 
     ValueError only where the file is missing or not COCO JSON at all, so that there is nothing to examine.
     """
@@ -77,13 +77,13 @@ def validate_dataset(annotations: str | Path, images: str | Path, check_images: 
     for entry in tree["annotations"]:
         report.problems.extend(_annotation_problems(entry, known, sized, categories))
     if check_images:
-        report.problems.extend(_photograph_problems(list(sized.values()), Path(images)))
+        report.problems.extend(_image_problems(list(sized.values()), Path(images)))
     with_objects = {entry.get("image_id") for entry in tree["annotations"] if is_integer(entry.get("image_id"))}
     segmentations = [entry.get("segmentation") for entry in tree["annotations"]]
     report.counts = {
         "images": len(tree["images"]),
         "images without annotations": len(set(known) - with_objects),
-        "photographs decoded": len(sized) if check_images else 0,
+        "images decoded": len(sized) if check_images else 0,
         "annotations": len(tree["annotations"]),
         "crowds": sum(entry.get("iscrowd") == 1 for entry in tree["annotations"]),
         "polygon segmentations": sum(isinstance(item, list) and bool(item) for item in segmentations),
@@ -231,16 +231,16 @@ def _is_near(bbox: list[float], extent: list[float]) -> bool:
     return all(abs(a - b) <= allowed for a, b in zip(ours, theirs))
 
 
-def _photograph_problems(images: list[dict[str, Any]], folder: Path) -> Iterator[Problem]:
-    """Decode every photograph, in threads: Pillow releases the interpreter lock."""
+def _image_problems(images: list[dict[str, Any]], folder: Path) -> Iterator[Problem]:
+    """Decode every image, in threads: Pillow releases the interpreter lock."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        found = pool.map(lambda entry: _photograph_problem(entry, folder), images)
-        for problem in track(found, len(images), "decoding photographs"):
+        found = pool.map(lambda entry: _image_problem(entry, folder), images)
+        for problem in track(found, len(images), "decoding images"):
             if problem is not None:
                 yield problem
 
 
-def _photograph_problem(entry: dict[str, Any], folder: Path) -> Problem | None:
+def _image_problem(entry: dict[str, Any], folder: Path) -> Problem | None:
     try:
         data = (folder / entry["file_name"]).read_bytes()
     except FileNotFoundError:

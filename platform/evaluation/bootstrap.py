@@ -1,6 +1,6 @@
-"""Figures of resampled data sets: how far a figure, or a difference of two models, could lie with other images.
+"""Metrics of resampled data sets: how far a metric, or a difference of two models, could lie with other images.
 
-Letters: B resamples, N images, D detections of one category, T IoU thresholds, R recall levels, F figures.
+Letters: B resamples, N images, D detections of one category, T IoU thresholds, R recall levels, F metrics.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from maskray.platform.evaluation.coco_ap import RECALL_LEVELS
 from maskray.platform.evaluation.matching import IOU_THRESHOLDS, ImageMatches
-from maskray.platform.evaluation.rules import RULES, Figure, IouType
+from maskray.platform.evaluation.rules import RULES, IouType, Metric
 
 Floats = NDArray[np.float64]
 MOST_VALUES = 20_000_000  # of one array: resamples are worked on in groups of so many
@@ -24,25 +24,25 @@ def draw_weights(num_images: int, num_samples: int, seed: int = 0) -> NDArray[np
     return generator.multinomial(num_images, np.full(num_images, 1.0 / num_images), size=num_samples)
 
 
-def resampled_figures(
+def resampled_metrics(
     parts: Sequence[ImageMatches],
     category_ids: Sequence[int],
     iou_type: IouType,
     names: Sequence[str],
     weights: NDArray[np.int64],
 ) -> Floats:
-    """Figures by name (AP, AP50, APm, ...; precision alone) of each resample, (B, F); nan where it has no ground truth.
+    """Metrics by name (AP, AP50, APm, ...; precision alone) of each resample, (B, F); nan where it has no ground truth.
 
     parts are those of N images in the order of the columns of weights (B, N). An image that is drawn twice counts as
-    two images with the same detections; with all weights 1 the figures are those of coco_ap.merge.
+    two images with the same detections; with all weights 1 the metrics are those of coco_ap.merge.
     """
     rules = RULES[iou_type]
-    figures = [_find(rules.figures, name, iou_type) for name in names]
+    metrics = [_find(rules.metrics, name, iou_type) for name in names]
     areas = list(rules.areas)
     image_of = np.repeat(np.arange(len(parts)), [len(part.categories) for part in parts])
     categories = np.concatenate([part.categories for part in parts])
     scores = np.concatenate([part.scores for part in parts])
-    wanted = {figure.area for figure in figures}
+    wanted = {metric.area for metric in metrics}
     sums = {area: np.zeros((len(weights), len(IOU_THRESHOLDS))) for area in wanted}
     defined = {area: np.zeros(len(weights)) for area in wanted}
     matched = {area: np.concatenate([part.matched[:, areas.index(area)] for part in parts]) for area in wanted}
@@ -58,19 +58,19 @@ def resampled_figures(
             sums[area][has_objects] += precision[has_objects]
             defined[area] += has_objects
     columns = []
-    for figure in figures:
-        at = slice(None) if figure.overlap is None else np.isclose(IOU_THRESHOLDS, figure.overlap)
+    for metric in metrics:
+        at = slice(None) if metric.overlap is None else np.isclose(IOU_THRESHOLDS, metric.overlap)
         with np.errstate(invalid="ignore"):
             columns.append(
-                sums[figure.area][:, at].mean(axis=1) / np.where(defined[figure.area] > 0, defined[figure.area], np.nan)
+                sums[metric.area][:, at].mean(axis=1) / np.where(defined[metric.area] > 0, defined[metric.area], np.nan)
             )
     return np.stack(columns, axis=1)
 
 
-def _find(figures: Sequence[Figure], name: str, iou_type: IouType) -> Figure:
-    for figure in figures:
-        if figure.name == name and figure.of == "precision":
-            return figure
+def _find(metrics: Sequence[Metric], name: str, iou_type: IouType) -> Metric:
+    for metric in metrics:
+        if metric.name == name and metric.of == "precision":
+            return metric
     raise ValueError(f"no interval is known for {iou_type}/{name}: it is made of precisions alone")
 
 

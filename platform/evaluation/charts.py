@@ -12,7 +12,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from maskray.platform.evaluation.coco_ap import RECALL_LEVELS, CocoFigures
+from maskray.platform.evaluation.coco_ap import RECALL_LEVELS, CocoMetrics
 
 INK = "#808890"  # of axes and text: legible on white and on black
 COLORS = ("#2f81f7", "#e8590c", "#2f9e44", "#ae3ec9", "#e03131", "#0c8599", "#b08900", "#868e96")
@@ -21,10 +21,10 @@ STYLE = {"svg.fonttype": "none", "svg.hashsalt": "maskray", "font.size": 10}
 TITLES = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
 
 
-def precision_recall_chart(figures: Sequence[CocoFigures]) -> str:
+def precision_recall_chart(metrics: Sequence[CocoMetrics]) -> str:
     """Precision over recall, mean of the categories with ground truth, at overlap 0.5, 0.75 and over 0.5:0.95."""
-    canvas = Figure(figsize=(4.6 * len(figures), 3.6), layout="constrained")
-    for axes, one in zip(np.atleast_1d(canvas.subplots(1, len(figures), squeeze=False)[0]), figures):
+    canvas = Figure(figsize=(4.6 * len(metrics), 3.6), layout="constrained")
+    for axes, one in zip(np.atleast_1d(canvas.subplots(1, len(metrics), squeeze=False)[0]), metrics):
         precision = one.precision[:, :, :, 0, -1]  # (T, R, K)
         defined = precision[:, :, (precision > -1).all(axis=(0, 1))]
         dress_axes(axes, TITLES[one.iou_type], "recall", "precision")

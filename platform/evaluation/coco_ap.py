@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskray.platform.evaluation.matching import IOU_THRESHOLDS, ImageMatches, match_image
-from maskray.platform.evaluation.rules import RULES, Figure, IouType, Rules, figure_names
+from maskray.platform.evaluation.rules import RULES, IouType, Metric, Rules, metric_names
 
 RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
 
 
 @dataclass(frozen=True)
-class CocoFigures:
-    """The figures of one data set and IoU type; -1 wherever there is no ground truth, as pycocotools has it.
+class CocoMetrics:
+    """The metrics of one data set and IoU type; -1 wherever there is no ground truth, as pycocotools has it.
 
     category_ids (K,) ascending; precision (T, R, K, A, M), recall (T, K, A, M) and scores like precision (the score at
     which a recall level is reached); gt_counts (K, A) objects that are not ignored.
@@ -39,31 +39,31 @@ class CocoFigures:
 
     @property
     def stats(self) -> list[float]:
-        """The COCO figures in pycocotools' order (figure_names), as fractions, -1 where undefined."""
-        return [self._value(figure, slice(None)) for figure in RULES[self.iou_type].figures]
+        """The COCO metrics in pycocotools' order (metric_names), as fractions, -1 where undefined."""
+        return [self._value(metric, slice(None)) for metric in RULES[self.iou_type].metrics]
 
     @property
     def metrics(self) -> dict[str, float]:
         """The same by name: bbox/AP, bbox/AP50, ..."""
-        return {f"{self.iou_type}/{name}": value for name, value in zip(figure_names(self.iou_type), self.stats)}
+        return {f"{self.iou_type}/{name}": value for name, value in zip(metric_names(self.iou_type), self.stats)}
 
     def per_category(self) -> dict[int, dict[str, float]]:
-        """The figures Rules.by_category of every category id, nan where it has no ground truth."""
+        """The metrics Rules.by_category of every category id, nan where it has no ground truth."""
         rules = RULES[self.iou_type]
-        chosen = [figure for figure in rules.figures if figure.name in rules.by_category]
+        chosen = [metric for metric in rules.metrics if metric.name in rules.by_category]
         rows = {}
         for k, category in enumerate(self.category_ids):
-            values = [self._value(figure, slice(k, k + 1)) for figure in chosen]
-            rows[category] = {figure.name: value if value > -1 else math.nan for figure, value in zip(chosen, values)}
+            values = [self._value(metric, slice(k, k + 1)) for metric in chosen]
+            rows[category] = {metric.name: value if value > -1 else math.nan for metric, value in zip(chosen, values)}
         return rows
 
-    def _value(self, figure: Figure, categories: slice) -> float:
-        """A figure, mean of a range of categories; -1 where it is undefined."""
+    def _value(self, metric: Metric, categories: slice) -> float:
+        """A metric, mean of a range of categories; -1 where it is undefined."""
         rules = RULES[self.iou_type]
-        area, limit = list(rules.areas).index(figure.area), rules.limits.index(figure.limit)
-        values = self.precision if figure.of == "precision" else self.recall
-        if figure.overlap is not None:
-            values = values[np.isclose(IOU_THRESHOLDS, figure.overlap)]
+        area, limit = list(rules.areas).index(metric.area), rules.limits.index(metric.limit)
+        values = self.precision if metric.of == "precision" else self.recall
+        if metric.overlap is not None:
+            values = values[np.isclose(IOU_THRESHOLDS, metric.overlap)]
         return _mean(values[..., categories, area, limit])
 
 
@@ -76,8 +76,8 @@ def evaluate_images(
     return [match_image(image_id, size, gt, dt, category_ids, iou_type) for image_id, size, gt, dt in images]
 
 
-def merge(parts: Iterable[ImageMatches], category_ids: Sequence[int], iou_type: IouType) -> CocoFigures:
-    """Figures of the images in `parts`, in whatever order they come.
+def merge(parts: Iterable[ImageMatches], category_ids: Sequence[int], iou_type: IouType) -> CocoMetrics:
+    """Metrics of the images in `parts`, in whatever order they come.
 
     Equal scores rank by image id, then by order within the image, as pycocotools ranks them: the outcome does not
     depend on how the images were divided. Raises ValueError when an image comes twice or has another IoU type.
@@ -103,7 +103,7 @@ def merge(parts: Iterable[ImageMatches], category_ids: Sequence[int], iou_type: 
             for m, limit in enumerate(rules.limits):
                 curve = _precision_recall(detections, int(a), limit, int(gt_counts[k, a]))
                 precision[:, :, k, a, m], recall[:, k, a, m], scores[:, :, k, a, m] = curve
-    return CocoFigures(iou_type, ids, len(images), precision, recall, scores, gt_counts)
+    return CocoMetrics(iou_type, ids, len(images), precision, recall, scores, gt_counts)
 
 
 @dataclass(frozen=True)

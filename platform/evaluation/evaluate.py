@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskray.platform.data.manifest import Manifest
-from maskray.platform.evaluation.coco_ap import CocoFigures, evaluate_images, merge
+from maskray.platform.evaluation.coco_ap import CocoMetrics, evaluate_images, merge
 from maskray.platform.evaluation.matches_file import write_matches
 from maskray.platform.evaluation.matching import ImageMatches
 from maskray.platform.evaluation.results import GroundTruth, read_ground_truth, read_results
@@ -23,11 +23,11 @@ if TYPE_CHECKING:  # torch takes seconds to import, and files are evaluated with
 ImageEvaluation = tuple[int, tuple[int, int], list[dict[str, Any]], list[dict[str, Any]]]
 
 
-def evaluate_files(gt_path: str | Path, dt_path: str | Path, iou_type: IouType, partitions: int = 1) -> CocoFigures:
-    """Figures of a COCO results file against an annotation file.
+def evaluate_files(gt_path: str | Path, dt_path: str | Path, iou_type: IouType, partitions: int = 1) -> CocoMetrics:
+    """Metrics of a COCO results file against an annotation file.
 
     With more than one partition the images are divided among as many Ray tasks (a cluster is joined or started); the
-    figures are the same to the last bit. ValueError naming the file and the entry where one is malformed, or where a
+    metrics are the same to the last bit. ValueError naming the file and the entry where one is malformed, or where a
     detection is of an image that the ground truth lacks.
     """
     if iou_type not in IOU_TYPES:
@@ -53,8 +53,8 @@ def evaluate_rows(
 ) -> list[ImageMatches]:
     """Predict the rows of global indices in this process and match them: one part per image and IoU type.
 
-    The model must be in eval mode. Parts are small and picklable; merge_parts makes figures of those of all rows.
-    ValueError where a photograph cannot be read, or segm or keypoints is asked of a model without such a head.
+    The model must be in eval mode. Parts are small and picklable; merge_parts makes metrics of those of all rows.
+    ValueError where an image cannot be read, or segm or keypoints is asked of a model without such a head.
     """
     from maskray.platform.evaluation.row_prediction import RowEvaluator, plan_batches
 
@@ -64,11 +64,11 @@ def evaluate_rows(
 
 
 def merge_parts(parts: Iterable[ImageMatches], manifest: Manifest, iou_types: Sequence[IouType]) -> dict[str, float]:
-    """The COCO figures of every IoU type by name (bbox/AP, segm/AP50, ...) as fractions, -1 where undefined.
+    """The COCO metrics of every IoU type by name (bbox/AP, segm/AP50, ...) as fractions, -1 where undefined.
 
     ValueError unless the parts are those of every image of the data set, each once.
     """
-    return _named(_figures(list(parts), manifest, iou_types))
+    return _named(_metrics(list(parts), manifest, iou_types))
 
 
 def evaluate_model(
@@ -81,7 +81,7 @@ def evaluate_model(
 ) -> dict[str, float]:
     """Evaluate a model on a data set by Ray Data actors and write everything that is to be known about it.
 
-    Returns the figures as merge_parts does. out_folder gets results.json (COCO results of all images), metrics.json,
+    Returns the metrics as merge_parts does. out_folder gets results.json (COCO results of all images), metrics.json,
     matches.npz (matches_file.py), per_class.csv, per_class.md and report.html, each whole or not at all. history are
     records of training with step and loss, for the report. Ray must be initialised. Errors as predict_rows.
     """
@@ -94,29 +94,29 @@ def evaluate_model(
         read_paper_row(config.paper_row)  # a name that does not exist is told before the work
     evaluations = predict_rows(model.folder, manifest, config, resources)
     parts = [part for evaluation in evaluations for part in evaluation.parts]
-    figures = _figures(parts, manifest, config.iou_types)
-    metrics = _named(figures)
+    coco_metrics = _metrics(parts, manifest, config.iou_types)
+    metrics = _named(coco_metrics)
     results = [result for evaluation in evaluations for result in evaluation.results]
     Path(out_folder).mkdir(parents=True, exist_ok=True)
     for name, text in (
         ("results.json", json.dumps(results)),
         ("metrics.json", json.dumps(metrics, indent=1)),
-        ("per_class.csv", per_class_csv(figures, manifest.labels)),
-        ("per_class.md", per_class_markdown(figures, manifest.labels)),
+        ("per_class.csv", per_class_csv(coco_metrics, manifest.labels)),
+        ("per_class.md", per_class_markdown(coco_metrics, manifest.labels)),
     ):
         write_whole(Path(out_folder) / name, text)
     write_matches(Path(out_folder) / "matches.npz", parts)
-    write_report(Path(out_folder) / "report.html", model, manifest, config, figures, evaluations, history)
+    write_report(Path(out_folder) / "report.html", model, manifest, config, coco_metrics, evaluations, history)
     return metrics
 
 
-def _figures(parts: list[ImageMatches], manifest: Manifest, iou_types: Sequence[IouType]) -> list[CocoFigures]:
-    figures = []
+def _metrics(parts: list[ImageMatches], manifest: Manifest, iou_types: Sequence[IouType]) -> list[CocoMetrics]:
+    metrics = []
     for iou_type in iou_types:
         of_type = [part for part in parts if part.iou_type == iou_type]
         _check_complete([part.image_id for part in of_type], manifest)
-        figures.append(merge(of_type, manifest.labels.category_ids, iou_type))
-    return figures
+        metrics.append(merge(of_type, manifest.labels.category_ids, iou_type))
+    return metrics
 
 
 def _check_complete(image_ids: Sequence[int], manifest: Manifest) -> None:
@@ -129,8 +129,8 @@ def _check_complete(image_ids: Sequence[int], manifest: Manifest) -> None:
         raise ValueError(f"{len(image_ids)} images were evaluated, {len(seen)} of them different: not each once")
 
 
-def _named(figures: list[CocoFigures]) -> dict[str, float]:
-    return {name: value for one in figures for name, value in one.metrics.items()}
+def _named(metrics: list[CocoMetrics]) -> dict[str, float]:
+    return {name: value for one in metrics for name, value in one.metrics.items()}
 
 
 def _pair_images(ground_truth: GroundTruth, detections: dict[int, list[dict[str, Any]]]) -> list[ImageEvaluation]:

@@ -1,4 +1,4 @@
-"""The matches of every image in a file, from which figures and their intervals follow without the pictures."""
+"""The matches of every image in a file, from which metrics and their intervals follow without the images."""
 
 from __future__ import annotations
 

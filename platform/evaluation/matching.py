@@ -1,7 +1,7 @@
 """Detections of one image against its ground truth: the part of COCO evaluation that runs where the prediction is made.
 
 Letters: D detections, G ground-truth objects, C candidates of one detection, A area ranges, T IoU thresholds.
-Source: pycocotools 2.0.11, cocoeval.py (COCOeval.evaluateImg); figures made of these parts are equal to its figures.
+Source: pycocotools 2.0.11, cocoeval.py (COCOeval.evaluateImg); metrics made of these parts are equal to its metrics.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 @dataclass(frozen=True)
 class ImageMatches:
-    """What the figures need of one image: a few numbers per detection, none per pixel or per pair.
+    """What the metrics need of one image: a few numbers per detection, none per pixel or per pair.
 
     categories (D,) int64 category ids; scores (D,) float64, within a category descending (ties in the order given) and
     at most the last of Rules.limits; matched and ignored (D, A, T) bool; gt_categories (C,) int64 with gt_counts (C, A)

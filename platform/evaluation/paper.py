@@ -1,4 +1,4 @@
-"""Published figures to print beside measured ones; they are never returned as measured."""
+"""Published metrics to print beside measured ones; they are never returned as measured."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import yaml
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row of a table of the paper: figures by name (segm/AP50, ...) as fractions; what it leaves out is absent."""
+    """One row of a table of the paper: metrics by name (segm/AP50, ...) as fractions; what it leaves out is absent."""
 
     table: str
     title: str
     row: str
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
 
 def read_paper_row(name: str) -> PaperRow:
@@ -29,8 +29,8 @@ def read_paper_row(name: str) -> PaperRow:
     if row not in entry["rows"]:
         raise ValueError(f"evaluation.paper_row {name!r}: the rows of table {table} are {', '.join(entry['rows'])}")
     published = zip(entry["columns"], entry["rows"][row], strict=True)
-    figures = {column: percent / 100 for column, percent in published if percent is not None}
-    return PaperRow(table, entry["title"], row, figures)
+    metrics = {column: percent / 100 for column, percent in published if percent is not None}
+    return PaperRow(table, entry["title"], row, metrics)
 
 
 def read_paper_table(table: str) -> dict[str, PaperRow]:

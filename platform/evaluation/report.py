@@ -21,11 +21,11 @@ from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.shards import read_rows
 from maskray.platform.data.transforms import decode_row
 from maskray.platform.evaluation.charts import TITLES, history_chart, precision_recall_chart
-from maskray.platform.evaluation.coco_ap import CocoFigures
+from maskray.platform.evaluation.coco_ap import CocoMetrics
 from maskray.platform.evaluation.matching import ImageMatches
 from maskray.platform.evaluation.paper import PaperRow, read_paper_row
 from maskray.platform.evaluation.row_prediction import RowEvaluation
-from maskray.platform.evaluation.rules import RULES, figure_names
+from maskray.platform.evaluation.rules import RULES, metric_names
 from maskray.platform.evaluation.tables import per_class_rows
 from maskray.platform.files.model_folder import read_model_spec
 from maskray.platform.files.storage import write_whole
@@ -34,7 +34,7 @@ from maskray.platform.job.config import EvaluationConfig
 
 PAGE_STYLE = Path(__file__).with_name("page.css")
 SHOWN_SCORE = 0.5
-SMALL_EDGE, LARGE_EDGE = 400, 960  # pixels; smaller pictures are enlarged before drawing, larger ones reduced after
+SMALL_EDGE, LARGE_EDGE = 400, 960  # pixels; smaller images are enlarged before drawing, larger ones reduced after
 MEANING = {  # IoU, size of the objects, most detections per image
     "AP": "IoU 0.50:0.95",
     "AP50": "IoU 0.50",
@@ -55,7 +55,7 @@ MEANING = {  # IoU, size of the objects, most detections per image
 
 
 @dataclass(frozen=True)
-class Picture:
+class ShownImage:
     """Ground truth beside prediction of one image; quality is F1 at score 0.5, mean over IoU, nan without objects."""
 
     why: str
@@ -81,14 +81,14 @@ def write_report(
     model: EvaluatedModel,
     manifest: Manifest,
     config: EvaluationConfig,
-    figures: Sequence[CocoFigures],
+    metrics: Sequence[CocoMetrics],
     evaluations: Sequence[RowEvaluation],
     history: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
     """Write the report of an evaluation to one HTML file, whole or not at all.
 
-    Published figures stand beside the measured ones where evaluation.paper_row names a row; ValueError where it names
-    none. evaluation.report_images pictures are shown: the first of the data set, the best and the worst.
+    Published metrics stand beside the measured ones where evaluation.paper_row names a row; ValueError where it names
+    none. evaluation.report_images images are shown: the first of the data set, the best and the worst.
     """
     paper = None if config.paper_row is None else read_paper_row(config.paper_row)
     environment = jinja2.Environment(
@@ -107,14 +107,14 @@ def write_report(
                 "title": TITLES[one.iou_type],
                 "by_category": RULES[one.iou_type].by_category,
             }
-            for one in figures
+            for one in metrics
         ],
-        figure_rows=_figure_rows(figures, paper),
+        metric_rows=_metric_rows(metrics, paper),
         paper=paper,
-        per_class=per_class_rows(figures, manifest.labels),
-        precision_recall=Markup(precision_recall_chart(figures)),
+        per_class=per_class_rows(metrics, manifest.labels),
+        precision_recall=Markup(precision_recall_chart(metrics)),
         history=Markup(history_chart(history or [])),
-        pictures=_pictures(manifest, evaluations, config.report_images),
+        images=_images(manifest, evaluations, config.report_images),
     )
     write_whole(path, text)
 
@@ -128,61 +128,61 @@ def image_quality(part: ImageMatches) -> float:
     return float(np.mean(2 * true_positives / total)) if (total > 0).all() else math.nan
 
 
-def choose_pictures(qualities: Mapping[int, float], num_pictures: int) -> list[tuple[str, int]]:
+def choose_images(qualities: Mapping[int, float], num_images: int) -> list[tuple[str, int]]:
     """Which images are shown, and why, as (reason, image id): a third each the first, the best and the worst.
 
     qualities are by image id; images without a quality are never best or worst. No image comes twice.
     """
     ids = sorted(qualities)
     ranked = sorted((i for i in ids if not math.isnan(qualities[i])), key=lambda i: (-qualities[i], i))
-    third = -(-num_pictures // 3)
+    third = -(-num_images // 3)
     chosen: dict[int, str] = {}
     for why, candidates, limit in (
         ("first", ids, third),
-        ("best", ranked, (num_pictures - third + 1) // 2),
-        ("worst", ranked[::-1], num_pictures),
-        ("next", ids, num_pictures),
+        ("best", ranked, (num_images - third + 1) // 2),
+        ("worst", ranked[::-1], num_images),
+        ("next", ids, num_images),
     ):
-        room = min(limit, num_pictures - len(chosen))
+        room = min(limit, num_images - len(chosen))
         chosen |= dict.fromkeys([i for i in candidates if i not in chosen][:room], why)
     return [(why, image_id) for image_id, why in chosen.items()]
 
 
-def _figure_rows(figures: Sequence[CocoFigures], paper: PaperRow | None) -> list[dict[str, Any]]:
-    """The figures, one a row: name, meaning, and measured and published value of every IoU type, None without."""
+def _metric_rows(metrics: Sequence[CocoMetrics], paper: PaperRow | None) -> list[dict[str, Any]]:
+    """The metrics, one a row: name, meaning, and measured and published value of every IoU type, None without."""
     rows = []
-    for name in dict.fromkeys(name for one in figures for name in figure_names(one.iou_type)):
-        keys = [f"{one.iou_type}/{name}" for one in figures]
+    for name in dict.fromkeys(name for one in metrics for name in metric_names(one.iou_type)):
+        keys = [f"{one.iou_type}/{name}" for one in metrics]
         cells = [
-            (one.metrics.get(key), None if paper is None else paper.figures.get(key)) for one, key in zip(figures, keys)
+            (one.metrics.get(key), None if paper is None else paper.metrics.get(key)) for one, key in zip(metrics, keys)
         ]
         rows.append({"name": name, "meaning": MEANING[name], "cells": cells})
     return rows
 
 
-def _pictures(manifest: Manifest, evaluations: Sequence[RowEvaluation], num_pictures: int) -> list[Picture]:
+def _images(manifest: Manifest, evaluations: Sequence[RowEvaluation], num_images: int) -> list[ShownImage]:
     by_id = {evaluation.image_id: evaluation for evaluation in evaluations}
     # The last type decides: masks or keypoints where there are any.
     qualities = {i: image_quality(evaluation.parts[-1]) for i, evaluation in by_id.items() if evaluation.parts}
     index_of = {image_id: index for index, image_id in enumerate(manifest.image_ids)}
-    pictures = []
-    for why, image_id in choose_pictures(qualities, num_pictures):
+    images = []
+    for why, image_id in choose_images(qualities, num_images):
         (row,) = read_rows(manifest, [index_of[image_id]])
         image = decode_row(row)
         scale = max(1, round(SMALL_EDGE / min(image.shape[:2])))
         truth = draw_detections(image, json.loads(row["annotations"]), manifest.labels, scale=scale)
         found = draw_detections(image, by_id[image_id].results, manifest.labels, SHOWN_SCORE, scale)
-        pictures.append(
-            Picture(why, image_id, row["file_name"], qualities[image_id], _data_uri(truth), _data_uri(found))
+        images.append(
+            ShownImage(why, image_id, row["file_name"], qualities[image_id], _data_uri(truth), _data_uri(found))
         )
-    return pictures
+    return images
 
 
 def _data_uri(image: NDArray[np.uint8]) -> str:
-    picture = Image.fromarray(image)
-    picture.thumbnail((LARGE_EDGE, LARGE_EDGE))
+    thumbnail = Image.fromarray(image)
+    thumbnail.thumbnail((LARGE_EDGE, LARGE_EDGE))
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=85)
+    thumbnail.save(stream, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 

@@ -93,7 +93,7 @@ def predict_rows(
     """Predict and match every row by actors on the Ray cluster that this process has joined, with a progress bar.
 
     At most resources.num_evaluators actors with the CPUs and GPUs of a worker hold the model; fewer where the cluster
-    has no room. Returns the evaluations by image id. ValueError where a photograph cannot be read, the model folder is
+    has no room. Returns the evaluations by image id. ValueError where an image cannot be read, the model folder is
     damaged, or the cluster has room for no actor.
     """
     spec = read_model_spec(model_folder)

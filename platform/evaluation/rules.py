@@ -1,4 +1,4 @@
-"""What COCO counts for each kind of overlap: areas, limits on detections, and the figures that are made of them.
+"""What COCO counts for each kind of overlap: areas, limits on detections, and the metrics that are made of them.
 
 Source: pycocotools 2.0.11, cocoeval.py (Params and COCOeval.summarize).
 """
@@ -13,8 +13,8 @@ IOU_TYPES: tuple[IouType, ...] = ("bbox", "segm", "keypoints")
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One figure: precision or final recall at an overlap (None: mean of 0.50:0.95), of an area, within a limit."""
+class Metric:
+    """One metric: precision or final recall at an overlap (None: mean of 0.50:0.95), of an area, within a limit."""
 
     name: str
     of: Literal["precision", "recall"]
@@ -25,14 +25,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Rules:
-    """Area ranges in square pixels, both ends included; most detections per image and category; the figures in order.
+    """Area ranges in square pixels, both ends included; most detections per image and category; the metrics in order.
 
-    by_category names the figures that are told of every category.
+    by_category names the metrics that are told of every category.
     """
 
     areas: dict[str, tuple[float, float]]
     limits: tuple[int, ...]
-    figures: tuple[Figure, ...]
+    metrics: tuple[Metric, ...]
     by_category: tuple[str, ...]
 
 
@@ -40,42 +40,42 @@ _MEDIUM, _LARGE = (32.0**2, 96.0**2), (96.0**2, 1e5**2)
 _REGIONS = Rules(
     areas={"all": (0.0, 1e5**2), "small": (0.0, 32.0**2), "medium": _MEDIUM, "large": _LARGE},
     limits=(1, 10, 100),
-    figures=(
-        Figure("AP", "precision", None, "all", 100),
-        Figure("AP50", "precision", 0.5, "all", 100),
-        Figure("AP75", "precision", 0.75, "all", 100),
-        Figure("APs", "precision", None, "small", 100),
-        Figure("APm", "precision", None, "medium", 100),
-        Figure("APl", "precision", None, "large", 100),
-        Figure("AR1", "recall", None, "all", 1),
-        Figure("AR10", "recall", None, "all", 10),
-        Figure("AR100", "recall", None, "all", 100),
-        Figure("ARs", "recall", None, "small", 100),
-        Figure("ARm", "recall", None, "medium", 100),
-        Figure("ARl", "recall", None, "large", 100),
+    metrics=(
+        Metric("AP", "precision", None, "all", 100),
+        Metric("AP50", "precision", 0.5, "all", 100),
+        Metric("AP75", "precision", 0.75, "all", 100),
+        Metric("APs", "precision", None, "small", 100),
+        Metric("APm", "precision", None, "medium", 100),
+        Metric("APl", "precision", None, "large", 100),
+        Metric("AR1", "recall", None, "all", 1),
+        Metric("AR10", "recall", None, "all", 10),
+        Metric("AR100", "recall", None, "all", 100),
+        Metric("ARs", "recall", None, "small", 100),
+        Metric("ARm", "recall", None, "medium", 100),
+        Metric("ARl", "recall", None, "large", 100),
     ),
     by_category=("AP", "AP50", "AP75", "AR100"),
 )
 _KEYPOINTS = Rules(
     areas={"all": (0.0, 1e5**2), "medium": _MEDIUM, "large": _LARGE},
     limits=(20,),
-    figures=(
-        Figure("AP", "precision", None, "all", 20),
-        Figure("AP50", "precision", 0.5, "all", 20),
-        Figure("AP75", "precision", 0.75, "all", 20),
-        Figure("APm", "precision", None, "medium", 20),
-        Figure("APl", "precision", None, "large", 20),
-        Figure("AR", "recall", None, "all", 20),
-        Figure("AR50", "recall", 0.5, "all", 20),
-        Figure("AR75", "recall", 0.75, "all", 20),
-        Figure("ARm", "recall", None, "medium", 20),
-        Figure("ARl", "recall", None, "large", 20),
+    metrics=(
+        Metric("AP", "precision", None, "all", 20),
+        Metric("AP50", "precision", 0.5, "all", 20),
+        Metric("AP75", "precision", 0.75, "all", 20),
+        Metric("APm", "precision", None, "medium", 20),
+        Metric("APl", "precision", None, "large", 20),
+        Metric("AR", "recall", None, "all", 20),
+        Metric("AR50", "recall", 0.5, "all", 20),
+        Metric("AR75", "recall", 0.75, "all", 20),
+        Metric("ARm", "recall", None, "medium", 20),
+        Metric("ARl", "recall", None, "large", 20),
     ),
     by_category=("AP", "AP50", "AP75", "AR"),
 )
 RULES: dict[IouType, Rules] = {"bbox": _REGIONS, "segm": _REGIONS, "keypoints": _KEYPOINTS}
 
 
-def figure_names(iou_type: IouType) -> tuple[str, ...]:
-    """Names of the figures of an IoU type, in the order of pycocotools' stats."""
-    return tuple(figure.name for figure in RULES[iou_type].figures)
+def metric_names(iou_type: IouType) -> tuple[str, ...]:
+    """Names of the metrics of an IoU type, in the order of pycocotools' stats."""
+    return tuple(metric.name for metric in RULES[iou_type].metrics)

@@ -9,28 +9,28 @@ from collections.abc import Sequence
 from typing import Any
 
 from maskray.model.config import LabelMap
-from maskray.platform.evaluation.coco_ap import CocoFigures
+from maskray.platform.evaluation.coco_ap import CocoMetrics
 
 
-def per_class_rows(figures: Sequence[CocoFigures], labels: LabelMap) -> list[dict[str, Any]]:
-    """One row per category, in class order: id, name, objects (crowds not counted) and the figures of every IoU type.
+def per_class_rows(metrics: Sequence[CocoMetrics], labels: LabelMap) -> list[dict[str, Any]]:
+    """One row per category, in class order: id, name, objects (crowds not counted) and the metrics of every IoU type.
 
-    Figures are fractions by name (bbox/AP, segm/AP50, ...), nan where a category has no ground truth.
+    Metrics are fractions by name (bbox/AP, segm/AP50, ...), nan where a category has no ground truth.
     """
-    by_type = {one.iou_type: one.per_category() for one in figures}
+    by_type = {one.iou_type: one.per_category() for one in metrics}
     rows = []
     for category in labels.categories:
         row: dict[str, Any] = {"category_id": category.id, "name": category.name, "objects": 0}
-        for one in figures:
+        for one in metrics:
             row["objects"] = max(row["objects"], int(one.gt_counts[one.category_ids.index(category.id), 0]))
             row |= {f"{one.iou_type}/{name}": value for name, value in by_type[one.iou_type][category.id].items()}
         rows.append(row)
     return rows
 
 
-def per_class_csv(figures: Sequence[CocoFigures], labels: LabelMap) -> str:
-    """The rows as CSV with a header; a figure that is undefined is an empty field."""
-    rows = per_class_rows(figures, labels)
+def per_class_csv(metrics: Sequence[CocoMetrics], labels: LabelMap) -> str:
+    """The rows as CSV with a header; a metric that is undefined is an empty field."""
+    rows = per_class_rows(metrics, labels)
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -38,9 +38,9 @@ def per_class_csv(figures: Sequence[CocoFigures], labels: LabelMap) -> str:
     return text.getvalue()
 
 
-def per_class_markdown(figures: Sequence[CocoFigures], labels: LabelMap) -> str:
-    """The rows as a Markdown table in percent; a figure that is undefined is a dash."""
-    rows = per_class_rows(figures, labels)
+def per_class_markdown(metrics: Sequence[CocoMetrics], labels: LabelMap) -> str:
+    """The rows as a Markdown table in percent; a metric that is undefined is a dash."""
+    rows = per_class_rows(metrics, labels)
     names = list(rows[0])
     lines = ["| " + " | ".join(names) + " |", "|" + "|".join(" --- " if n == "name" else " ---: " for n in names) + "|"]
     lines += ["| " + " | ".join(_cell(row[name]) for name in names) + " |" for row in rows]

@@ -1,4 +1,4 @@
-"""Compares what an ONNX file finds in pictures with what the model finds that it was written from.
+"""Compares what an ONNX file finds in images with what the model finds that it was written from.
 
 Letters: D detections, K keypoints, m side of a mask.
 """
@@ -30,7 +30,7 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of one picture: numbers of detections, and the largest differences of those that both found.
+    """Of one image: numbers of detections, and the largest differences of those that both found.
 
     `unmatched` are found by one alone, without those whose score is at the limit below which nothing is kept.
     `differences` are of boxes and keypoints (but for rare ties) in pixels, of scores and masks in probability.
@@ -56,11 +56,11 @@ class Comparison:
 
 
 def compare_onnx(
-    path: str | Path, model: MaskRCNN, spec: ModelSpec, pictures: Mapping[str, Pixels], height: int, width: int
+    path: str | Path, model: MaskRCNN, spec: ModelSpec, images: Mapping[str, Pixels], height: int, width: int
 ) -> list[Comparison]:
-    """Run pictures (h, w, 3) uint8 through an ONNX file for images of height and width, and through the model.
+    """Run images (h, w, 3) uint8 through an ONNX file for images of height and width, and through the model.
 
-    A picture is resized as the model wants it, and further where it would not fit. Both run on the CPU in float32,
+    An image is resized as the model wants it, and further where it would not fit. Both run on the CPU in float32,
     which is what the file computes in whatever inference.precision says.
     """
     import onnxruntime
@@ -69,26 +69,26 @@ def compare_onnx(
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     comparisons = []
-    for name, picture in pictures.items():
-        image, size = place_picture(picture, spec.input, height, width)
-        found = dict(zip(names, session.run(names, {"image": image, "image_size": size}), strict=True))
-        expected = _detect(model, image, size)
+    for name, image in images.items():
+        padded, size = place_image(image, spec.input, height, width)
+        found = dict(zip(names, session.run(names, {"image": padded, "image_size": size}), strict=True))
+        expected = _detect(model, padded, size)
         comparisons.append(compare_detections(name, expected, found, spec))
     return comparisons
 
 
-def place_picture(
-    picture: Pixels, config: InputConfig, height: int, width: int
+def place_image(
+    image: Pixels, config: InputConfig, height: int, width: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The inputs of an ONNX file: image (3, height, width) float32, padded with 0, and (2,) the size of the picture."""
-    upright = picture.shape[0] > picture.shape[1]
+    """The inputs of an ONNX file: image (3, height, width) float32, padded with 0, and (2,) the size of the image."""
+    upright = image.shape[0] > image.shape[1]
     shorter, longer = (width, height) if upright else (height, width)
     edges = min(config.shorter_edge, shorter), min(config.longer_edge_max, longer)
-    resized = resize_image(picture, *edges, config.resize)
+    resized = resize_image(image, *edges, config.resize)
     size = resized.shape[0], resized.shape[1]
-    image = np.zeros((3, height, width), dtype=np.float32)
-    image[:, : size[0], : size[1]] = resized.transpose(2, 0, 1)
-    return image, np.array(size, dtype=np.int64)
+    padded = np.zeros((3, height, width), dtype=np.float32)
+    padded[:, : size[0], : size[1]] = resized.transpose(2, 0, 1)
+    return padded, np.array(size, dtype=np.int64)
 
 
 def compare_detections(name: str, expected: Arrays, found: Arrays, spec: ModelSpec) -> Comparison:

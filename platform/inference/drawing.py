@@ -1,4 +1,4 @@
-"""Detections and ground truth drawn on a photograph: tinted masks, outlines, boxes, skeletons and labels."""
+"""Detections and ground truth drawn on an image: tinted masks, outlines, boxes, skeletons and labels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CROWD_COLOR: Color = (150, 150, 150)
 
 @dataclass(frozen=True)
 class _Shape:
-    """One object ready to draw: box in pixels of the canvas; segmentation and skeleton in those of the photograph."""
+    """One object ready to draw: box in pixels of the canvas; segmentation and skeleton in those of the image."""
 
     box: tuple[float, float, float, float]
     segmentation: Any
@@ -42,12 +42,12 @@ def draw_detections(
     score_threshold: float = 0.5,
     scale: int = 1,
 ) -> Pixels:
-    """A copy of a photograph with COCO results drawn on it, (H * scale, W * scale, 3) uint8 RGB.
+    """A copy of an image with COCO results drawn on it, (H * scale, W * scale, 3) uint8 RGB.
 
     image is (H, W, 3) uint8; results are COCO results or annotations of it: category_id, bbox [x, y, width, height],
     perhaps a segmentation (RLE or polygons), keypoints and a score. Those with a score below score_threshold are left
     out; annotations have none and are all drawn, crowds in grey. The colour is that of the class, varied by instance.
-    A whole `scale` above 1 enlarges a small picture first, so that its labels can be read. Raises ValueError for a
+    A whole `scale` above 1 enlarges a small image first, so that its labels can be read. Raises ValueError for a
     category that labels lack.
     """
     height, width = image.shape[:2]
@@ -62,15 +62,15 @@ def draw_detections(
     stroke = max(1, round(min(canvas.shape[:2]) / 400))
     for shape in shapes:
         if shape.segmentation:
-            # One mask at a time: a hundred of a large photograph would not fit into memory.
+            # One mask at a time: a hundred of a large image would not fit into memory.
             _tint(canvas, _decode(shape.segmentation, (height, width), scale), shape.color, stroke)
-    picture = Image.fromarray(canvas)
-    _draw_boxes(picture, shapes, stroke)
+    drawn = Image.fromarray(canvas)
+    _draw_boxes(drawn, shapes, stroke)
     for shape in shapes:
         if shape.skeleton is not None:
-            draw_skeleton(ImageDraw.Draw(picture), shape.skeleton, scale, 2 * stroke)
-    _draw_labels(picture, shapes)
-    return np.array(picture)
+            draw_skeleton(ImageDraw.Draw(drawn), shape.skeleton, scale, 2 * stroke)
+    _draw_labels(drawn, shapes)
+    return np.array(drawn)
 
 
 def class_color(class_index: int, instance: int = 0) -> Color:
@@ -129,25 +129,25 @@ def _tint(canvas: Pixels, mask: NDArray[np.bool_], color: Color, stroke: int) ->
     region[border] = color
 
 
-def _draw_boxes(picture: Image.Image, shapes: list[_Shape], stroke: int) -> None:
-    draw = ImageDraw.Draw(picture)
+def _draw_boxes(image: Image.Image, shapes: list[_Shape], stroke: int) -> None:
+    draw = ImageDraw.Draw(image)
     for shape in shapes:
         x0, y0, x1, y1 = (round(value) for value in shape.box)
         # Corners are pixel edges: the last pixel inside is one before.
         draw.rectangle((x0, y0, max(x1 - 1, x0), max(y1 - 1, y0)), outline=shape.color, width=stroke)
 
 
-def _draw_labels(picture: Image.Image, shapes: list[_Shape]) -> None:
+def _draw_labels(image: Image.Image, shapes: list[_Shape]) -> None:
     """Labels beside their boxes where they hide no other label, as far as there is room."""
-    size = int(np.clip(min(picture.size) / 34, 11, 34))
+    size = int(np.clip(min(image.size) / 34, 11, 34))
     font = ImageFont.load_default(size)
-    draw = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(image)
     taken: list[Rectangle] = []
     pad = max(1, size // 6)
     for shape in reversed(shapes):  # the small ones, which have the least room, choose first
         left, top, right, bottom = (int(value) for value in draw.textbbox((0, 0), shape.label, font=font))
         width, height = right - left + 2 * pad, bottom - top + 2 * pad
-        place = _place(shape.box, (width, height), picture.size, taken)
+        place = _place(shape.box, (width, height), image.size, taken)
         taken.append(place)
         draw.rectangle((place[0], place[1], place[2] - 1, place[3] - 1), fill=shape.color)
         red, green, blue = shape.color

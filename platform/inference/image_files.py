@@ -1,4 +1,4 @@
-"""Photographs in files to detections in COCO results format, and pictures of them."""
+"""Images in files to detections in COCO results format, and images of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMAGES_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class FilePrediction:
-    """Detections of one photograph; `results` as in a COCO results file, `categories` the name of every id."""
+    """Detections of one image; `results` as in a COCO results file, `categories` the name of every id."""
 
     path: Path
     results: list[dict[str, Any]]
@@ -41,24 +41,24 @@ def open_predictor(folder: str, device: str) -> tuple[Predictor, LabelMap]:
 def predict_files(
     paths: list[Path], folder: str, device: str = "cpu", score_threshold: float | None = None, out: Path | None = None
 ) -> Iterator[FilePrediction]:
-    """Predict photographs with the model of a folder, a few at a time; with `out` write the drawn pictures there.
+    """Predict images with the model of a folder, a few at a time; with `out` write the drawn images there.
 
-    Raises ValueError naming the file that is not a readable photograph, before anything else is printed for it.
+    Raises ValueError naming the file that is not a readable image, before anything else is printed for it.
     """
     predictor, labels = open_predictor(folder, device)
     names = {category.id: category.name for category in labels.categories}
     ids = image_ids(paths)
     for start in range(0, len(paths), IMAGES_AT_ONCE):
         part = paths[start : start + IMAGES_AT_ONCE]
-        images = [read_photograph(path) for path in part]
+        images = [read_image(path) for path in part]
         found = predictor.predict(images, ids[start : start + IMAGES_AT_ONCE], score_threshold=score_threshold)
         for path, image, results in zip(part, images, found, strict=True):
             if out is not None:
-                _write_picture(out / f"{path.stem}.png", image, results, labels, score_threshold)
+                _write_image(out / f"{path.stem}.png", image, results, labels, score_threshold)
             yield FilePrediction(path, results, names)
 
 
-def read_photograph(path: Path) -> ndarray:
+def read_image(path: Path) -> ndarray:
     """The pixels of a file, uint8 (H, W, 3) RGB, turned upright; ValueError naming the file."""
     from maskray.platform.data.transforms import decode_image
 
@@ -76,7 +76,7 @@ def image_ids(paths: list[Path]) -> list[int]:
     return list(range(1, len(paths) + 1))
 
 
-def _write_picture(
+def _write_image(
     path: Path, image: ndarray, results: list[dict[str, Any]], labels: LabelMap, score_threshold: float | None
 ) -> None:
     from PIL import Image

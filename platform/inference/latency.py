@@ -1,4 +1,4 @@
-"""How long a model takes for one picture on this machine."""
+"""How long a model takes for one image on this machine."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def check_device(limit: LatencyLimit) -> None:
 
 
 def measure_latency(folder: str, limit: LatencyLimit) -> Latency:
-    """Median seconds from decoded picture to COCO results, of single pictures after one that is not timed.
+    """Median seconds from decoded image to COCO results, of single images after one that is not timed.
 
-    The pictures are noise of the limit's size, the same on every machine, so decoding is left out and detections are
+    The images are noise of the limit's size, the same on every machine, so decoding is left out and detections are
     few: a lower bound that compares models. ValueError where the limit asks for a GPU that is not there.
     """
     check_device(limit)
@@ -34,13 +34,13 @@ def measure_latency(folder: str, limit: LatencyLimit) -> Latency:
     noise = np.random.default_rng(0)
     seconds = []
     for number in range(limit.pictures + 1):
-        picture = noise.integers(0, 256, (limit.height, limit.width, 3), dtype=np.uint8)
+        image = noise.integers(0, 256, (limit.height, limit.width, 3), dtype=np.uint8)
         started = time.perf_counter()
-        predictor.predict([picture], [number])
+        predictor.predict([image], [number])
         seconds.append(time.perf_counter() - started)
     environment = describe_environment()
     processor = (
         environment["gpus"] if limit.device == "cuda" else f"{environment['cpu']}, {torch.get_num_threads()} threads"
     )
-    pictures = f"median of {limit.pictures} pictures of {limit.height} x {limit.width}"
-    return Latency(seconds=statistics.median(seconds[1:]), measured=f"{pictures} on {platform.node()}: {processor}")
+    images = f"median of {limit.pictures} images of {limit.height} x {limit.width}"
+    return Latency(seconds=statistics.median(seconds[1:]), measured=f"{images} on {platform.node()}: {processor}")

@@ -1,4 +1,4 @@
-"""From decoded photographs to COCO results: the one path of evaluation, of the predict command and of the server."""
+"""From decoded images to COCO results: the one path of evaluation, of the predict command and of the server."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Predictor:
 
         images are (H, W, 3) uint8 RGB, upright, of any size. A result has image_id, category_id, bbox [x, y, width,
         height] and score, with a mask branch a segmentation {size: [height, width], counts: text}, and with a keypoint
-        branch keypoints [x, y, score, ...], in pixels of the photograph, keypoints as COCO annotates them. Results
+        branch keypoints [x, y, score, ...], in pixels of the original image, keypoints as COCO annotates them. Results
         below score_threshold are left out; None keeps all that the model gives. No image changes what is found in
         another: only those that are padded to the same network size share a batch, and on a CPU, where a batch takes
-        longer than its images one by one, none do. Raises ValueError for an array that is not a picture.
+        longer than its images one by one, none do. Raises ValueError for an array that is not an image.
         """
         if len(images) != len(image_ids):
             raise ValueError(f"{len(images)} images, but {len(image_ids)} image ids")

@@ -23,7 +23,7 @@ RIM: Color = (15, 15, 15)
 
 @dataclass(frozen=True)
 class Skeleton:
-    """What is drawn of one object, in pixels of the photograph: points and lines with their colours.
+    """What is drawn of one object, in pixels of the original image: points and lines with their colours.
 
     A hollow point is one that was annotated as hidden.
     """
@@ -59,7 +59,7 @@ def read_skeleton(result: Mapping[str, Any], category: Category) -> Skeleton | N
 
 
 def draw_skeleton(draw: ImageDraw.ImageDraw, skeleton: Skeleton, scale: float, stroke: int) -> None:
-    """Draw on a picture enlarged by a scale, with lines of a width in pixels."""
+    """Draw on an image enlarged by a scale, with lines of a width in pixels."""
     for rim in (1, 0):
         for start, end, color in skeleton.lines:
             ends = [(scale * start[0], scale * start[1]), (scale * end[0], scale * end[1])]

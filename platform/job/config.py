@@ -103,21 +103,21 @@ class ResourceConfig(Config):
 
 
 class EvaluationConfig(Config):
-    """COCO figures on data.val."""
+    """COCO metrics on data.val."""
 
     iou_types: tuple[Literal["bbox", "segm", "keypoints"], ...] = ("bbox", "segm")
     images_per_batch: Positive = 4
-    report_images: int = Field(12, ge=0, description="Pictures in the HTML report.")
+    report_images: int = Field(12, ge=0, description="Images in the HTML report.")
     paper_row: str | None = Field(None, description="Published row to print beside, as table/row of the paper.")
     expect: dict[str, float] = Field(
-        default_factory=dict, description="Least value of named figures, e.g. segm/AP50: 0.5; the run fails below it."
+        default_factory=dict, description="Least value of named metrics, e.g. segm/AP50: 0.5; the run fails below it."
     )
 
 
 class LatencyLimit(Config):
-    """How long one picture may take: noise of a given size through the whole path, on the machine that promotes."""
+    """How long one image may take: noise of a given size through the whole path, on the machine that promotes."""
 
-    seconds: float = Field(gt=0, description="Most that the median picture may take.")
+    seconds: float = Field(gt=0, description="Most that the median image may take.")
     height: Positive = Field(480, description="Pixels.")
     width: Positive = Field(640, description="Pixels.")
     pictures: Positive = Field(5, description="Timed one by one, after one that is not.")
@@ -131,7 +131,7 @@ class GateConfig(Config):
     metrics: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
         min_length=1,
         max_length=30,
-        description="How far a figure, a fraction, may be below the present holder's, e.g. segm/AP: 0.005.",
+        description="How far a metric, a fraction, may be below the present holder's, e.g. segm/AP: 0.005.",
     )
     latency: LatencyLimit | None = None
     max_bytes: Positive | None = Field(None, description="Most that the weights may take.")

@@ -14,14 +14,14 @@ SyntheticClass = Literal["person", "circle", "square", "triangle", "star", "ring
 
 
 class SyntheticSource(Config):
-    """Pictures that maskray draws itself, in COCO format (platform/data/synthetic/dataset.py)."""
+    """Images that maskray draws itself, in COCO format (platform/data/synthetic/dataset.py)."""
 
     kind: Literal["synthetic"] = "synthetic"
     num_images: Positive
     seed: int = Field(0, ge=0, lt=2**63)
     height: int = Field(192, ge=64, description="Pixels.")
     width: int = Field(256, ge=64, description="Pixels.")
-    max_objects: Positive = Field(8, description="Most instances in a picture.")
+    max_objects: Positive = Field(8, description="Most instances in an image.")
     classes: tuple[SyntheticClass, ...] = Field((), description="What is drawn and annotated; empty is every class.")
     keypoints: bool = Field(
         False, description="Persons alone are annotated, with keypoints; every other object is one."
@@ -37,11 +37,11 @@ class SyntheticSource(Config):
 
 
 class CocoSource(Config):
-    """A COCO annotation file and the folder of its photographs."""
+    """A COCO annotation file and the folder of its images."""
 
     kind: Literal["coco"] = "coco"
     annotations: str = Field(description="Annotation JSON; a relative path starts at the working directory.")
-    images: str = Field(description="Folder of the photographs.")
+    images: str = Field(description="Folder of the original image.")
 
 
 class ShardSource(Config):

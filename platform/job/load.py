@@ -176,7 +176,7 @@ def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
 
 def _describe(item: Any, kind: type[BaseModel]) -> str:
     """One line for one mistake that pydantic found."""
-    location = [part for part in item["loc"] if part not in ("synthetic", "coco", "shards")]
+    location = [part for part in item["loc"] if part not in ("synthetic", "coco", "shards", "hard", "soft")]
     dotted = ".".join(str(part) for part in location) or "the job"
     if item["type"] == "extra_forbidden":
         valid = _valid_names(item["loc"][:-1], kind)
@@ -200,9 +200,15 @@ def _valid_names(location: tuple[Any, ...], kind: type[BaseModel]) -> list[str]:
             current = field.annotation if field else None
         candidates = [current, *_flatten(current)]
         models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        tagged = [m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == part]
+        tagged = [m for m in models if part in _tags(m)]
         current = tagged[0] if tagged else (models[0] if len(models) == 1 else current)
     return sorted(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+
+
+def _tags(model: type[BaseModel]) -> list[Any]:
+    """What tells a configuration from the others of its union: the value that its kind or name can only have."""
+    fields = [model.model_fields[key] for key in ("kind", "name") if key in model.model_fields]
+    return [value for field in fields for value in typing.get_args(field.annotation)]
 
 
 def _flatten(annotation: Any) -> list[Any]:

@@ -22,13 +22,13 @@ class ServeConfig(Config):
     gpus_per_replica: float = Field(0.0, ge=0)
     max_batch_size: Positive = 4
     batch_wait_seconds: float = Field(
-        0.0, ge=0, description="How long an idle copy waits for more pictures; 0 takes what came while it computed."
+        0.0, ge=0, description="How long an idle copy waits for more images; 0 takes what came while it computed."
     )
     max_waiting: Positive | None = Field(
         None, description="Requests in work or waiting, of all copies; more get 503. None: 8 batches of every copy."
     )
-    max_request_bytes: Positive = Field(20_000_000, description="Of all pictures of a request together, encoded.")
-    max_image_pixels: Positive = Field(50_000_000, description="Of one picture.")
+    max_request_bytes: Positive = Field(20_000_000, description="Of all images of a request together, encoded.")
+    max_image_pixels: Positive = Field(50_000_000, description="Of one image.")
     max_images_per_request: Positive = 16
     deadline_seconds: float = Field(60.0, gt=0, description="Longest that a request may take; it may ask for less.")
     drain_seconds: float = Field(30.0, ge=0, description="How long accepted requests may take when the server ends.")
@@ -42,9 +42,9 @@ class ServeConfig(Config):
     log_file: str | None = Field(None, description="JSON lines, one a request; besides they go to Ray's log files.")
     samples: str | None = Field(
         None,
-        description="Folder of pictures (jpg, png, webp) that the page offers; without one it offers drawn scenes.",
+        description="Folder of images (jpg, png, webp) that the page offers; without one it offers drawn scenes.",
     )
-    check_after_training: bool = Field(False, description="Deploy the new model, send it one picture and stop.")
+    check_after_training: bool = Field(False, description="Deploy the new model, send it one image and stop.")
 
     @model_validator(mode="after")
     def _numbers(self) -> Self:

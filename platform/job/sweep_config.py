@@ -28,7 +28,7 @@ class SchedulerConfig(Config):
 
 
 class Term(Config):
-    """One summand of a finding: a factor times the mean of a figure over the seeds of a variant."""
+    """One summand of a finding: a factor times the mean of a metric over the seeds of a variant."""
 
     variant: str
     figure: str
@@ -40,7 +40,7 @@ class FindingConfig(Config):
 
     text: str
     terms: tuple[Term, ...] = Field(min_length=1)
-    relative: bool = Field(False, description="Sum natural logarithms of the figures: ratios instead of differences.")
+    relative: bool = Field(False, description="Sum natural logarithms of the metrics: ratios instead of differences.")
     at_least: float | None = Field(None, description="AP points (0..100), or a logarithm where relative.")
     at_most: float | None = None
 
@@ -82,7 +82,7 @@ class SweepConfig(Config):
         default_factory=dict, description="Dotted keys and lists of values; every combination, of each variant."
     )
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field((0,), min_length=1)
-    metric: str = Field("segm/AP", description="Figure that the scheduler and the best trial go by; larger is better.")
+    metric: str = Field("segm/AP", description="Metric that the scheduler and the best trial go by; larger is better.")
     scheduler: SchedulerConfig = SchedulerConfig()
     max_concurrent: Positive = Field(1, description="Trials at a time.")
     max_failures: int = Field(3, ge=0, description="Lost processes that a trial survives, besides workers.")

@@ -1,4 +1,4 @@
-"""Where a run took place: versions, hardware and the commit of the code, as text that goes beside its figures."""
+"""Where a run took place: versions, hardware and the commit of the code, as text that goes beside its metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = ("maskray", "torch", "torchvision", "ray", "mlflow", "numpy", "pyarro
 
 
 def describe_environment() -> dict[str, str]:
-    """Versions of Python and of the packages that move figures, and the hardware of this machine, as key and text."""
+    """Versions of Python and of the packages that move metrics, and the hardware of this machine, as key and text."""
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     facts = {"python": platform.python_version(), "system": platform.platform()}
     facts |= {package: importlib.metadata.version(package) for package in PACKAGES}

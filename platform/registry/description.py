@@ -37,7 +37,7 @@ class VersionDetails(ModelVersion):
 
 
 class VersionDifferences(TypedDict):
-    """Two versions side by side: what differs, and every figure; values are (first, second), None where unknown."""
+    """Two versions side by side: what differs, and every metric; values are (first, second), None where unknown."""
 
     first: str
     second: str
@@ -77,14 +77,14 @@ def compare_versions(tracking: Tracking, first: str, second: str) -> VersionDiff
     `config` are keys of the job that differ, with dotted names, or of model.json where a version carries no job.
     """
     versions = (find_version(tracking, first), find_version(tracking, second))
-    figures = [json.loads(version.tags.get("metrics", "{}")) for version in versions]
+    metrics = [json.loads(version.tags.get("metrics", "{}")) for version in versions]
     file = JOB_FILE if all(f"sha256_{JOB_FILE}" in version.tags for version in versions) else SPEC_FILE
     configs = [flatten(_read(tracking, version, file)) for version in versions]
     one, other = versions
     return VersionDifferences(
         first=f"{URI}{one.name}/{one.version}",
         second=f"{URI}{other.name}/{other.version}",
-        metrics={name: (figures[0].get(name), figures[1].get(name)) for name in figures[0] | figures[1]},
+        metrics={name: (metrics[0].get(name), metrics[1].get(name)) for name in metrics[0] | metrics[1]},
         config=_differences(*configs),
         config_file=file,
         data=_differences(_data(one), _data(other)),

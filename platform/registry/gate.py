@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from maskray.platform.job.config import GateConfig
 
-# Two figures may differ by so much and count as equal, as margins are decimal numbers and figures binary ones.
+# Two metrics may differ by so much and count as equal, as margins are decimal numbers and metrics binary ones.
 ROUNDING = 1e-9
 
 
@@ -25,7 +25,7 @@ class Check(TypedDict):
 
 
 class Latency(TypedDict):
-    """Seconds of the median picture, and the machine and pictures it was measured with."""
+    """Seconds of the median image, and the machine and images it was measured with."""
 
     seconds: float
     measured: str
@@ -65,7 +65,7 @@ def compare_at_gate(gate: GateConfig, alias: str, candidate: Any, holder: Any, l
     Metrics are compared only where both versions were evaluated on the same data, by digest and number of images.
     """
     refusals = _other_data(gate, candidate, holder)
-    checks = [] if refusals else _figures(gate, candidate, holder)
+    checks = [] if refusals else _metric_checks(gate, candidate, holder)
     checks += _limits(gate, candidate, latency)
     refusals += [_sentence(check) for check in checks if not check["passed"]]
     return Comparison(
@@ -85,7 +85,7 @@ def compare_at_gate(gate: GateConfig, alias: str, candidate: Any, holder: Any, l
 
 
 def _other_data(gate: GateConfig, candidate: Any, holder: Any) -> list[str]:
-    """Why figures cannot be compared: at most one reason."""
+    """Why metrics cannot be compared: at most one reason."""
     named = candidate.tags.get("evaluation_set")
     if named != gate.evaluation_set:
         return [f"it was evaluated on {named or 'no set that is known'}, the gate asks for {gate.evaluation_set}"]
@@ -95,13 +95,13 @@ def _other_data(gate: GateConfig, candidate: Any, holder: Any) -> list[str]:
         ours, theirs = candidate.tags.get(key), holder.tags.get(key)
         if ours is None or ours != theirs:
             return [
-                f"its figures are of other data than those of version {holder.version}, which has the alias "
+                f"its metrics are of other data than those of version {holder.version}, which has the alias "
                 f"({key}: {_short(ours)} and {_short(theirs)})"
             ]
     return []
 
 
-def _figures(gate: GateConfig, candidate: Any, holder: Any) -> list[Check]:
+def _metric_checks(gate: GateConfig, candidate: Any, holder: Any) -> list[Check]:
     ours = _metrics(candidate)
     theirs = {} if holder is None else _metrics(holder)
     checks = []
@@ -131,7 +131,7 @@ def _limits(gate: GateConfig, candidate: Any, latency: Latency | None) -> list[C
 
 
 def _metrics(version: Any) -> dict[str, float | None]:
-    """Figures of a version; COCO's -1 stands for one that is not defined."""
+    """Metrics of a version; COCO's -1 stands for one that is not defined."""
     stored: Mapping[str, float | None] = json.loads(version.tags.get("metrics", "{}"))
     return {name: None if value is None or value < 0 else value for name, value in stored.items()}
 
@@ -149,7 +149,7 @@ def _sentence(check: Check) -> str:
 
 
 def shown(value: float | None) -> str:
-    """A figure as people read it; a dash for one that is not known."""
+    """A metric as people read it; a dash for one that is not known."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if abs(value) >= 10000 else f"{value:.6g}"

@@ -30,9 +30,9 @@ LONGEST_TAG = 8000
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a version carries besides its model and figures, as far as it is known.
+    """What a version carries besides its model and metrics, as far as it is known.
 
-    `job` is its YAML; `digests` are those of the data by split; the evaluation set is where the figures come from: its
+    `job` is its YAML; `digests` are those of the data by split; the evaluation set is where the metrics come from: its
     name, the digest of its source and the number of images that were evaluated.
     """
 
@@ -73,7 +73,7 @@ def register_model(
 
     The version appears only after its files are complete, with all its tags. A model that this run has registered
     before under this name is not registered again: its version is returned. Uploaded are the two files of the folder,
-    checked before, an MLmodel with the signature, figures, label map, job and report; tags hold the digest of each,
+    checked before, an MLmodel with the signature, metrics, label map, job and report; tags hold the digest of each,
     the evidence, size and code. Raises ValueError for a bad folder or name, or where the server refuses.
     """
     evidence = evidence or Evidence()
@@ -160,7 +160,7 @@ def _tags(files: list[Path], spec: ModelSpec, metrics: Mapping[str, float]) -> d
     tags |= {"metrics": json.dumps(_finite(metrics)), "labels": ", ".join(spec.labels.names)[:LONGEST_TAG]}
     tags |= {"size_bytes": str(sizes[WEIGHTS_FILE]), "maskray_version": importlib.metadata.version("maskray")}
     if len(tags["metrics"]) > LONGEST_TAG:
-        raise ValueError(f"{len(metrics)} figures are too many to register with a model; give those that sum it up")
+        raise ValueError(f"{len(metrics)} metrics are too many to register with a model; give those that sum it up")
     return tags | describe_commit()
 
 

@@ -27,7 +27,7 @@ def write_mlmodel(folder: str | Path, spec: ModelSpec, run_id: str, model_id: st
 
 
 def _inputs() -> object:
-    """One photograph: height x width x RGB."""
+    """One image: height x width x RGB."""
     import numpy
     from mlflow.types import Schema, TensorSpec
 

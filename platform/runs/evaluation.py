@@ -1,4 +1,4 @@
-"""Evaluates a model that is there already on a COCO data set of the user's: its figures, results file and report."""
+"""Evaluates a model that is there already on a COCO data set of the user's: its metrics, results file and report."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from maskray.platform.data.manifest import Manifest
-from maskray.platform.evaluation.rules import figure_names
+from maskray.platform.evaluation.rules import metric_names
 from maskray.platform.inference.latency import check_device, measure_latency
 from maskray.platform.job.config import EvaluationConfig, GateConfig, LatencyLimit
 from maskray.platform.job.data_config import Source
@@ -16,7 +16,7 @@ from maskray.platform.registry.models import check_names, resolve_model
 from maskray.platform.registry.promotion import check_guard, promote
 from maskray.platform.registry.registration import Evidence, evaluation_set_name
 from maskray.platform.registry.tracking import Tracking
-from maskray.platform.train.run_files import RunRecord
+from maskray.platform.train.run_files import RunFiles
 
 
 def check_publication(evaluation: EvaluationConfig, val: Source, tracking: Tracking, resume: bool = False) -> None:
@@ -39,22 +39,22 @@ def check_publication(evaluation: EvaluationConfig, val: Source, tracking: Track
             f"tracking.gate.evaluation_set is {config.gate.evaluation_set!r}, but data.val is {evaluated!r}"
         )
     for name in config.gate.metrics:
-        kind, _, figure = name.partition("/")
+        kind, _, metric = name.partition("/")
         if kind not in evaluation.iou_types:
             raise ValueError(f"tracking.gate.metrics: {name} is not of evaluation.iou_types")
-        if figure not in figure_names(kind):
-            raise ValueError(f"tracking.gate.metrics: no figure {name}; of {kind} {', '.join(figure_names(kind))}")
+        if metric not in metric_names(kind):
+            raise ValueError(f"tracking.gate.metrics: no metric {name}; of {kind} {', '.join(metric_names(kind))}")
     if config.gate.latency is not None:
         check_device(config.gate.latency)
 
 
-def publish_metrics(run: RunRecord, tracking: Tracking, run_id: str) -> None:
+def publish_metrics(run: RunFiles, tracking: Tracking, run_id: str) -> None:
     """Send every line of a run's history that the server lacks."""
     MetricDelivery(tracking, run_id).send(run.metric_rows())
 
 
 def publish_evaluation(tracking: Tracking, run_id: str, folder: Path, metrics: Mapping[str, float], step: int) -> None:
-    """Send the figures of the finished model, those that are new, and the files of its evaluation."""
+    """Send the metrics of the finished model, those that are new, and the files of its evaluation."""
     tracking.check_server()
     defined = {f"final/{name}": value for name, value in metrics.items() if value > -1}
     tracking.log_changed_metrics(run_id, defined, step)

@@ -40,7 +40,7 @@ from maskray.platform.runs.publication import (
 from maskray.platform.runs.summary import RunSummary, print_summary
 from maskray.platform.runs.validation import ShardValidation
 from maskray.platform.train.launch import train
-from maskray.platform.train.run_files import RunRecord
+from maskray.platform.train.run_files import RunFiles
 
 Result = TypeVar("Result")
 JOB_FILE = "job.yaml"
@@ -97,7 +97,7 @@ def run_training(
 
     A run that failed in preparing its data leaves nothing behind; a later failure keeps all that was written, and
     `resume` goes on from there. Raises ValueError where the name is taken, the job differs from the one resumed, data
-    or weights are not there, training diverges, or a figure is below evaluation.expect (everything is written by then).
+    or weights are not there, training diverges, or a metric is below evaluation.expect (everything is written by then).
     A trial of a sweep has a `parent`, and `callbacks` that Ray Train calls at each checkpoint.
     """
     _check(job, resume)
@@ -126,7 +126,7 @@ def _tell_failure(run: _Run, run_id: str, status: RunStatus) -> None:
     """Leave metrics and status of a run that failed on the server, unless that is what it failed of."""
     try:
         run.tracking.check_server()
-        publish_metrics(RunRecord(run.folder), run.tracking, run_id)
+        publish_metrics(RunFiles(run.folder), run.tracking, run_id)
         run.tracking.finish_run(run_id, status)
     except ValueError as error:
         run.tell(
@@ -212,7 +212,7 @@ def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest
         )
     out = run.folder / "evaluation"
     with run.stage("evaluation"):
-        record = RunRecord(run.folder)
+        record = RunFiles(run.folder)
         training = f"{job.train.steps} steps of {job.train.images_per_batch} images"
         model = EvaluatedModel(trained.best, job.name, training, public_job(job))
         metrics = evaluate_model(model, val, job.evaluation, job.resources, out, record.history())
@@ -225,14 +225,14 @@ def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest
             summary.model_uri = _register(run, run_id, summary, manifests)
     if job.serve.check_after_training:
         with run.stage("serving check"):
-            summary.served_picture = _check_server(run, trained.best, val)
+            summary.served_image = _check_server(run, trained.best, val)
     return summary
 
 
 def _check_expected(expected: Mapping[str, float], metrics: Mapping[str, float]) -> None:
     for name, least in expected.items():
         if name not in metrics:
-            raise ValueError(f"evaluation.expect: no figure {name!r}; there are {', '.join(sorted(metrics))}")
+            raise ValueError(f"evaluation.expect: no metric {name!r}; there are {', '.join(sorted(metrics))}")
         if not metrics[name] >= least:
             raise ValueError(f"{name} is {metrics[name]:.3f}, below the {least:g} of evaluation.expect")
 
@@ -256,7 +256,7 @@ def _register(run: _Run, run_id: str, summary: RunSummary, manifests: Mapping[st
 
 
 def _check_server(run: _Run, folder: str, val: Manifest) -> Path:
-    """Deploy the model, send it one picture over HTTP, and compare with what evaluation found."""
+    """Deploy the model, send it one image over HTTP, and compare with what evaluation found."""
     from maskray.platform.serve.cluster.server_check import check_server
 
     results = json.loads((run.folder / "evaluation" / "results.json").read_text(encoding="utf-8"))

@@ -31,5 +31,5 @@ class ShardValidation:
         return evaluate_rows(predictor, manifest, eval_rows(manifest, rank, num_ranks), self.iou_types)
 
     def merge(self, parts: list[Any]) -> dict[str, float]:
-        """Figures of all images; raises ValueError where one is missing or there twice."""
+        """Metrics of all images; raises ValueError where one is missing or there twice."""
         return merge_parts(parts, read_manifest(self.location), self.iou_types)

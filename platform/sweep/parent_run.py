@@ -83,10 +83,10 @@ def read_parent(folder: Path) -> tuple[str, str]:
 def finish_parent(parent: ParentRun, sweep: SweepConfig, table: SweepTable, folder: Path) -> None:
     """Log means of all variants, the table's files and the sweep itself, and end the run; may be repeated."""
     means = {
-        f"{slug(row.label)}/{figure}": row.mean(figure)
+        f"{slug(row.label)}/{metric}": row.mean(metric)
         for row in table.rows
-        for figure in table.figures
-        if not math.isnan(row.mean(figure))
+        for metric in table.metrics
+        if not math.isnan(row.mean(metric))
     }
     if means:
         parent.tracking.log_changed_metrics(parent.run_id, means, 0)

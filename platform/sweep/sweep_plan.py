@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maskray.platform.evaluation.paper import read_paper_table
-from maskray.platform.evaluation.rules import RULES, figure_names
+from maskray.platform.evaluation.rules import RULES, metric_names
 from maskray.platform.job.config import DATA_CPUS
 from maskray.platform.job.plan import Plan, PlanRows, plan_job, plan_rows
 from maskray.platform.job.sweep_config import TRIAL_CPUS, SweepConfig, TableConfig
@@ -92,15 +92,15 @@ def _table_problems(sweep: SweepConfig, trials: list[Trial], labels: tuple[str, 
     problems = [
         f"{key}: no variant {label!r}; there are {', '.join(labels)}" for key, label in named if label not in labels
     ]
-    figures = [("table.figures", figure) for figure in table.figures] + [("metric", sweep.metric)]
-    figures += [("table.findings", term.figure) for term in terms]
+    metrics = [("table.figures", metric) for metric in table.figures] + [("metric", sweep.metric)]
+    metrics += [("table.findings", term.figure) for term in terms]
     evaluated = {kind for trial in trials for kind in trial.job.evaluation.iou_types}
-    for key, figure in dict.fromkeys(figures):
-        kind, _, name = figure.partition("/")
-        if kind not in RULES or name not in figure_names(kind):
-            problems.append(f"{key}: no figure {figure!r}; they are named as bbox/AP, segm/AP50, keypoints/APm")
+    for key, metric in dict.fromkeys(metrics):
+        kind, _, name = metric.partition("/")
+        if kind not in RULES or name not in metric_names(kind):
+            problems.append(f"{key}: no metric {metric!r}; they are named as bbox/AP, segm/AP50, keypoints/APm")
         elif kind not in evaluated:
-            problems.append(f"{key}: {figure} is evaluated in no trial (evaluation.iou_types)")
+            problems.append(f"{key}: {metric} is evaluated in no trial (evaluation.iou_types)")
     return problems + _paper_problems(table)
 
 

@@ -1,6 +1,6 @@
 """The table of a sweep: mean and spread over seeds, differences with intervals over images, and findings checked.
 
-Letters: B resamples of the images, F figures.
+Letters: B resamples of the images, F metrics.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from maskray.platform.evaluation.bootstrap import draw_weights, resampled_figures
+from maskray.platform.evaluation.bootstrap import draw_weights, resampled_metrics
 from maskray.platform.evaluation.matches_file import read_matches
 from maskray.platform.evaluation.matching import ImageMatches
 from maskray.platform.evaluation.paper import read_paper_table
@@ -38,7 +38,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Row:
-    """One variant: figures of each finished seed in AP points, differences to the baseline, and the paper's numbers."""
+    """One variant: metrics of each finished seed in AP points, differences to the baseline, and the paper's numbers."""
 
     label: str
     num_trials: int
@@ -48,17 +48,17 @@ class Row:
     differences: dict[str, Estimate]
     paper: dict[str, float]
 
-    def values(self, figure: str) -> list[float]:
-        """A figure of each seed where it is defined."""
-        return _values(self.seeds, figure)
+    def values(self, metric: str) -> list[float]:
+        """A metric of each seed where it is defined."""
+        return _values(self.seeds, metric)
 
-    def mean(self, figure: str) -> float:
+    def mean(self, metric: str) -> float:
         """Mean over the seeds; nan without any."""
-        return _mean(self.seeds, figure)
+        return _mean(self.seeds, metric)
 
-    def spread(self, figure: str) -> float:
+    def spread(self, metric: str) -> float:
         """Standard deviation of the seeds (n - 1); nan of fewer than two."""
-        values = self.values(figure)
+        values = self.values(metric)
         return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
@@ -77,7 +77,7 @@ class SweepTable:
 
     name: str
     title: str
-    figures: tuple[str, ...]
+    metrics: tuple[str, ...]
     baseline: str
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...]
@@ -91,9 +91,9 @@ def build_table(sweep: SweepConfig, records: Sequence[TrialRecord]) -> SweepTabl
     config = sweep.table
     labels = list(dict.fromkeys(record.trial.label for record in records))
     baseline = config.baseline or labels[0]
-    figures = tuple(dict.fromkeys([*config.figures, *(term.figure for f in config.findings for term in f.terms)]))
+    metrics = tuple(dict.fromkeys([*config.figures, *(term.figure for f in config.findings for term in f.terms)]))
     finished = [record for record in records if record.state == "finished"]
-    resampled, num_images = _resample(finished, figures, config.bootstrap_samples)
+    resampled, num_images = _resample(finished, metrics, config.bootstrap_samples)
     paper = read_paper_table(config.paper) if config.paper else {}
     seeds = {label: _seeds(finished, label) for label in labels}
     rows = []
@@ -107,8 +107,8 @@ def build_table(sweep: SweepConfig, records: Sequence[TrialRecord]) -> SweepTabl
                 sum(record.state == "stopped" for record in of_label),
                 sum(record.state == "failed" for record in of_label),
                 seeds[label],
-                {} if label == baseline else _differences(seeds, resampled, figures, label, baseline),
-                {name: 100 * value for name, value in published.figures.items()} if published else {},
+                {} if label == baseline else _differences(seeds, resampled, metrics, label, baseline),
+                {name: 100 * value for name, value in published.metrics.items()} if published else {},
             )
         )
     by_label = {row.label: row for row in rows}
@@ -126,10 +126,10 @@ def build_table(sweep: SweepConfig, records: Sequence[TrialRecord]) -> SweepTabl
 
 
 def _seeds(finished: Sequence[TrialRecord], label: str) -> dict[int, dict[str, float]]:
-    """Figures in AP points of the finished trials of a variant by seed; nan where undefined."""
+    """Metrics in AP points of the finished trials of a variant by seed; nan where undefined."""
     return {
         record.trial.seed: {
-            name: 100 * value if value > -1 else math.nan for name, value in record.figures().items()
+            name: 100 * value if value > -1 else math.nan for name, value in record.metrics().items()
         }
         for record in finished
         if record.trial.label == label
@@ -137,16 +137,16 @@ def _seeds(finished: Sequence[TrialRecord], label: str) -> dict[int, dict[str, f
 
 
 def _resample(
-    finished: Sequence[TrialRecord], figures: Sequence[str], num_samples: int
+    finished: Sequence[TrialRecord], metrics: Sequence[str], num_samples: int
 ) -> tuple[dict[tuple[str, str], Floats], int]:
-    """Of each variant and figure, its mean over the seeds in each resample (B,), AP points; and the number of images.
+    """Of each variant and metric, its mean over the seeds in each resample (B,), AP points; and the number of images.
 
     Nothing where the trials were not all evaluated on the same images: their differences are not paired then.
     """
     by_kind: dict[IouType, list[str]] = {}
-    for figure in figures:
-        kind, _, name = figure.partition("/")
-        if any(known.name == name and known.of == "precision" for known in RULES[cast(IouType, kind)].figures):
+    for metric in metrics:
+        kind, _, name = metric.partition("/")
+        if any(known.name == name and known.of == "precision" for known in RULES[cast(IouType, kind)].metrics):
             by_kind.setdefault(cast(IouType, kind), []).append(name)
     collected: dict[tuple[str, str], list[Floats]] = {}
     ids: tuple[int, ...] | None = None
@@ -162,42 +162,42 @@ def _resample(
                 return {}, 0
             if weights is None:
                 weights = draw_weights(len(parts), num_samples)
-            values = 100 * resampled_figures(parts, _categories(parts), kind, names, weights)
+            values = 100 * resampled_metrics(parts, _categories(parts), kind, names, weights)
             for column, name in enumerate(names):
                 collected.setdefault((record.trial.label, f"{kind}/{name}"), []).append(values[:, column])
     return {key: np.mean(values, axis=0) for key, values in collected.items()}, len(ids or ())
 
 
 def _categories(parts: Sequence[ImageMatches]) -> list[int]:
-    """Categories that have an object; others are in no figure."""
+    """Categories that have an object; others are in no metric."""
     return sorted({int(category) for part in parts for category in part.gt_categories})
 
 
 def _differences(
     seeds: Mapping[str, Mapping[int, Mapping[str, float]]],
     resampled: Mapping[tuple[str, str], Floats],
-    figures: Sequence[str],
+    metrics: Sequence[str],
     label: str,
     baseline: str,
 ) -> dict[str, Estimate]:
     """Mean of the variant minus mean of the baseline, each over the seeds that it has finished."""
     found = {}
-    for figure in figures:
-        means = [_mean(seeds[one], figure) for one in (label, baseline)]
+    for metric in metrics:
+        means = [_mean(seeds[one], metric) for one in (label, baseline)]
         if any(math.isnan(mean) for mean in means):
             continue
-        pair = [resampled.get((one, figure)) for one in (label, baseline)]
+        pair = [resampled.get((one, metric)) for one in (label, baseline)]
         spread = pair[0] - pair[1] if pair[0] is not None and pair[1] is not None else None
-        found[figure] = _estimate(means[0] - means[1], spread)
+        found[metric] = _estimate(means[0] - means[1], spread)
     return found
 
 
-def _values(seeds: Mapping[int, Mapping[str, float]], figure: str) -> list[float]:
-    return [figures[figure] for figures in seeds.values() if not math.isnan(figures.get(figure, math.nan))]
+def _values(seeds: Mapping[int, Mapping[str, float]], metric: str) -> list[float]:
+    return [metrics[metric] for metrics in seeds.values() if not math.isnan(metrics.get(metric, math.nan))]
 
 
-def _mean(seeds: Mapping[int, Mapping[str, float]], figure: str) -> float:
-    values = _values(seeds, figure)
+def _mean(seeds: Mapping[int, Mapping[str, float]], metric: str) -> float:
+    values = _values(seeds, metric)
     return float(np.mean(values)) if values else math.nan
 
 

@@ -36,7 +36,7 @@ def print_table(table: SweepTable, folder: Path, console: Console) -> None:
     """Print the table and its findings, and where the files lie."""
     head, rows = cells(table)
     # Of the differences the first; the rest is in the files, a terminal is narrow.
-    kept = 2 + len(table.figures) + bool(_compared(table))
+    kept = 2 + len(table.metrics) + bool(_compared(table))
     shown = Table(*head[:kept], title=escape(table.title), title_justify="left")
     for column in shown.columns[1:]:
         column.justify = "right"
@@ -76,42 +76,42 @@ def html(table: SweepTable) -> str:
 
 
 def as_csv(table: SweepTable) -> str:
-    """One line for each variant, seed and figure in AP points; seed is empty in lines of means, which say more."""
+    """One line for each variant, seed and metric in AP points; seed is empty in lines of means, which say more."""
     text = io.StringIO()
     names = ("variant", "seed", "figure", "value", "spread", "difference", "low", "high", "paper")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     for row in table.rows:
-        for figure in table.figures:
-            for seed, figures in row.seeds.items():
-                writer.writerow([row.label, seed, figure, _number(figures.get(figure, math.nan)), "", "", "", "", ""])
-            difference = row.differences.get(figure, Estimate(math.nan))
-            values = (row.mean(figure), row.spread(figure), difference.value, difference.low, difference.high)
-            paper = row.paper.get(figure, math.nan)
-            writer.writerow([row.label, "", figure, *(_number(value) for value in (*values, paper))])
+        for metric in table.metrics:
+            for seed, metrics in row.seeds.items():
+                writer.writerow([row.label, seed, metric, _number(metrics.get(metric, math.nan)), "", "", "", "", ""])
+            difference = row.differences.get(metric, Estimate(math.nan))
+            values = (row.mean(metric), row.spread(metric), difference.value, difference.low, difference.high)
+            paper = row.paper.get(metric, math.nan)
+            writer.writerow([row.label, "", metric, *(_number(value) for value in (*values, paper))])
     return text.getvalue()
 
 
 def cells(table: SweepTable) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table as text."""
-    figures = [_short_name(figure) for figure in table.figures]
-    with_paper = [figure for figure in table.figures if any(figure in row.paper for row in table.rows)]
+    metrics = [_short_name(metric) for metric in table.metrics]
+    with_paper = [metric for metric in table.metrics if any(metric in row.paper for row in table.rows)]
     compared = _compared(table)
-    head = ["", "seeds", *figures, *(f"Δ {_short_name(figure)}" for figure in compared)]
-    head += [f"paper {_short_name(figure)}" for figure in with_paper]
+    head = ["", "seeds", *metrics, *(f"Δ {_short_name(metric)}" for metric in compared)]
+    head += [f"paper {_short_name(metric)}" for metric in with_paper]
     rows = []
     for row in table.rows:
         line = [row.label, _count(row)]
-        line += [_with_spread(row.mean(figure), row.spread(figure)) for figure in table.figures]
-        line += [_with_interval(row.differences.get(figure)) for figure in compared]
-        line += [_point(row.paper.get(figure, math.nan)) for figure in with_paper]
+        line += [_with_spread(row.mean(metric), row.spread(metric)) for metric in table.metrics]
+        line += [_with_interval(row.differences.get(metric)) for metric in compared]
+        line += [_point(row.paper.get(metric, math.nan)) for metric in with_paper]
         rows.append(line)
     return head, rows
 
 
 def _compared(table: SweepTable) -> list[str]:
-    """Figures with a difference to show; a baseline without masks gives none in mask AP."""
-    return [figure for figure in table.figures if any(figure in row.differences for row in table.rows)]
+    """Metrics with a difference to show; a baseline without masks gives none in mask AP."""
+    return [metric for metric in table.metrics if any(metric in row.differences for row in table.rows)]
 
 
 def notes(table: SweepTable) -> str:
@@ -143,16 +143,16 @@ def describe_finding(finding: Finding) -> str:
 def chart(table: SweepTable) -> str:
     """Every seed of every variant as a dot, the mean as a line, and the paper's number as an open diamond."""
     canvas = Canvas(figsize=(9.2, 1.1 + 0.42 * len(table.rows)), layout="constrained")
-    panels = canvas.subplots(1, len(table.figures), squeeze=False, sharey=True)[0]
-    for axes, figure in zip(panels, table.figures):
-        dress_axes(axes, _short_name(figure), "AP points", "")
+    panels = canvas.subplots(1, len(table.metrics), squeeze=False, sharey=True)[0]
+    for axes, metric in zip(panels, table.metrics):
+        dress_axes(axes, _short_name(metric), "AP points", "")
         for index, row in enumerate(table.rows):
-            values = row.values(figure)
+            values = row.values(metric)
             color = COLORS[index % len(COLORS)]
             axes.plot(values, np.full(len(values), index), "o", color=color, markersize=5, alpha=0.7)
-            axes.plot([row.mean(figure)], [index], "|", color=color, markersize=20, markeredgewidth=3)
-            if figure in row.paper:
-                axes.plot([row.paper[figure]], [index], "D", color=INK, markersize=5, fillstyle="none")
+            axes.plot([row.mean(metric)], [index], "|", color=color, markersize=20, markeredgewidth=3)
+            if metric in row.paper:
+                axes.plot([row.paper[metric]], [index], "D", color=INK, markersize=5, fillstyle="none")
         axes.set_yticks(range(len(table.rows)), [row.label for row in table.rows], parse_math=False)
         axes.set_ylim(len(table.rows) - 0.5, -0.5)
     return to_svg(canvas)
@@ -163,8 +163,8 @@ def _line(row: Sequence[str]) -> str:
     return f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |"
 
 
-def _short_name(figure: str) -> str:
-    kind, _, name = figure.partition("/")
+def _short_name(metric: str) -> str:
+    kind, _, name = metric.partition("/")
     return f"{KINDS.get(kind, kind)} {name}"
 
 

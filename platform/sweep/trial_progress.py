@@ -59,7 +59,7 @@ class SweepProgress(FollowedProgress):
     def _describe(self, record: TrialRecord) -> str:
         state, name = record.state, record.trial.name
         if state == "finished":
-            return f"{name}: {self._metric} {100 * record.figures().get(self._metric, float('nan')):.1f}"
+            return f"{name}: {self._metric} {100 * record.metrics().get(self._metric, float('nan')):.1f}"
         outcome = record.outcome()
         return f"{name}: " + (
             f"stopped at step {outcome['step']}" if state == "stopped" else f"failed: {outcome['error']}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from maskray.platform.sweep.trials import Trial
 
 if TYPE_CHECKING:
-    from maskray.platform.train.run_files import RunRecord
+    from maskray.platform.train.run_files import RunFiles
 
 TrialState = Literal["new", "begun", "finished", "stopped", "failed"]
 OUTCOMES: tuple[TrialState, ...] = ("finished", "stopped", "failed")
@@ -20,7 +20,7 @@ MATCHES = Path("evaluation", "matches.npz")
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """The folder of one trial; `finished` has its figures, `stopped` the step at which the scheduler ended it."""
+    """The folder of one trial; `finished` has its metrics, `stopped` the step at which the scheduler ended it."""
 
     trial: Trial
 
@@ -52,8 +52,8 @@ class TrialRecord:
         """What was kept of a trial that has ended; ValueError naming the file where it cannot be read."""
         return _read(self._path(self.state))
 
-    def figures(self) -> dict[str, float]:
-        """COCO figures of a finished trial by name, as fractions."""
+    def metrics(self) -> dict[str, float]:
+        """COCO metrics of a finished trial by name, as fractions."""
         found: dict[str, float] = self.outcome()["figures"]
         return found
 
@@ -75,15 +75,15 @@ class TrialRecord:
         metrics = self._history().newest_metrics() if self.folder.is_dir() else None
         return int(metrics["step"]) if metrics else 0
 
-    def evaluations(self, figure: str) -> list[tuple[int, float]]:
-        """(step, value) of a figure at each evaluation in training."""
+    def evaluations(self, metric: str) -> list[tuple[int, float]]:
+        """(step, value) of a metric at each evaluation in training."""
         lines = self._history().history() if self.folder.is_dir() else []
-        return [(line["step"], line[f"val/{figure}"]) for line in lines if line.get(f"val/{figure}") is not None]
+        return [(line["step"], line[f"val/{metric}"]) for line in lines if line.get(f"val/{metric}") is not None]
 
-    def _history(self) -> RunRecord:
-        from maskray.platform.train.run_files import RunRecord
+    def _history(self) -> RunFiles:
+        from maskray.platform.train.run_files import RunFiles
 
-        return RunRecord(self.folder)
+        return RunFiles(self.folder)
 
     def _path(self, state: TrialState) -> Path:
         return self.folder / f"trial-{state}.json"

@@ -23,7 +23,7 @@ class EvaluationReport(TuneReportCallback):
         self._last_step = last_step
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        """Called by Ray Train with what each rank has reported; rank 0 has the figures."""
+        """Called by Ray Train with what each rank has reported; rank 0 has the metrics."""
         if self._metric in metrics[0] and metrics[0]["step"] < self._last_step:
             super().after_report(run_context, metrics, checkpoint)
 

@@ -4,7 +4,7 @@ checkpoints/step-000100/
     model.safetensors model.json   a model folder: every command that takes a model takes a checkpoint
     trainer.pt                     optimizer state, seed and configuration: tensors, numbers and text only
     checkpoint.json                step, and size and SHA-256 of the files above; written last
-    metrics.json                   figures of the evaluation in training, if there was one
+    metrics.json                   metrics of the evaluation in training, if there was one
 """
 
 from __future__ import annotations
@@ -130,13 +130,13 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
 
 
 def write_metrics(path: Path, metrics: dict[str, float]) -> None:
-    """Put the figures of an evaluation beside the checkpoint they belong to; NaN is stored as null."""
+    """Put the metrics of an evaluation beside the checkpoint they belong to; NaN is stored as null."""
     finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
     _write_json(path / METRICS_FILE, finite)
 
 
 def read_metrics(path: Path) -> dict[str, float] | None:
-    """The figures of a checkpoint, None where it was not evaluated; a damaged file is a ValueError."""
+    """The metrics of a checkpoint, None where it was not evaluated; a damaged file is a ValueError."""
     try:
         stored = json.loads((path / METRICS_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:

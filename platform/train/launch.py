@@ -15,7 +15,7 @@ from maskray.platform.job.config import JobConfig
 from maskray.platform.train.checkpoint import best_checkpoint, list_checkpoints, newest_checkpoint, step_of
 from maskray.platform.train.cluster_checks import check_resources, check_shared_folder, node_resources
 from maskray.platform.train.run_context import Validation
-from maskray.platform.train.run_files import RunRecord
+from maskray.platform.train.run_files import RunFiles
 from maskray.platform.train.trainer import NonFiniteLossError
 from maskray.platform.train.training_progress import TrainingProgress
 from maskray.platform.train.worker import WorkerPlan, train_worker
@@ -61,7 +61,7 @@ def train(
     """
     folder = Path(run_folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    record = RunRecord(folder)
+    record = RunFiles(folder)
     if not resume and list_checkpoints(record.checkpoints):
         raise ValueError(f"{record.checkpoints}: holds checkpoints of an earlier run; resume it or take a new name")
     _check_steps(record, job.train.total_steps)
@@ -76,14 +76,14 @@ def train(
     return _collect(record, job.train.best_metric)
 
 
-def _check_steps(record: RunRecord, steps: int) -> None:
+def _check_steps(record: RunFiles, steps: int) -> None:
     """ValueError where a run that goes on has trained more steps than it is asked for."""
     newest, _ = newest_checkpoint(record.checkpoints)
     if newest is not None and step_of(newest) > steps:
         raise ValueError(f"train.steps {steps}: the run has trained {step_of(newest)} steps already; ask for more")
 
 
-def _fit(plan: WorkerPlan, record: RunRecord, callbacks: Sequence[UserCallback]) -> None:
+def _fit(plan: WorkerPlan, record: RunFiles, callbacks: Sequence[UserCallback]) -> None:
     """Run the workers to their end; their own failure comes before what Ray Train says about it."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
     error: TrainingFailedError | None = None
@@ -132,7 +132,7 @@ def build_ray_trainer(plan: WorkerPlan, callbacks: Sequence[UserCallback] = ()) 
     )
 
 
-def _collect(record: RunRecord, best_metric: str) -> TrainResult:
+def _collect(record: RunFiles, best_metric: str) -> TrainResult:
     last, passed_over = newest_checkpoint(record.checkpoints)
     if last is None:
         raise ValueError(f"{record.checkpoints}: no complete checkpoint: {'; '.join(passed_over) or 'empty'}")

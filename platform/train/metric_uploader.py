@@ -9,7 +9,7 @@ from collections.abc import Callable
 MetricRow = tuple[int, int, dict[str, float]]  # step, milliseconds since 1970, metrics
 
 
-class MetricSender:
+class MetricUploader:
     """A queue of metrics and the thread that empties it in batches, trying again while the server does not answer.
 
     `send` takes rows of (step, milliseconds since 1970, metrics) and raises ValueError or OSError where it fails.

@@ -1,7 +1,7 @@
 """Stored proposals: what an RPN proposes on every training image, computed once by the workers and read by mapping.
 
 proposals/step-000100/
-    part-0-of-2.boxes.npy   (B, 4) float32 in pixels of the photographs, image after image
+    part-0-of-2.boxes.npy   (B, 4) float32 in pixels of the original image, image after image
     part-0-of-2.index.npy   (I, 3) int64 image id, first box, number of boxes; written last
 """
 
@@ -25,7 +25,7 @@ from maskray.platform.data.shards import RowReader
 from maskray.platform.data.stream import eval_rows
 from maskray.platform.data.transforms import decode_row, flip_boxes
 from maskray.platform.files.atomic import replaced_file
-from maskray.platform.train.run_files import RunRecord
+from maskray.platform.train.run_files import RunFiles
 
 NOTE_SECONDS = 10.0
 
@@ -50,7 +50,7 @@ def store_proposals(
         num_boxes += len(found)
         if rank == 0 and time.monotonic() - noted > NOTE_SECONDS:
             noted = time.monotonic()
-            RunRecord(folder.parents[1]).note("proposals", done=done, images=len(rows))
+            RunFiles(folder.parents[1]).note("proposals", done=done, images=len(rows))
     _write(_boxes_path(folder, rank, num_ranks), np.concatenate([np.zeros((0, 4), np.float32), *boxes]))
     _write(_index_path(folder, rank, num_ranks), np.array(index, dtype=np.int64).reshape(-1, 3))
 
@@ -58,7 +58,7 @@ def store_proposals(
 def _propose(
     model: MaskRCNN, manifest: Manifest, config: InputConfig, rows: list[int]
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Image id and boxes (P, 4) in pixels of the photograph, of each row that can be read."""
+    """Image id and boxes (P, 4) in pixels of the original image, of each row that can be read."""
     reader, device = RowReader(manifest), next(model.parameters()).device
     for row in rows:
         content = reader.read(row)
@@ -91,7 +91,7 @@ class ProposalStore:
                 self._places[image_id] = (rank, first, count)
 
     def boxes(self, image_id: int) -> NDArray[np.float32]:
-        """Proposals (P, 4) on an image in pixels of the photograph, best first; KeyError where it was not there."""
+        """Proposals (P, 4) on an image in pixels of the original image, best first; KeyError where it was not there."""
         rank, first, count = self._places[image_id]
         return np.array(self._parts[rank][first : first + count])
 
@@ -123,7 +123,7 @@ def with_proposals(batches: Iterator[Batch], store: ProposalStore) -> Iterator[B
 
 
 def _scale(to: tuple[int, int], by: tuple[int, int]) -> NDArray[np.float32]:
-    """Factors of x0 y0 x1 y1 from pictures of size `by` to size `to`, both (height, width)."""
+    """Factors of x0 y0 x1 y1 from images of size `by` to size `to`, both (height, width)."""
     x, y = to[1] / by[1], to[0] / by[0]
     return np.array([x, y, x, y], dtype=np.float32)
 

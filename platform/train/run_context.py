@@ -15,8 +15,8 @@ from maskray.model.mask_rcnn import MaskRCNN
 from maskray.platform.job.config import JobConfig
 from maskray.platform.train.checkpoint import prune_checkpoints, read_metrics, write_checkpoint, write_metrics
 from maskray.platform.train.context import average_over_ranks, gather_from_ranks
-from maskray.platform.train.metric_uploader import MetricSender
-from maskray.platform.train.run_files import RunRecord
+from maskray.platform.train.metric_uploader import MetricUploader
+from maskray.platform.train.run_files import RunFiles
 from maskray.platform.train.trainer import Trainer
 
 
@@ -39,12 +39,12 @@ class RunContext:
         self,
         job: JobConfig,
         spec: ModelSpec,
-        record: RunRecord,
+        record: RunFiles,
         config_text: str,
         rank: int = 0,
         num_ranks: int = 1,
         device: torch.device | str = "cpu",
-        sender: MetricSender | None = None,
+        sender: MetricUploader | None = None,
         validate: Validation | None = None,
         report: Callable[[dict[str, float], Path], None] | None = None,
     ) -> None:

@@ -22,7 +22,7 @@ class Failure:
     message: str
 
 
-class RunRecord:
+class RunFiles:
     """The files of one run folder that training writes and others read while it runs."""
 
     def __init__(self, run_folder: str | Path) -> None:

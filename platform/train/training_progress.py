@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from maskray.platform.machine.progress_bar import FollowedProgress
-from maskray.platform.train.run_files import RunRecord
+from maskray.platform.train.run_files import RunFiles
 
 LINE_SECONDS = 10.0
 POLL_SECONDS = 0.5
@@ -18,7 +18,7 @@ POLL_SECONDS = 0.5
 class TrainingProgress(FollowedProgress):
     """Context manager: while it is open a thread follows the run's history and events."""
 
-    def __init__(self, record: RunRecord, steps: int, images_per_batch: int, console: Console | None = None) -> None:
+    def __init__(self, record: RunFiles, steps: int, images_per_batch: int, console: Console | None = None) -> None:
         self._record = record
         self._steps = steps
         self._images_per_batch = images_per_batch
@@ -80,12 +80,12 @@ def describe_event(event: dict[str, Any]) -> str | None:
     if kind == "checkpoint_passed_over":
         return f"checkpoint passed over: {event['reason']}"
     if kind == "evaluation":
-        figures = "  ".join(
+        metrics = "  ".join(
             f"{name} {value:.3f}"
             for name, value in event["metrics"].items()
             if name.endswith("/AP") and value is not None
         )
-        return f"evaluation after step {event['step']}: {figures or event['metrics']}"
+        return f"evaluation after step {event['step']}: {metrics or event['metrics']}"
     if kind == "metrics_not_sent":
         return f"metrics of {event['steps']} steps were not sent to the tracking server: {event['error']}"
     return None

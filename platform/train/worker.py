@@ -38,10 +38,10 @@ from maskray.platform.train.checkpoint import (
     step_of,
 )
 from maskray.platform.train.context import SharedError, agree
-from maskray.platform.train.metric_uploader import MetricSender
+from maskray.platform.train.metric_uploader import MetricUploader
 from maskray.platform.train.proposals import ProposalStore, store_proposals, with_proposals
 from maskray.platform.train.run_context import RunContext, Validation
-from maskray.platform.train.run_files import Failure, RunRecord
+from maskray.platform.train.run_files import Failure, RunFiles
 from maskray.platform.train.stages import Stage, training_stages
 from maskray.platform.train.trainer import Trainer
 
@@ -66,7 +66,7 @@ def train_worker(config: dict[str, WorkerPlan]) -> None:
     plan = config["plan"]
     for chatty in ("ray.data", "ray.train"):  # the run tells by its own events what they say
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    record = RunRecord(plan.run_folder)
+    record = RunFiles(plan.run_folder)
     if record.failure() is not None:
         return
     context = ray.train.get_context()
@@ -81,7 +81,7 @@ def train_worker(config: dict[str, WorkerPlan]) -> None:
             raise  # the other ranks wait for this one: only its end wakes them
 
 
-def _train(plan: WorkerPlan, record: RunRecord, rank: int, num_ranks: int) -> None:
+def _train(plan: WorkerPlan, record: RunFiles, rank: int, num_ranks: int) -> None:
     job = plan.job
     return_large_blocks()
     torch.set_num_threads(max(1, int(job.resources.cpus_per_worker)))
@@ -201,10 +201,10 @@ def _note_start(context: RunContext, start_step: int, stage: Stage) -> None:
         context.record.note("start", step=start_step, stage=stage.name, device=str(context.device), workers=workers)
 
 
-def _start_sender(tracking: dict[str, str] | None) -> MetricSender | None:
+def _start_sender(tracking: dict[str, str] | None) -> MetricUploader | None:
     if tracking is None:
         return None
-    return MetricSender(MetricDelivery(Tracking(TrackingConfig(uri=tracking["uri"])), tracking["run_id"]).send)
+    return MetricUploader(MetricDelivery(Tracking(TrackingConfig(uri=tracking["uri"])), tracking["run_id"]).send)
 
 
 def _has_running_statistics(model: nn.Module) -> bool:

@@ -73,7 +73,7 @@ def test_top_comment(path):
 
 
 def test_schedule_of_the_published_job():
-    """The 1x schedule of the paper's code and of those whose figures the file quotes."""
+    """The 1x schedule of the paper's code and of those whose metrics the file quotes."""
     train = load_job(JOBS / "mask_rcnn_r50_fpn_1x.yaml").train
     assert (train.steps, train.decay_at, train.decay) == (90000, (60000, 80000), 0.1)
     assert (train.images_per_batch, train.lr, train.momentum, train.weight_decay) == (16, 0.02, 0.9, 1e-4)

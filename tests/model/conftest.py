@@ -87,8 +87,8 @@ def two_images() -> Batch:
 
 
 @pytest.fixture(scope="session")
-def photographs(shared: Callable[[str], Path]) -> list[Tensor]:
-    """Two photographs of the COCO sample, (3, height, width) float32 in 0..255."""
+def images(shared: Callable[[str], Path]) -> list[Tensor]:
+    """Two images of the COCO sample, (3, height, width) float32 in 0..255."""
     folder = shared("data/coco-sample/val2017")
     images = [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.jpg"))[:2]]
     return [torch.from_numpy(np.array(image)).permute(2, 0, 1).float() for image in images]
@@ -96,7 +96,7 @@ def photographs(shared: Callable[[str], Path]) -> list[Tensor]:
 
 @pytest.fixture(scope="session")
 def batch_as_torchvision() -> Callable[..., Batch]:
-    """Photographs to a batch of given shorter edge and longest edge, resized by torchvision's own function."""
+    """Images to a batch of given shorter edge and longest edge, resized by torchvision's own function."""
 
     def make(images: list[Tensor], shorter_edge: int, longer_edge_max: int) -> Batch:
         resized = [_resize_image_and_masks(image, shorter_edge, longer_edge_max)[0] for image in images]

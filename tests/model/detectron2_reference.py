@@ -1,4 +1,4 @@
-"""Writes what detectron2 itself finds on photographs with small random models, as reference of test_detectron2_parity.
+"""Writes what detectron2 itself finds on images with small random models, as reference of test_detectron2_parity.
 
 Run where detectron2 (0.5 or 0.6) can be imported beside maskray: python tests/model/detectron2_reference.py PHOTOGRAPHS
 Its compiled operators are not needed: RoIAlign and NMS are torchvision's there too. The weights are made of the names
@@ -37,14 +37,14 @@ MODELS: dict[str, tuple[str, dict[str, int]]] = {
     "boxes_r101_c4": ("COCO-Detection/faster_rcnn_R_101_C4_3x.yaml", {}),
 }
 SIZES = {"000000000285.jpg": (349, 320), "000000000785.jpg": (320, 482)}  # height and width to which they are resized
-NUM_MASKS = 25  # of each photograph, to keep the files small
+NUM_MASKS = 25  # of each image, to keep the files small
 
 
 def main() -> None:
     """Write a file for each model to tests/golden/detectron2."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("photographs", type=Path, help="folder of COCO's val2017 photographs, or one above it")
-    folder = parser.parse_args().photographs
+    parser.add_argument("images", type=Path, help="folder of COCO's val2017 images, or one above it")
+    folder = parser.parse_args().images
     Image.LINEAR = Image.Resampling.BILINEAR  # type: ignore[attr-defined]  # detectron2 knows Pillow by its old names
     import detectron2
 
@@ -86,7 +86,7 @@ def compute(zoo: str, overrides: dict[str, int], folder: Path) -> dict[str, Any]
 
 @torch.no_grad()
 def look(model: Any, path: Path, size: tuple[int, int]) -> dict[str, Any]:
-    """What a model of detectron2 makes of a photograph, step by step."""
+    """What a model of detectron2 makes of an image, step by step."""
     image = Image.open(path).convert("RGB")
     resized = np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))[:, :, ::-1].copy()
     inputs = [

@@ -1,4 +1,4 @@
-"""Choice of detections by hand, and their way back to the photograph."""
+"""Choice of detections by hand, and their way back to the image."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_boxes_without_area_or_not_finite_are_no_detections() -> None:
     assert found.boxes.tolist() == [[1, 1, 3, 3]]
 
 
-def photograph_batch() -> Batch:
+def image_batch() -> Batch:
     return Batch(
         images=torch.zeros(2, 3, 64, 96, dtype=torch.uint8),
         image_sizes=torch.tensor([[64, 64], [50, 96]]),
@@ -63,7 +63,7 @@ def photograph_batch() -> Batch:
     )
 
 
-def test_back_to_the_photograph() -> None:
+def test_back_to_the_image() -> None:
     detections = Detections(
         boxes=torch.tensor([[0.0, 0, 10, 10], [10, 5, 20, 25], [90, 40, 96, 50]]),
         scores=torch.tensor([0.5, 0.9, 0.8]),
@@ -71,7 +71,7 @@ def test_back_to_the_photograph() -> None:
         image_index=torch.tensor([0, 1, 1]),
         masks=torch.ones(3, 28, 28),
     )
-    found = to_original(detections, photograph_batch(), 1)
+    found = to_original(detections, image_batch(), 1)
     torch.testing.assert_close(found.boxes, torch.tensor([[30.0, 10, 60, 50], [270, 80, 288, 100]]))
     assert found.classes.tolist() == [1, 0]
     assert found.masks is not None
@@ -80,21 +80,21 @@ def test_back_to_the_photograph() -> None:
     expected[10:50, 30:60] = True
     differing = (torch.from_numpy(coco_mask.decode(found.masks[0])) != expected).sum().item()
     assert differing <= 4  # the corners, where the mask fades in both directions
-    assert to_original(detections, photograph_batch(), 0).boxes.tolist() == [[0, 0, 20, 20]]
+    assert to_original(detections, image_batch(), 0).boxes.tolist() == [[0, 0, 20, 20]]
 
 
 def test_an_image_without_detections_and_a_model_without_masks() -> None:
     empty = Detections(torch.zeros(0, 4), torch.zeros(0), NO_IMAGE, NO_IMAGE, torch.zeros(0, 28, 28))
-    found = to_original(empty, photograph_batch(), 0)
+    found = to_original(empty, image_batch(), 0)
     assert found.masks == []
     empty.masks = None
-    assert to_original(empty, photograph_batch(), 0).masks is None
+    assert to_original(empty, image_batch(), 0).masks is None
 
 
 def test_an_image_that_is_not_there() -> None:
     empty = Detections(torch.zeros(0, 4), torch.zeros(0), NO_IMAGE, NO_IMAGE)
     with pytest.raises(ValueError, match="index 2 is not in the batch of 2 images"):
-        to_original(empty, photograph_batch(), 2)
+        to_original(empty, image_batch(), 2)
 
 
 def test_small_detections_are_dropped_where_asked() -> None:
@@ -125,7 +125,7 @@ def test_torchvision_pasting_is_that_of_torchvision() -> None:
         assert other.numpy()[differing] == pytest.approx(0.5, abs=1e-5), differing.sum()
 
 
-def test_keypoints_are_scaled_to_the_photograph() -> None:
+def test_keypoints_are_scaled_to_the_image() -> None:
     batch = Batch(torch.zeros(1, 3, 50, 40), torch.tensor([[50, 40]]), torch.tensor([0]), torch.tensor([[100, 120]]))
     zeros = torch.zeros(1, dtype=torch.int64)
     keypoints = torch.tensor([[[10.0, 20.0, 0.7], [0.5, 0.5, 0.1]]])

@@ -1,4 +1,4 @@
-"""Small random models of detectron2, imported, find on photographs what detectron2 found with the same weights.
+"""Small random models of detectron2, imported, find on images what detectron2 found with the same weights.
 
 Three are files of the model zoo's layout; the others have weights made here, of which detectron2_reference.py asked it.
 
@@ -74,8 +74,8 @@ def random_state(shapes: Mapping[str, Sequence[int]], pixel_std: Sequence[float]
 
 
 @dataclass
-class Answer:
-    """What the imported model says of a photograph, and what it should."""
+class Prediction:
+    """What the imported model says of an image, and what it should."""
 
     features: list[Tensor]
     proposals: Proposals
@@ -94,8 +94,8 @@ def two_threads() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", params=[*IN_FILES, *MADE_HERE])
-def answers(request: pytest.FixtureRequest, two_threads: None, shared: Callable[[str], Path]) -> list[Answer]:
-    folder, photographs = shared("data/detectron2-parity"), shared("data/coco-sample")
+def answers(request: pytest.FixtureRequest, two_threads: None, shared: Callable[[str], Path]) -> list[Prediction]:
+    folder, images = shared("data/detectron2-parity"), shared("data/coco-sample")
     if request.param in IN_FILES:
         expected = json.loads((folder / f"{request.param}.expected.json").read_text())
         state = load_arrays((folder / f"{request.param}.pkl").read_bytes())["model"]
@@ -110,13 +110,13 @@ def answers(request: pytest.FixtureRequest, two_threads: None, shared: Callable[
     model = build_imported(imported)
     found = []
     for name, values in expected["photographs"].items():
-        batch = read_batch(next(photographs.rglob(name)), values["resized_height_width"])
+        batch = read_batch(next(images.rglob(name)), values["resized_height_width"])
         with torch.no_grad():
             features = model.features(batch)
             proposals = model.rpn.propose(model.rpn(features), batch.image_sizes)
             detections = model.roi_heads.detect(features, proposals, batch.image_sizes)
         original = to_original(detections, batch, 0)
-        found.append(Answer(features, proposals, original, values, *match(values["detections"], original)))
+        found.append(Prediction(features, proposals, original, values, *match(values["detections"], original)))
     return found
 
 
@@ -142,8 +142,8 @@ def match(expected: list[dict[str, Any]], found: ImageDetections) -> tuple[Tenso
     return wanted, rows[wanted]
 
 
-def differences(answers: list[Answer], name: str, key: str) -> Tensor:
-    """Absolute differences of a field of the detections of all photographs."""
+def differences(answers: list[Prediction], name: str, key: str) -> Tensor:
+    """Absolute differences of a field of the detections of all images."""
     parts = []
     for answer in answers:
         wanted = torch.tensor([item[key] for item in answer.expected["detections"]])[answer.wanted]
@@ -151,7 +151,7 @@ def differences(answers: list[Answer], name: str, key: str) -> Tensor:
     return torch.cat(parts)
 
 
-def test_features_agree(answers: list[Answer]) -> None:
+def test_features_agree(answers: list[Prediction]) -> None:
     for answer in answers:
         assert len(answer.features) == len(answer.expected["features"])
         for feature, reference in zip(answer.features, answer.expected["features"].values()):
@@ -160,7 +160,7 @@ def test_features_agree(answers: list[Answer]) -> None:
             assert float(feature.double().std()) == pytest.approx(reference["std"], rel=1e-5)
 
 
-def test_proposals_agree(answers: list[Answer]) -> None:
+def test_proposals_agree(answers: list[Prediction]) -> None:
     for answer in answers:
         reference = answer.expected["proposals"]
         assert int(answer.proposals.valid.sum()) == reference["count"]
@@ -168,7 +168,7 @@ def test_proposals_agree(answers: list[Answer]) -> None:
         torch.testing.assert_close(answer.proposals.boxes[0, :10], first, atol=0.01, rtol=0)
 
 
-def test_every_detection_agrees(answers: list[Answer]) -> None:
+def test_every_detection_agrees(answers: list[Prediction]) -> None:
     for answer in answers:
         assert len(answer.found.scores) == len(answer.rows) == len(answer.expected["detections"])
         assert len(answer.rows.unique()) == len(answer.rows)  # each answers for one; classes are equal
@@ -176,7 +176,7 @@ def test_every_detection_agrees(answers: list[Answer]) -> None:
     assert float(differences(answers, "scores", "score").max()) <= 1e-4
 
 
-def test_every_mask_agrees(answers: list[Answer]) -> None:
+def test_every_mask_agrees(answers: list[Prediction]) -> None:
     if answers[0].found.masks is None:
         assert "mask" not in answers[0].expected["detections"][0]
         return
@@ -197,7 +197,7 @@ def decode(masks: Sequence[dict[str, Any] | None] | None, rows: Tensor) -> Any:
     return np.stack([coco_mask.decode(masks[row]) for row in rows.tolist()]).astype(bool)
 
 
-def test_every_keypoint_agrees(answers: list[Answer]) -> None:
+def test_every_keypoint_agrees(answers: list[Prediction]) -> None:
     if answers[0].found.keypoints is None:
         assert "keypoints" not in answers[0].expected["detections"][0]
         return

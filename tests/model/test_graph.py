@@ -53,8 +53,8 @@ def small_model(keys: dict[str, Any]) -> MaskRCNN:
     return model.eval()
 
 
-def picture(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A picture of noise in the upper left of 96 x 128 pixels."""
+def make_image(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """An image of noise in the upper left of 96 x 128 pixels."""
     image = torch.zeros(3, 96, 128)
     image[:, :height, :width] = torch.randint(0, 256, (3, height, width), generator=torch.Generator().manual_seed(1))
     return image, torch.tensor([height, width])
@@ -65,7 +65,7 @@ def picture(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_the_graph_finds_what_the_model_finds(name: str) -> None:
     model = small_model(MODELS[name])
     graph = DetectionGraph(model, 96, 128)
-    for image, size in (picture(96, 128), picture(61, 77)):
+    for image, size in (make_image(96, 128), make_image(61, 77)):
         found = dict(zip(graph.output_names, graph(image, size), strict=True))
         expected = model.detect(Batch(image[None], size[None], torch.tensor([1]), size[None]))
         assert len(expected.scores) == 20
@@ -75,9 +75,9 @@ def test_the_graph_finds_what_the_model_finds(name: str) -> None:
 
 
 @torch.no_grad()
-def test_a_picture_without_detections() -> None:
+def test_an_image_without_detections() -> None:
     graph = DetectionGraph(small_model(PYRAMID | {"keypoints": True}), 96, 128)
-    shapes = [tuple(output.shape) for output in graph(*picture(0, 0))]
+    shapes = [tuple(output.shape) for output in graph(*make_image(0, 0))]
     assert shapes == [(0, 4), (0,), (0,), (0, 28, 28), (0, 17, 3)]
 
 
@@ -121,6 +121,7 @@ def test_operators_keep_their_promises() -> None:
     [
         ({"roi_op": {"name": "roi_warp"}}, (64, 64), "model.roi_op.name is roi_warp"),
         ({"roi_op": {"reduction": "max"}}, (64, 64), "model.roi_op.reduction is max"),
+        ({"inference": {"nms": {"name": "soft"}}}, (64, 64), "model.inference.nms.name is soft: .* hard NMS alone"),
         ({}, (64, 70), "width 70 is not a positive multiple of 32"),
         ({}, (0, 64), "height 0 is not a positive multiple of 32"),
     ],

@@ -1,4 +1,4 @@
-"""Trained on two pictures, the model finds what is drawn in them: every part of it learns together."""
+"""Trained on two images, the model finds what is drawn in them: every part of it learns together."""
 
 from __future__ import annotations
 

@@ -162,6 +162,7 @@ def test_what_is_computed_otherwise_there_is_told() -> None:
         ({"mask_head": {"output": "softmax"}}, "model.mask_head.output is softmax"),
         ({"mask_head": {"num_convs": 3}}, "model.mask_head.num_convs is 3: .* can only have 4"),
         ({"keypoints": True}, "no model with both heads"),
+        ({"inference": {"nms": {"name": "soft"}}}, "model.inference.nms.name is soft: torchvision has hard NMS alone"),
         ({"anchors": {"aspect_ratios": [1.0]}}, "3 anchors per cell, not 1"),
     ],
 )

@@ -79,7 +79,7 @@ def trained_v2() -> Any:
 
 
 def objects(image: Tensor, classes: list[int]) -> dict[str, Tensor]:
-    """Three objects on a photograph: boxes, ellipses in them as masks, and two keypoints each, one of them outside."""
+    """Three objects on an image: boxes, ellipses in them as masks, and two keypoints each, one of them outside."""
     height, width = image.shape[1:]
     boxes = torch.tensor([[0.1, 0.1, 0.5, 0.7], [0.4, 0.3, 0.95, 0.9], [0.6, 0.05, 0.8, 0.4]])
     boxes = boxes * torch.tensor([width, height, width, height])
@@ -115,10 +115,10 @@ CASES: dict[str, Callable[[], Any]] = {
 
 
 @pytest.fixture(scope="module", params=CASES)
-def step(request: pytest.FixtureRequest, photographs: list[Tensor], batch_as_torchvision: Callable[..., Batch]) -> Step:
-    """One step on one photograph whose samples are all there are, so that nothing is drawn."""
+def step(request: pytest.FixtureRequest, images: list[Tensor], batch_as_torchvision: Callable[..., Batch]) -> Step:
+    """One step on one image whose samples are all there are, so that nothing is drawn."""
     model = CASES[request.param]()
-    image = photographs[0]
+    image = images[0]
     model.train()
     pixels, targets = model.transform([image / 255], [objects(image, [1, 3, 2])])
     assert targets is not None

@@ -1,4 +1,4 @@
-"""Models of torchvision with random weights, imported, find on photographs what torchvision finds."""
+"""Models of torchvision with random weights, imported, find on images what torchvision finds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NUM_PROPOSALS, NUM_DETECTIONS = 60, 15
 
 @torch.no_grad()
 def make_lively(model: Any, images: list[Tensor]) -> None:
-    """Give batch norm the statistics of the photographs, and predictors scores and boxes that differ; eval mode."""
+    """Give batch norm the statistics of the original image, and predictors scores and boxes that differ; eval mode."""
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = None
@@ -112,26 +112,26 @@ class Answers:
     ours: MaskRCNN
     imported: Imported
     batch: Batch
-    wanted: list[dict[str, Tensor]]  # of torchvision, of each photograph in pixels of the network input
-    pasted: list[dict[str, Tensor]]  # the same in pixels of the photograph
+    wanted: list[dict[str, Tensor]]  # of torchvision, of each image in pixels of the network input
+    pasted: list[dict[str, Tensor]]  # the same in pixels of the original image
     found: Detections
-    matches: list[Tensor]  # of each photograph: rows of `found` in the order of `wanted`
+    matches: list[Tensor]  # of each image: rows of `found` in the order of `wanted`
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def answers(
-    request: pytest.FixtureRequest, photographs: list[Tensor], batch_as_torchvision: Callable[..., Batch]
+    request: pytest.FixtureRequest, images: list[Tensor], batch_as_torchvision: Callable[..., Batch]
 ) -> Answers:
     model = build(request.param, MODELS[request.param])
-    make_lively(model, photographs)
+    make_lively(model, images)
     with torch.no_grad():
-        batch = model.transform([image / 255 for image in photographs])[0]
+        batch = model.transform([image / 255 for image in images])[0]
         features = model.backbone(batch.tensors)
         proposals, _ = model.rpn(batch, features)
         wanted, _ = model.roi_heads(features, proposals, batch.image_sizes)
-        sizes = [tuple(image.shape[1:]) for image in photographs]
+        sizes = [tuple(image.shape[1:]) for image in images]
         pasted = model.transform.postprocess([dict(one) for one in wanted], batch.image_sizes, sizes)
-    own_batch = batch_as_torchvision(photographs, *EDGES.values())
+    own_batch = batch_as_torchvision(images, *EDGES.values())
     imported = with_fewer(read_torchvision(model.state_dict(), **EDGES))
     ours = build_imported(imported)
     found = ours.detect(own_batch)
@@ -161,7 +161,7 @@ def test_every_mask_agrees(answers: Answers) -> None:
     assert float(answers.found.masks.std()) > 0.1
     for index, (wanted, pasted, rows) in enumerate(zip(answers.wanted, answers.pasted, answers.matches)):
         torch.testing.assert_close(answers.found.masks[rows], wanted["masks"][:, 0], atol=1e-4, rtol=0)
-        # In the photograph: detections of one image stand together, in the order of `found`.
+        # In the image: detections of one image stand together, in the order of `found`.
         order = rows - rows.min()
         found = to_original(answers.found, answers.batch, index, mask_paste="torchvision")
         own = np.stack([decode(found, row) for row in order.tolist()])
@@ -187,9 +187,9 @@ def test_every_keypoint_agrees(answers: Answers) -> None:
         torch.testing.assert_close(found[..., 2], wanted["keypoints_scores"], atol=1e-3, rtol=0)
 
 
-def test_a_photograph_gives_the_results_that_torchvision_gives(answers: Answers, photographs: list[Tensor]) -> None:
-    """From the picture of a file to COCO's results, resize, paste and categories included."""
-    image = photographs[1]
+def test_an_image_gives_the_results_that_torchvision_gives(answers: Answers, images: list[Tensor]) -> None:
+    """From the image of a file to COCO's results, resize, paste and categories included."""
+    image = images[1]
     with torch.no_grad():
         (wanted,) = answers.theirs([image / 255])
     imported = answers.imported
@@ -204,7 +204,7 @@ def test_a_photograph_gives_the_results_that_torchvision_gives(answers: Answers,
     distance = (wanted["boxes"][:, None] - boxes).abs().amax(dim=2)
     nearest, rows = distance.masked_fill(wanted["labels"][:, None] != categories, torch.inf).min(dim=1)
     assert sorted(rows.tolist()) == list(range(NUM_DETECTIONS))
-    assert float(nearest.max()) <= 0.03  # of the photograph, five times the network's
+    assert float(nearest.max()) <= 0.03  # of the original image, five times the network's
     scores = torch.tensor([results[row]["score"] for row in rows.tolist()])
     torch.testing.assert_close(scores, wanted["scores"], atol=1e-3, rtol=0)
     for row, index in zip(rows.tolist(), range(NUM_DETECTIONS)):

@@ -18,7 +18,7 @@ Segmentation = list[list[float]] | dict[str, Any]
 
 @dataclass(slots=True)
 class Annotation:
-    """One object: bbox is x y width height in pixels of the photograph, area in square pixels.
+    """One object: bbox is x y width height in pixels of the original image, area in square pixels.
 
     segmentation is a list of polygons [x0, y0, x1, y1, ...], or an RLE {"size": [h, w], "counts": list or text}, or
     None; keypoints are x, y, visibility of each in turn, or None; num_keypoints of them are labelled.
@@ -36,7 +36,7 @@ class Annotation:
 
 @dataclass(slots=True)
 class ImageRecord:
-    """One photograph and its objects; width and height in pixels as the annotation file states them."""
+    """One image and its objects; width and height in pixels as the annotation file states them."""
 
     image_id: int
     file_name: str
@@ -60,10 +60,10 @@ class CocoDataset:
 
 
 def read_dataset(annotations: str | Path, images: str | Path) -> CocoDataset:
-    """Read a COCO annotation file and check that it is consistent; the photographs are not opened.
+    """Read a COCO annotation file and check that it is consistent; the images are not opened.
 
     Classes are the categories by increasing id, whatever gaps the ids have; images are ordered by id, those without
-    annotations included. The digest covers the annotation file and the name and size in bytes of each photograph.
+    annotations included. The digest covers the annotation file and the name and size in bytes of each image.
     ValueError naming file, image or annotation when the file is missing, is not COCO JSON, lacks a key, has an id
     twice, or refers to an image or a category that is not there. validate_dataset reports every problem instead.
     """
@@ -128,7 +128,7 @@ def _read_category(path: Path, entry: dict[str, Any]) -> Category:
 
 
 def digest_source(raw: bytes, images: list[ImageRecord], folder: Path) -> str:
-    """sha256 over the annotation file and (name, size in bytes) of every photograph, -1 where one is missing."""
+    """sha256 over the annotation file and (name, size in bytes) of every image, -1 where one is missing."""
     digest = hashlib.sha256(raw)
     for image in images:
         try:
@@ -211,7 +211,7 @@ def _read_annotation(where: str, entry: dict[str, Any], record: ImageRecord) -> 
 
 
 def segmentation_problem(segmentation: Any, height: int, width: int) -> str | None:
-    """What is wrong with a segmentation of a picture of this size in pixels, or None: polygons or an RLE."""
+    """What is wrong with a segmentation of an image of this size in pixels, or None: polygons or an RLE."""
     if segmentation is None or segmentation == []:
         return None
     if isinstance(segmentation, list):

@@ -1,4 +1,4 @@
-"""Writes synthetic datasets in COCO format: pictures, instances with masks and crowds, persons with keypoints."""
+"""Writes synthetic datasets in COCO format: images, instances with masks and crowds, persons with keypoints."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def synthesize(
 ) -> SyntheticPaths:
     """Draw a split: <folder>/<split>/*.jpg, annotations/instances_<split>.json and person_keypoints_<split>.json.
 
-    Eight classes or those named, told apart by shape and mostly by colour; some pictures have no object, some a crowd
+    Eight classes or those named, told apart by shape and mostly by colour; some images have no object, some a crowd
     region as RLE; segmentations cover what is visible. With persons every other object is one, without they are as many
     as any shape.
-    The same arguments give the same bytes, another split gives other pictures.
+    The same arguments give the same bytes, another split gives other images.
     The annotations are written last: where they are complete and were drawn with the same arguments, nothing is done;
     with other ones it is a ValueError. height, width in pixels, at least 64.
     """
@@ -93,9 +93,9 @@ def synthesize(
     objects: list[dict[str, Any]] = []
     for index in track(range(num_images), num_images, f"drawing {split}"):
         generator = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
-        picture, instances = draw_scene(height, width, max_objects, generator, drawn)
+        image, instances = draw_scene(height, width, max_objects, generator, drawn)
         name = f"{index:06d}.jpg"
-        (paths.images / name).write_bytes(_encode_jpeg(picture))
+        (paths.images / name).write_bytes(_encode_jpeg(image))
         images.append({"id": index + 1, "file_name": name, "width": width, "height": height})
         for instance in instances:
             objects.append(_annotate(instance, len(objects) + 1, index + 1))
@@ -115,9 +115,9 @@ def _is_complete(paths: SyntheticPaths, info: dict[str, Any]) -> bool:
     return True
 
 
-def _encode_jpeg(picture: np.ndarray) -> bytes:
+def _encode_jpeg(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY)
     return buffer.getvalue()
 
 

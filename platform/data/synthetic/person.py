@@ -53,7 +53,7 @@ def draw_person(height: float, generator: np.random.Generator) -> Sprite:
 
 
 def _pose(generator: np.random.Generator) -> Floats:
-    """Joints (17, 2) in units of the height: x from the middle of the figure, y from the top."""
+    """Joints (17, 2) in units of the height: x from the middle of the metric, y from the top."""
     joints = np.zeros((17, 2), dtype=np.float32)
     lean = float(generator.normal(0, 0.02))
     joints[0] = (lean, 0.13)

@@ -15,14 +15,14 @@ from maskray.platform.data.synthetic.shapes import SHAPES, Floats, Sprite, draw_
 
 CLASSES = ("person", *SHAPES)
 _MIN_VISIBLE_PIXELS = 40
-_MIN_VISIBLE_FRACTION = 0.35  # of what was drawn inside the picture; less could not be recognised
+_MIN_VISIBLE_FRACTION = 0.35  # of what was drawn inside the image; less could not be recognised
 _PLACEMENT_TRIES = 12
 _EMPTY_PROBABILITY = 0.03
 _CROWD_PROBABILITY = 0.06
 # Diameter in pixels and probability, for COCO's small (area below 32^2), medium (below 96^2) and large; large ones
-# only where the picture has room.
+# only where the image has room.
 _SIZES = ((20, 34, 0.12), (46, 92, 0.68), (130, 220, 0.2))
-_MAX_DIAMETER = 0.8  # of the shorter edge of the picture
+_MAX_DIAMETER = 0.8  # of the shorter edge of the image
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Instance:
 
 @dataclass
 class _Placed:
-    """What was drawn: its number in the label map, full pixels inside the picture, keypoints in picture pixels."""
+    """What was drawn: its number in the label map, full pixels inside the image, keypoints in image pixels."""
 
     name: str
     full_pixels: int
@@ -53,7 +53,7 @@ def draw_scene(
     names: Sequence[str] = CLASSES,
     scale: float = 1.0,
 ) -> tuple[NDArray[np.uint8], list[Instance]]:
-    """A (height, width, 3) uint8 picture and its 0..max_objects instances, in drawing order (later ones in front).
+    """A (height, width, 3) uint8 image and its 0..max_objects instances, in drawing order (later ones in front).
 
     Each is one of names, drawn uniformly. A scale above 1 draws objects and background larger, in more pixels.
     """
@@ -67,8 +67,8 @@ def draw_scene(
             sprites, name = _draw_object(height, width, crowd, generator, names, scale)
             if _place(canvas, labels, placed, sprites, name, crowd):
                 break
-    picture = (canvas * 255 + 0.5).clip(0, 255).astype(np.uint8)
-    return picture, [_finish(labels, index + 1, item) for index, item in enumerate(placed)]
+    image = (canvas * 255 + 0.5).clip(0, 255).astype(np.uint8)
+    return image, [_finish(labels, index + 1, item) for index, item in enumerate(placed)]
 
 
 def draw_background(height: int, width: int, generator: np.random.Generator, scale: float = 1.0) -> Floats:
@@ -87,8 +87,8 @@ def draw_background(height: int, width: int, generator: np.random.Generator, sca
         grid = generator.uniform(-1, 1, (height // edge + 2, width // edge + 2)).astype(np.float32)
         noise += strength * _enlarge(grid, height, width)
     ramp = (ramp + 0.5 * noise).clip(0, 1)[..., None]
-    picture = ramp * np.array(ends[1]) + (1 - ramp) * np.array(ends[0]) + 0.05 * noise[..., None]
-    return picture.clip(0, 1).astype(np.float32)
+    image = ramp * np.array(ends[1]) + (1 - ramp) * np.array(ends[0]) + 0.05 * noise[..., None]
+    return image.clip(0, 1).astype(np.float32)
 
 
 def _enlarge(grid: Floats, height: int, width: int) -> Floats:
@@ -159,7 +159,7 @@ def _place(
 
 
 def _overlap(shape: tuple[int, ...], sprite: Sprite, x: int, y: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where a sprite at (x, y) lies in the picture, and which part of the sprite that is."""
+    """Where a sprite at (x, y) lies in the image, and which part of the sprite that is."""
     height, width = sprite.alpha.shape
     top, left = max(0, y), max(0, x)
     bottom, right = max(top, min(shape[0], y + height)), max(left, min(shape[1], x + width))

@@ -30,7 +30,7 @@ _ANY_HUE_PROBABILITY = 0.15
 
 @dataclass
 class Sprite:
-    """A picture with coverage: rgb (s, s, 3) in 0..1 and alpha (s, s) in 0..1; keypoints (17, 2) x y in its pixels."""
+    """An image with coverage: rgb (s, s, 3) in 0..1 and alpha (s, s) in 0..1; keypoints (17, 2) x y in its pixels."""
 
     rgb: Floats
     alpha: Floats
@@ -54,8 +54,8 @@ def draw_shape(shape: str, diameter: float, generator: np.random.Generator) -> S
 
 def shade_rim(rgb: Floats, alpha: Floats, diameter: float) -> Floats:
     """Darken the rim, so that overlapping objects of one class can be told apart."""
-    picture = Image.fromarray((alpha * 255).astype(np.uint8))
-    inner = picture.resize((max(1, round(alpha.shape[1] - max(2.0, diameter * 0.06))),) * 2, Image.Resampling.BILINEAR)
+    image = Image.fromarray((alpha * 255).astype(np.uint8))
+    inner = image.resize((max(1, round(alpha.shape[1] - max(2.0, diameter * 0.06))),) * 2, Image.Resampling.BILINEAR)
     offset = (alpha.shape[1] - inner.width) // 2
     core = np.zeros_like(alpha)
     middle = slice(offset, offset + inner.width)

@@ -19,7 +19,7 @@ RETRY_SECONDS = 60.0  # after a version could not be fetched
 logger = logging.getLogger(__name__)
 
 
-class Follower:
+class AliasWatcher:
     """Follows models:/NAME@alias; a registry that is away, or a version that is broken, leaves what is served alone.
 
     It may be killed: the one in its place asks the registry and the replicas, and until it knows, each replica keeps

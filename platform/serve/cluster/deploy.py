@@ -22,7 +22,7 @@ from ray.serve.schema import LoggingConfig
 from maskray.platform.files.model_folder import read_model_folder
 from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.machine.ray_cluster import connect, leave, starts_cluster
-from maskray.platform.serve.cluster.alias_watcher import Follower
+from maskray.platform.serve.cluster.alias_watcher import AliasWatcher
 from maskray.platform.serve.cluster.gateway import Gateway
 from maskray.platform.serve.cluster.model_source import Source, folder_source
 from maskray.platform.serve.cluster.ray_environment import find_port, port_of_proxy, shorten
@@ -51,7 +51,7 @@ class Server:
     drain_seconds: float = 0.0
 
     def stop(self) -> None:
-        """Take the server away: it refuses new pictures, and those accepted are finished first, in drain_seconds."""
+        """Take the server away: it refuses new images, and those accepted are finished first, in drain_seconds."""
         try:
             _drain(self.drain_seconds)
         finally:
@@ -123,7 +123,7 @@ def _end_serve() -> None:
 
 
 def _announce(server: Server, source: Source) -> None:
-    print(f"{server.url} answers; the page is there, pictures go to {server.url}/v1/predict", flush=True)
+    print(f"{server.url} answers; the page is there, images go to {server.url}/v1/predict", flush=True)
     if source.alias is not None:
         print(f"version {source.first.version} of {source.first.name}; follows the alias {source.alias}", flush=True)
 
@@ -138,10 +138,10 @@ def build_application(source: Source, config: ServeConfig) -> Application:
     """Gateway, model and, for an alias, its follower as Ray Serve wants to have them described; starts nothing."""
     patience = {"graceful_shutdown_timeout_s": config.drain_seconds + 1.0, "graceful_shutdown_wait_loop_s": 0.2}
     light = {"ray_actor_options": {"num_cpus": 0}, "max_ongoing_requests": GATEWAY_REQUESTS, **patience}
-    follower = None
+    alias_watcher = None
     if source.alias is not None:
-        bound = serve.deployment(Follower).options(**light)
-        follower = bound.bind(source.first.name, source.alias, source.tracking_uri, source.first, config)
+        bound = serve.deployment(AliasWatcher).options(**light)
+        alias_watcher = bound.bind(source.first.name, source.alias, source.tracking_uri, source.first, config)
     held = math.ceil(config.most_waiting / config.most_replicas)
     model = serve.deployment(Replica).options(
         **_replicas(config),
@@ -151,7 +151,11 @@ def build_application(source: Source, config: ServeConfig) -> Application:
         max_constructor_retry_count=START_RETRIES,
         health_check_period_s=2.0,
     )
-    return serve.deployment(Gateway).options(**light).bind(model.bind(source.first, config, follower), follower, config)
+    return (
+        serve.deployment(Gateway)
+        .options(**light)
+        .bind(model.bind(source.first, config, alias_watcher), alias_watcher, config)
+    )
 
 
 def locate_files(config: ServeConfig) -> ServeConfig:
@@ -180,7 +184,7 @@ def _replicas(config: ServeConfig) -> dict[str, object]:
 
 
 def _drain(seconds: float) -> None:
-    """Let the gateways take no more pictures, and wait until those accepted are answered."""
+    """Let the gateways take no more images, and wait until those accepted are answered."""
     until = time.monotonic() + seconds
     try:
         handle = serve.get_app_handle(APPLICATION)

@@ -1,6 +1,6 @@
 """The way in, a Ray Serve replica without a model: answers HTTP, and asks the replicas of the model for predictions.
 
-A model replica may die with pictures in it. Their bytes are still here, and finding objects changes nothing, so each
+A model replica may die with images in it. Their bytes are still here, and finding objects changes nothing, so each
 goes to another replica. That is why HTTP is not answered where the model is.
 """
 
@@ -22,12 +22,12 @@ from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.machine.memory import keep_memory_flat
 from maskray.platform.serve.http.app import build_app
 from maskray.platform.serve.http.auth import Places
-from maskray.platform.serve.http.metrics import Meters
+from maskray.platform.serve.http.metrics import ServerMetrics
 from maskray.platform.serve.http.parameters import Options
 from maskray.platform.serve.http.request_log import open_log
-from maskray.platform.serve.http.responses import Refusal
+from maskray.platform.serve.http.responses import FailedImage
 
-MOST_TRIES = 4  # a picture that was in that many replicas when they died is taken for the reason
+MOST_TRIES = 4  # an image that was in that many replicas when they died is taken for the reason
 PAUSE_SECONDS = 0.1
 REMEMBERED_SECONDS = 1.0  # so that those who watch /v1/models do not keep the replicas from predictions
 
@@ -38,12 +38,12 @@ logger = logging.getLogger(__name__)
 class Gateway:
     """Answers the routes of app.py."""
 
-    def __init__(self, model: DeploymentHandle, follower: DeploymentHandle | None, config: ServeConfig) -> None:
+    def __init__(self, model: DeploymentHandle, alias_watcher: DeploymentHandle | None, config: ServeConfig) -> None:
         # By value: over gRPC, and not as actor calls whose arguments and results are objects of the cluster.
         self._model = model.options(_by_reference=False)
-        self._follower = follower
+        self._alias_watcher = alias_watcher
         self._config = config
-        self._meters = Meters(to_ray=True)
+        self._meters = ServerMetrics(to_ray=True)
         self._places = Places(config.most_waiting, self._meters)
         self._described: tuple[float, dict[str, Any]] = (0.0, {})
         open_log(config.log_file)
@@ -54,7 +54,7 @@ class Gateway:
         return build_app(self._config, self, self._meters, self._places)
 
     async def drain(self) -> int:
-        """Take no more pictures, and say how many are still in work or waiting."""
+        """Take no more images, and say how many are still in work or waiting."""
         self._places.draining = True
         return self._places.taken
 
@@ -63,7 +63,7 @@ class Gateway:
         return os.getpid()
 
     async def predict(self, data: bytes, size: tuple[int, int], options: Options, seconds_left: float) -> Any:
-        """The outcome of a picture from whichever replica, from another where that one dies."""
+        """The outcome of an image from whichever replica, from another where that one dies."""
         until = time.monotonic() + seconds_left
         for tries in range(1, MOST_TRIES + 1):
             response = self._model.predict.remote(data, size, options, until - time.monotonic())
@@ -73,13 +73,13 @@ class Gateway:
                 response.cancel()
                 raise
             except RayActorError as error:
-                logger.warning("a replica died with a picture in it, try %d: %s", tries, type(error).__name__)
+                logger.warning("a replica died with an image in it, try %d: %s", tries, type(error).__name__)
                 self._meters.retries.record()
                 await asyncio.sleep(PAUSE_SECONDS)
             except (BackPressureError, DeploymentUnavailableError) as error:
                 logger.warning("the replicas take nothing: %s", error)
-                return Refusal(503, "the server is busy, try again in a moment")
-        return Refusal(500, f"{MOST_TRIES} replicas died with this picture in them")
+                return FailedImage(503, "the server is busy, try again in a moment")
+        return FailedImage(500, f"{MOST_TRIES} replicas died with this image in them")
 
     async def describe(self) -> dict[str, Any]:
         """What a replica says of its model, not older than a second."""
@@ -91,8 +91,8 @@ class Gateway:
 
     async def list_models(self) -> dict[str, Any]:
         """Versions that are served, loaded or failed; for a model that follows no alias the one there is."""
-        if self._follower is not None:
-            status: dict[str, Any] = await self._follower.status.remote()
+        if self._alias_watcher is not None:
+            status: dict[str, Any] = await self._alias_watcher.status.remote()
             return status
         described = await self.describe()
         entry = {"name": described["name"], "version": described["version"], "state": "serving", "error": None}

@@ -1,4 +1,4 @@
-"""The check after training: deploy the model, send it one picture over HTTP, compare, and take the server away."""
+"""The check after training: deploy the model, send it one image over HTTP, compare, and take the server away."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ Result = Mapping[str, Any]
 def check_server(
     model_folder: str, config: ServeConfig, manifest: Manifest, results: Sequence[Result], out: str | Path
 ) -> Path:
-    """Serve a model on a free port, ask it for one picture of a data set, and write the drawn picture to `out`.
+    """Serve a model on a free port, ask it for one image of a data set, and write the drawn image to `out`.
 
-    results are the COCO results of evaluation; of the pictures the one with most of them is sent. Raises ValueError
+    results are the COCO results of evaluation; of the images the one with most of them is sent. Raises ValueError
     where the server answers with an error or finds something else than evaluation did.
     """
     row = _choose_row(manifest, results, config)
@@ -41,11 +41,11 @@ def check_server(
     server = deploy(model_folder, config.model_copy(update=alone))
     try:
         detections = _ask(server, row["image"]).json()["detections"]
-        picture = _ask(server, row["image"], format="png").content
+        image = _ask(server, row["image"], format="png").content
     finally:
         server.stop()
     compare_detections(detections, expected, f"image {row['image_id']}")
-    write_whole(out, picture)
+    write_whole(out, image)
     return Path(out)
 
 
@@ -69,7 +69,7 @@ def _alike(one: Result, other: Result) -> bool:
 
 
 def _choose_row(manifest: Manifest, results: Sequence[Result], config: ServeConfig) -> Mapping[str, Any]:
-    """The picture with most detections that the server accepts and shows in the frame of its annotations."""
+    """The image with most detections that the server accepts and shows in the frame of its annotations."""
     counts = Counter(result["image_id"] for result in results)
     order = sorted(range(manifest.num_images), key=lambda index: (-counts[manifest.image_ids[index]], index))
     reader = RowReader(manifest)
@@ -79,7 +79,7 @@ def _choose_row(manifest: Manifest, results: Sequence[Result], config: ServeConf
         fits = len(row["image"]) <= config.max_request_bytes and size[0] * size[1] <= config.max_image_pixels
         if fits and image_size(row["image"]) == size:
             return row
-    raise ValueError("serving check: no picture of data.val is within serve.max_request_bytes and max_image_pixels")
+    raise ValueError("serving check: no image of data.val is within serve.max_request_bytes and max_image_pixels")
 
 
 def _ask(server: Server, data: bytes, **query: str) -> httpx.Response:

@@ -12,9 +12,9 @@ from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.http.api_keys import KeyRing
 from maskray.platform.serve.http.auth import KeyCheck, Places
 from maskray.platform.serve.http.error_handlers import handle_errors
-from maskray.platform.serve.http.metrics import Meters
+from maskray.platform.serve.http.metrics import ServerMetrics
 from maskray.platform.serve.http.openapi_examples import MODELS_RESPONSES, PREDICT_BODY, PREDICT_RESPONSES
-from maskray.platform.serve.http.predict_route import Answerer, Backend
+from maskray.platform.serve.http.predict_route import Backend, PredictRoute
 from maskray.platform.serve.http.request_checks import check_query
 from maskray.platform.serve.http.request_log import RequestLog
 from maskray.platform.serve.http.samples import add_samples
@@ -24,14 +24,14 @@ ROUTES = ("/", "/healthz", "/metrics", "/openapi.json", "/v1/model", "/v1/models
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def build_app(config: ServeConfig, backend: Backend, meters: Meters, places: Places) -> FastAPI:
+def build_app(config: ServeConfig, backend: Backend, server_metrics: ServerMetrics, places: Places) -> FastAPI:
     """The routes around a backend."""
     app = FastAPI(title="maskray", docs_url=None, redoc_url=None)  # those two pages load scripts from elsewhere
     handle_errors(app)
     add_page(app)
     add_samples(app, config)
-    _add_state(app, config, backend, meters, places)
-    _add_prediction(app, Answerer(config, backend, meters, places))
+    _add_state(app, config, backend, server_metrics, places)
+    _add_prediction(app, PredictRoute(config, backend, server_metrics, places))
     # From the inside outwards: the last one added sees a request first.
     if config.api_keys_file is not None:
         app.add_middleware(KeyCheck, ring=KeyRing(config.api_keys_file))
@@ -43,11 +43,13 @@ def build_app(config: ServeConfig, backend: Backend, meters: Meters, places: Pla
             allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID", "X-Request-Deadline"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
-    app.add_middleware(RequestLog, meters=meters, routes=ROUTES)
+    app.add_middleware(RequestLog, server_metrics=server_metrics, routes=ROUTES)
     return app
 
 
-def _add_state(app: FastAPI, config: ServeConfig, backend: Backend, meters: Meters, places: Places) -> None:
+def _add_state(
+    app: FastAPI, config: ServeConfig, backend: Backend, server_metrics: ServerMetrics, places: Places
+) -> None:
     """Routes that tell how the server is."""
     limits = {
         "max_request_bytes": config.max_request_bytes,
@@ -56,9 +58,9 @@ def _add_state(app: FastAPI, config: ServeConfig, backend: Backend, meters: Mete
         "deadline_seconds": config.deadline_seconds,
     }
 
-    @app.get("/healthz", responses={503: {"description": "It is ending and takes no more pictures."}})
+    @app.get("/healthz", responses={503: {"description": "It is ending and takes no more images."}})
     async def healthz() -> JSONResponse:
-        """Whether the server takes pictures."""
+        """Whether the server takes images."""
         return JSONResponse({"status": "draining"}, 503) if places.draining else JSONResponse({"status": "ok"})
 
     @app.get("/v1/model")
@@ -75,11 +77,11 @@ def _add_state(app: FastAPI, config: ServeConfig, backend: Backend, meters: Mete
     @app.get("/metrics", response_class=Response, responses={200: {"content": {METRICS_TYPE: {}}}})
     async def metrics() -> Response:
         """Counts, durations and queue of this process for Prometheus."""
-        return Response(meters.text(), media_type=METRICS_TYPE)
+        return Response(server_metrics.text(), media_type=METRICS_TYPE)
 
 
-def _add_prediction(app: FastAPI, answer: Answerer) -> None:
+def _add_prediction(app: FastAPI, answer: PredictRoute) -> None:
     @app.post("/v1/predict", response_class=JSONResponse, responses=PREDICT_RESPONSES, openapi_extra=PREDICT_BODY)
     async def predict(request: Request) -> Response:
-        """Objects in one picture or several: the body is a picture, a form with fields `image`, or JSON."""
+        """Objects in one image or several: the body is an image, a form with fields `image`, or JSON."""
         return await answer(request)

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from maskray.platform.serve.http.api_keys import KeyRing
-from maskray.platform.serve.http.metrics import Meters
+from maskray.platform.serve.http.metrics import ServerMetrics
 from maskray.platform.serve.http.request_checks import RequestError
 from maskray.platform.serve.http.request_log import note
 from maskray.platform.serve.web.page import PAGE_FILES
@@ -44,11 +44,11 @@ class KeyCheck:
 
 
 class Places:
-    """A bounded number of pictures that are in work or waiting, and whether more are let in at all."""
+    """A bounded number of images that are in work or waiting, and whether more are let in at all."""
 
-    def __init__(self, most: int, meters: Meters) -> None:
+    def __init__(self, most: int, server_metrics: ServerMetrics) -> None:
         self._most = most
-        self._meters = meters
+        self._meters = server_metrics
         self.taken = 0
         self.draining = False
 

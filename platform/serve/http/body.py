@@ -1,4 +1,4 @@
-"""The pictures of a request, in each of the forms that it may have: bare bytes, a form, or JSON with base64."""
+"""The images of a request, in each of the forms that it may have: bare bytes, a form, or JSON with base64."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from maskray.platform.serve.http.request_checks import RequestError, once, read_
 
 FIELD = "image"
 LIST_FIELD = "images"  # of a JSON body
-FORM_BYTES = 10_000  # boundaries and headers around the pictures of a form, or the keys of a JSON body
+FORM_BYTES = 10_000  # boundaries and headers around the images of a form, or the keys of a JSON body
 BASE64_GROWTH = 4 / 3
 
 
 @dataclass(frozen=True)
 class Body:
-    """Encoded pictures in the order of the request, the options beside them, and whether a list was asked for."""
+    """Encoded images in the order of the request, the options beside them, and whether a list was asked for."""
 
-    pictures: list[bytes]
+    images: list[bytes]
     options: dict[str, Any] = field(default_factory=dict)
     is_list: bool = False
 
 
-async def read_pictures(request: Request, max_bytes: int, max_images: int) -> Body:
-    """Read the body of a request: bare bytes of a picture, a form with fields `image`, or JSON with base64.
+async def read_images(request: Request, max_bytes: int, max_images: int) -> Body:
+    """Read the body of a request: bare bytes of an image, a form with fields `image`, or JSON with base64.
 
-    Refused are more than max_bytes of pictures (413, by Content-Length or as they arrive) or more than max_images of
+    Refused are more than max_bytes of images (413, by Content-Length or as they arrive) or more than max_images of
     them (413), a content type or encoding that is none of these (415), and what is broken, empty or unknown (422).
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
@@ -54,14 +54,14 @@ async def read_pictures(request: Request, max_bytes: int, max_images: int) -> Bo
         body = Body([await read_body(request, max_bytes, max_bytes)])
     else:
         raise RequestError(
-            415, f"content type {content_type} is not a picture: send image/*, JSON, or a form with {FIELD}"
+            415, f"content type {content_type} is not an image: send image/*, JSON, or a form with {FIELD}"
         )
-    if len(body.pictures) > max_images:
-        raise RequestError(413, f"{len(body.pictures)} pictures are more than the {max_images} of a request")
-    if sum(map(len, body.pictures)) > max_bytes:
+    if len(body.images) > max_images:
+        raise RequestError(413, f"{len(body.images)} images are more than the {max_images} of a request")
+    if sum(map(len, body.images)) > max_bytes:
         raise too_large(max_bytes)
-    if not body.pictures or not all(body.pictures):
-        raise RequestError(422, "the request holds no picture" if not body.is_list else "a picture of it is empty")
+    if not body.images or not all(body.images):
+        raise RequestError(422, "the request holds no image" if not body.is_list else "an image of it is empty")
     return body
 
 
@@ -71,7 +71,7 @@ async def _parse_form(request: Request, body: bytes, max_images: int) -> FormDat
         return await parser.parse()
     except (MultiPartException, KeyError) as error:
         if str(error).startswith("Too many files"):
-            raise RequestError(413, f"more pictures than the {max_images} of a request") from None
+            raise RequestError(413, f"more images than the {max_images} of a request") from None
         raise RequestError(422, f"the form cannot be read: {' '.join(str(error).split())}") from None
 
 
@@ -86,8 +86,8 @@ async def _read_form(form: FormData) -> Body:
     files = [value for value in form.getlist(FIELD) if isinstance(value, UploadFile)]
     if not files:
         raise RequestError(422, f"the form has no file in a field named {FIELD}")
-    pictures = [await file.read() for file in files]
-    return Body(pictures, is_list=len(pictures) > 1)
+    images = [await file.read() for file in files]
+    return Body(images, is_list=len(images) > 1)
 
 
 def _read_json(text: bytes) -> Body:
@@ -108,9 +108,9 @@ def _read_json(text: bytes) -> Body:
         return Body([_decode(tree[FIELD], FIELD)], options)
     entries = tree[LIST_FIELD]
     if not isinstance(entries, list) or not entries:
-        raise RequestError(422, f"{LIST_FIELD} is a list of at least one picture")
-    pictures = [_decode(entry, f"{LIST_FIELD}.{index}") for index, entry in enumerate(entries)]
-    return Body(pictures, options, is_list=True)
+        raise RequestError(422, f"{LIST_FIELD} is a list of at least one image")
+    images = [_decode(entry, f"{LIST_FIELD}.{index}") for index, entry in enumerate(entries)]
+    return Body(images, options, is_list=True)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -123,14 +123,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _decode(entry: Any, where: str) -> bytes:
-    """The bytes of a picture given as base64 text, or as an object with that text under `data`."""
+    """The bytes of an image given as base64 text, or as an object with that text under `data`."""
     if isinstance(entry, dict):
         unknown = [name for name in entry if name != "data"]
         if unknown:
             raise RequestError(422, f"{where}: unknown key {unknown[0][:100]!r}; there is data")
         entry = entry.get("data")
     if not isinstance(entry, str):
-        raise RequestError(422, f"{where}: a picture is text in base64, or an object with such text under data")
+        raise RequestError(422, f"{where}: an image is text in base64, or an object with such text under data")
     try:
         return base64.b64decode(entry, validate=True)
     except (binascii.Error, ValueError):

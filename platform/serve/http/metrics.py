@@ -1,4 +1,4 @@
-"""What the server counts: each figure for GET /metrics of this process, and the sums of the cluster through Ray too.
+"""What the server counts: each metric for GET /metrics of this process, and the sums of the cluster through Ray too.
 
 GET /metrics shows the process that answers. With one gateway, which is the rule, that is everything. The exporter of
 Ray, one on every node, has the counters and gauges of all gateways (names with ray_ before them), and Serve's own
@@ -12,13 +12,13 @@ from typing import Any, Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-PICTURES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+IMAGES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 Kind = Literal["counter", "gauge", "histogram"]
 VERBS: dict[Kind, str] = {"counter": "inc", "gauge": "set", "histogram": "observe"}
 
 
-class Meter:
-    """One figure with labels."""
+class ServerMetric:
+    """One metric with labels."""
 
     def __init__(
         self,
@@ -50,25 +50,29 @@ class Meter:
             getattr(self._ray, verb)(value, labels)
 
 
-class Meters:
-    """All figures of a gateway."""
+class ServerMetrics:
+    """All metrics of a gateway."""
 
     def __init__(self, to_ray: bool = False) -> None:
         self._registry = CollectorRegistry()
 
-        def meter(kind: Kind, name: str, description: str, *labels: str, **more: Any) -> Meter:
-            return Meter(self._registry, to_ray, kind, f"maskray_{name}", description, labels, **more)
+        def server_metric(kind: Kind, name: str, description: str, *labels: str, **more: Any) -> ServerMetric:
+            return ServerMetric(self._registry, to_ray, kind, f"maskray_{name}", description, labels, **more)
 
-        self.requests = meter("counter", "requests", "Answered requests.", "route", "status")
-        self.request_seconds = meter("histogram", "request_seconds", "From the first byte to the answer.", "route")
-        self.waiting = meter("gauge", "waiting_pictures", "Accepted pictures, in work or waiting.")
-        self.pictures = meter("counter", "pictures", "Pictures by model version and outcome.", "version", "outcome")
-        self.batch_size = meter(
-            "histogram", "batch_size", "Pictures computed together, seen by each of them.", buckets=PICTURES
+        self.requests = server_metric("counter", "requests", "Answered requests.", "route", "status")
+        self.request_seconds = server_metric(
+            "histogram", "request_seconds", "From the first byte to the answer.", "route"
         )
-        self.stage_seconds = meter("histogram", "stage_seconds", "Time of a picture in a replica, by stage.", "stage")
-        self.retries = meter("counter", "retries", "Pictures sent again because their replica died.")
+        self.waiting = server_metric("gauge", "waiting_pictures", "Accepted images, in work or waiting.")
+        self.images = server_metric("counter", "pictures", "Images by model version and outcome.", "version", "outcome")
+        self.batch_size = server_metric(
+            "histogram", "batch_size", "Images computed together, seen by each of them.", buckets=IMAGES
+        )
+        self.stage_seconds = server_metric(
+            "histogram", "stage_seconds", "Time of an image in a replica, by stage.", "stage"
+        )
+        self.retries = server_metric("counter", "retries", "Images sent again because their replica died.")
 
     def text(self) -> bytes:
-        """The figures of this process in Prometheus' text format."""
+        """The metrics of this process in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -53,7 +53,7 @@ _HEADERS = {
     ID_HEADER: {"type": "string", "description": "Comes back with the answer; else one is made."},
 }
 
-_PICTURE = {
+_IMAGE = {
     "oneOf": [
         {"type": "string", "contentEncoding": "base64"},
         {
@@ -72,7 +72,7 @@ PREDICT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "image/*": _binary("An encoded picture: JPEG, PNG, WEBP, BMP, GIF or TIFF."),
+            "image/*": _binary("An encoded image: JPEG, PNG, WEBP, BMP, GIF or TIFF."),
             "application/octet-stream": _binary("The same."),
             "multipart/form-data": {
                 "schema": {
@@ -84,36 +84,36 @@ PREDICT_BODY: dict[str, Any] = {
             "application/json": {
                 "schema": {
                     "type": "object",
-                    "properties": {"image": _PICTURE, "images": {"type": "array", "items": _PICTURE}, **_options()},
+                    "properties": {"image": _IMAGE, "images": {"type": "array", "items": _IMAGE}, **_options()},
                     "oneOf": [{"required": ["image"]}, {"required": ["images"]}],
                     "additionalProperties": False,
                 },
-                "examples": {"one picture": {"value": ONE}, "several pictures": {"value": SEVERAL}},
+                "examples": {"one image": {"value": ONE}, "several images": {"value": SEVERAL}},
             },
         },
     },
 }
 PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Objects found, as COCO results with names; or the picture, or tensors.",
+        "description": "Objects found, as COCO results with names; or the image, or tensors.",
         "content": {
             "application/json": {
                 "examples": {
-                    "one picture": {"value": ANSWER},
-                    "several pictures": {
+                    "one image": {"value": ANSWER},
+                    "several images": {
                         "value": {"results": [ANSWER, REFUSED], "errors": 1, "seconds": {"total": 0.1204}}
                     },
                 }
             },
-            "image/png": _binary("format=png: the picture with the objects drawn on it."),
+            "image/png": _binary("format=png: the image with the objects drawn on it."),
             BINARY_TYPE: _binary("format=binary: safetensors, see docs/serving.md."),
         },
     },
     401: _error("No API key that is known here, where keys are asked for.", "this API key is not known here"),
     408: _error("The body did not arrive in time.", "the request did not arrive within 60 s"),
-    413: _error("Too many bytes, pixels or pictures.", "the picture is larger than the 20000000 bytes allowed"),
-    415: _error("Not a picture.", "content type text/plain is not a picture"),
-    422: _error("Broken picture, unknown or unfit parameter.", "parameter score_threshold: Input should be ..."),
+    413: _error("Too many bytes, pixels or images.", "the image is larger than the 20000000 bytes allowed"),
+    415: _error("Not an image.", "content type text/plain is not an image"),
+    422: _error("Broken image, unknown or unfit parameter.", "parameter score_threshold: Input should be ..."),
     500: _error("The server failed.", "the server failed on this request; its log says why"),
     503: _error(
         "The queue is full, or the server is ending; Retry-After says when to come back.", "the server is busy"

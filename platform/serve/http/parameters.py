@@ -1,4 +1,4 @@
-"""What one request asks for besides its pictures: options of the query and of a JSON body, checked alike."""
+"""What one request asks for besides its images: options of the query and of a JSON body, checked alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from maskray.model.config import Config
 from maskray.platform.job.config import first_mistake
 from maskray.platform.serve.http.request_checks import RequestError, check_query
 
-DRAWN_SCORE = 0.5  # least score of what is drawn into a picture when the request names none
+DRAWN_SCORE = 0.5  # least score of what is drawn into an image when the request names none
 MOST_DETECTIONS = 10_000
 DEADLINE_HEADER = "X-Request-Deadline"
 
@@ -21,13 +21,13 @@ class Options(Config):
     """Options of a prediction; none of them changes what the model computes, but for the deadline."""
 
     format: Literal["json", "png", "binary"] = Field(
-        "json", description="COCO JSON, the picture with the objects drawn on it, or tensors in safetensors."
+        "json", description="COCO JSON, the image with the objects drawn on it, or tensors in safetensors."
     )
     score_threshold: float | None = Field(
         None, ge=0, le=1, allow_inf_nan=False, description="Least score; none is 0, and 0.5 for png."
     )
     max_detections: Annotated[int, Field(ge=0, le=MOST_DETECTIONS)] | None = Field(
-        None, description="Keep no more than the best so many of a picture."
+        None, description="Keep no more than the best so many of an image."
     )
     masks: bool = Field(True, description="Whether masks are in the answer.")
     keypoints: bool = Field(True, description="Whether keypoints are in the answer.")

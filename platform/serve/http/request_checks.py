@@ -1,4 +1,4 @@
-"""What a request may be: size of its body, kind and pixels of a picture; and how one that is refused is answered."""
+"""What a request may be: size of its body, kind and pixels of an image; and how one that is refused is answered."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def check_query(request: Request, known: Collection[str]) -> None:
 
 
 def check_pixels(data: bytes, max_pixels: int) -> tuple[int, int]:
-    """(width, height) as the header of an encoded picture states them; nothing is decoded.
+    """(width, height) as the header of an encoded image states them; nothing is decoded.
 
-    Refused are more than max_pixels (413), what is no picture (415) and a broken header (422).
+    Refused are more than max_pixels (413), what is no image (415) and a broken header (422).
     """
     try:
         width, height = image_size(data)
     except ValueError as error:
         if isinstance(error.__context__, UnidentifiedImageError):
-            raise RequestError(415, f"not a picture of a format known here: {', '.join(FORMATS)}") from None
+            raise RequestError(415, f"not an image of a format known here: {', '.join(FORMATS)}") from None
         status = 413 if isinstance(error.__context__, Image.DecompressionBombError) else 422
         raise RequestError(status, str(error)) from None
     if width * height > max_pixels:
-        raise RequestError(413, f"the picture has {width} x {height} pixels, more than the {max_pixels} allowed")
+        raise RequestError(413, f"the image has {width} x {height} pixels, more than the {max_pixels} allowed")
     return width, height
 
 
 async def read_body(request: Request, max_bytes: int, max_body_bytes: int) -> bytes:
-    """The whole body; above max_body_bytes a refusal (413) that speaks of max_bytes, which the pictures may have."""
+    """The whole body; above max_body_bytes a refusal (413) that speaks of max_bytes, which the images may have."""
     stated = request.headers.get("content-length", "0")
     if stated.isdecimal() and int(stated) > max_body_bytes:
         await _drain(request.stream())
@@ -64,7 +64,7 @@ async def read_body(request: Request, max_bytes: int, max_body_bytes: int) -> by
 
 def too_large(max_bytes: int) -> RequestError:
     """The refusal of more bytes than allowed."""
-    return RequestError(413, f"the picture is larger than the {max_bytes} bytes allowed")
+    return RequestError(413, f"the image is larger than the {max_bytes} bytes allowed")
 
 
 async def once(body: bytes) -> AsyncGenerator[bytes, None]:

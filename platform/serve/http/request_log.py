@@ -17,7 +17,7 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from maskray.platform.serve.http.metrics import Meters
+from maskray.platform.serve.http.metrics import ServerMetrics
 
 ID_HEADER = "X-Request-ID"
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -30,10 +30,10 @@ logger = logging.getLogger("maskray.requests")
 class RequestLog:
     """Logs and counts every request; handlers add to what is logged through note()."""
 
-    def __init__(self, app: ASGIApp, meters: Meters, routes: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, server_metrics: ServerMetrics, routes: Collection[str]) -> None:
         """`routes` are the paths that are counted by name; anything else is "other", or a client could fill memory."""
         self._app = app
-        self._meters = meters
+        self._meters = server_metrics
         self._routes = frozenset(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

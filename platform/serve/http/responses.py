@@ -1,15 +1,15 @@
-"""What was found in a picture, and its forms: COCO JSON, the picture with the objects drawn on it, safetensors.
+"""What was found in an image, and its forms: COCO JSON, the image with the objects drawn on it, safetensors.
 
-The compact form is one safetensors file for all pictures of a request. Legend: B pictures, N detections of all of them,
-best first in each picture, K keypoints:
+The compact form is one safetensors file for all images of a request. Legend: B images, N detections of all of them,
+best first in each image, K keypoints:
 
-    image_sizes   (B, 2) int32       height and width in pixels; 0, 0 for a picture that could not be read
-    image_index   (N,) int32         picture of the detection
+    image_sizes   (B, 2) int32       height and width in pixels; 0, 0 for an image that could not be read
+    image_index   (N,) int32         image of the detection
     boxes         (N, 4) float32     x0 y0 x1 y1 in pixels
     scores        (N,) float32
     category_ids  (N,) int32
     mask_offsets  (N + 1,) int64     the mask of detection i is mask_counts[mask_offsets[i] : mask_offsets[i + 1]],
-    mask_counts   (bytes,) uint8     COCO's compressed RLE for the size of its picture (where there are masks)
+    mask_counts   (bytes,) uint8     COCO's compressed RLE for the size of its image (where there are masks)
     keypoints     (N, K, 3) float32  x, y, score (where there are keypoints)
 
 Its metadata are text: format "maskray-detections-1", and in JSON model, categories (names by id) and errors (by index).
@@ -45,11 +45,11 @@ class ModelName:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one picture gave: detections in COCO's words, best first, with the name of the category.
+class Prediction:
+    """What one image gave: detections in COCO's words, best first, with the name of the category.
 
     `drawn` is a PNG where one was asked for; `seconds` are parts of the time in the replica; `batch_size` is the
-    number of pictures that were computed together.
+    number of images that were computed together.
     """
 
     model: ModelName
@@ -62,15 +62,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """A picture that gave nothing, with the HTTP status and one line that say why."""
+class FailedImage:
+    """An image that gave nothing, with the HTTP status and one line that say why."""
 
     status: int
     message: str
 
 
 def choose(results: Sequence[Mapping[str, Any]], options: Options) -> list[dict[str, Any]]:
-    """What of the COCO results of one picture, best first, the options let through; without the image id."""
+    """What of the COCO results of one image, best first, the options let through; without the image id."""
     left_out = {"image_id"}
     left_out |= set() if options.masks else {"segmentation"}
     left_out |= set() if options.keypoints else {"keypoints"}
@@ -86,14 +86,14 @@ def name_categories(results: Sequence[Mapping[str, Any]], names: Mapping[int, st
 
 
 def draw(image: NDArray[np.uint8], results: Sequence[Mapping[str, Any]], labels: LabelMap) -> bytes:
-    """The picture with all results drawn on it, as PNG."""
+    """The image with all results drawn on it, as PNG."""
     file = io.BytesIO()
     Image.fromarray(draw_detections(image, results, labels, 0.0)).save(file, format="PNG", compress_level=3)
     return file.getvalue()
 
 
-def as_json(answer: Answer, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """The JSON tree for one picture."""
+def as_json(answer: Prediction, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """The JSON tree for one image."""
     return {
         "model": {"name": answer.model.name, "version": answer.model.version},
         "image": {"width": answer.width, "height": answer.height},
@@ -102,24 +102,24 @@ def as_json(answer: Answer, seconds: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
-def as_json_list(outcomes: Sequence[Answer | Refusal], total_seconds: float) -> dict[str, Any]:
-    """The JSON tree for several pictures in their order; one that could not be read has error and status instead."""
+def as_json_list(outcomes: Sequence[Prediction | FailedImage], total_seconds: float) -> dict[str, Any]:
+    """The JSON tree for several images in their order; one that could not be read has error and status instead."""
     results = [
         {"error": outcome.message, "status": outcome.status}
-        if isinstance(outcome, Refusal)
+        if isinstance(outcome, FailedImage)
         else as_json(outcome, outcome.seconds)
         for outcome in outcomes
     ]
-    errors = sum(isinstance(outcome, Refusal) for outcome in outcomes)
+    errors = sum(isinstance(outcome, FailedImage) for outcome in outcomes)
     return {"results": results, "errors": errors, "seconds": {"total": round(total_seconds, 4)}}
 
 
-def as_binary(outcomes: Sequence[Answer | Refusal]) -> bytes:
-    """The compact form of the answers to all pictures of a request; the module says what is in it."""
-    answers = [(index, outcome) for index, outcome in enumerate(outcomes) if isinstance(outcome, Answer)]
+def as_binary(outcomes: Sequence[Prediction | FailedImage]) -> bytes:
+    """The compact form of the answers to all images of a request; the module says what is in it."""
+    answers = [(index, outcome) for index, outcome in enumerate(outcomes) if isinstance(outcome, Prediction)]
     found = [(index, detection) for index, answer in answers for detection in answer.detections]
     detections = [detection for _, detection in found]
-    sizes = [(o.height, o.width) if isinstance(o, Answer) else (0, 0) for o in outcomes]
+    sizes = [(o.height, o.width) if isinstance(o, Prediction) else (0, 0) for o in outcomes]
     corners = [(x, y, x + w, y + h) for x, y, w, h in (detection["bbox"] for detection in detections)]
     tensors = {
         "image_sizes": np.array(sizes, np.int32).reshape(-1, 2),
@@ -136,7 +136,7 @@ def as_binary(outcomes: Sequence[Answer | Refusal]) -> bytes:
         keypoints = [detection["keypoints"] for detection in detections]
         tensors["keypoints"] = np.array(keypoints, np.float32).reshape(len(keypoints), -1, 3)
     models = [{"name": answer.model.name, "version": answer.model.version} for _, answer in answers]
-    errors = {str(index): o.message for index, o in enumerate(outcomes) if isinstance(o, Refusal)}
+    errors = {str(index): o.message for index, o in enumerate(outcomes) if isinstance(o, FailedImage)}
     metadata = {
         "format": BINARY_FORMAT,
         "model": json.dumps(models[0] if models else None),

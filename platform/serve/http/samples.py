@@ -1,4 +1,4 @@
-"""Pictures that the page offers to those who have none at hand: of a folder, or scenes that maskray draws itself."""
+"""Images that the page offers to those who have none at hand: of a folder, or scenes that maskray draws itself."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCENE_OBJECTS = 8
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture on offer: its name in URLs, what people call it, size in pixels, media type, and its encoded bytes."""
+    """An image on offer: its name in URLs, what people call it, size in pixels, media type, and its encoded bytes."""
 
     name: str
     title: str
@@ -43,9 +43,9 @@ class Sample:
 
 
 def list_samples(config: ServeConfig) -> list[Sample]:
-    """The first 24 pictures of the folder serve.samples by name; without a folder the scenes that are drawn.
+    """The first 24 images of the folder serve.samples by name; without a folder the scenes that are drawn.
 
-    Raises ValueError for a folder that is missing or has no picture, and for a picture whose header cannot be read or
+    Raises ValueError for a folder that is missing or has no image, and for an image whose header cannot be read or
     says that the server would refuse it.
     """
     if config.samples is None:
@@ -55,8 +55,8 @@ def list_samples(config: ServeConfig) -> list[Sample]:
         raise ValueError(f"serve.samples: {folder} is no folder")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in KINDS and path.is_file())
     if not paths:
-        raise ValueError(f"serve.samples: no picture in {folder} ({', '.join(KINDS)})")
-    return [_photograph(path, config) for path in paths[:MOST_SAMPLES]]
+        raise ValueError(f"serve.samples: no image in {folder} ({', '.join(KINDS)})")
+    return [_image(path, config) for path in paths[:MOST_SAMPLES]]
 
 
 def locate_samples(config: ServeConfig) -> ServeConfig:
@@ -78,12 +78,12 @@ def add_samples(app: FastAPI, config: ServeConfig) -> None:
 
     @app.get("/v1/samples")
     def samples_on_offer() -> dict[str, Any]:
-        """Pictures to try the model with; each lies at /v1/samples/NAME, a small one at /v1/samples/NAME/preview."""
+        """Images to try the model with; each lies at /v1/samples/NAME, a small one at /v1/samples/NAME/preview."""
         keys = ("name", "title", "width", "height")
         return {"samples": [{key: getattr(sample, key) for key in keys} for sample in samples.values()]}
 
     @app.get("/v1/samples/{name}")
-    def sample_picture(name: str) -> Response:
+    def sample_image(name: str) -> Response:
         """One of the samples, as it would be sent to /v1/predict."""
         sample = find(name)
         return Response(sample.read(), media_type=sample.media_type)
@@ -95,11 +95,11 @@ def add_samples(app: FastAPI, config: ServeConfig) -> None:
         sample = find(name)
         with one_at_a_time:
             try:
-                picture = Image.fromarray(decode_image(sample.read()))
+                image = Image.fromarray(decode_image(sample.read()))
             except ValueError as error:
                 raise RequestError(422, f"sample {name!r}: {error}") from None
-        picture.thumbnail((PREVIEW_EDGE, PREVIEW_EDGE), Image.Resampling.LANCZOS)
-        return _encode(picture)
+        image.thumbnail((PREVIEW_EDGE, PREVIEW_EDGE), Image.Resampling.LANCZOS)
+        return _encode(image)
 
     @app.get("/v1/samples/{name}/preview")
     def sample_preview(name: str) -> Response:
@@ -116,11 +116,11 @@ def _scene(number: int, seed: int, height: int, width: int) -> Sample:
 @cache
 def _draw(seed: int, height: int, width: int) -> bytes:
     generator = np.random.default_rng([7, seed])
-    picture, _ = draw_scene(height, width, SCENE_OBJECTS, generator, scale=SCENE_SCALE)
-    return _encode(Image.fromarray(picture))
+    image, _ = draw_scene(height, width, SCENE_OBJECTS, generator, scale=SCENE_SCALE)
+    return _encode(Image.fromarray(image))
 
 
-def _photograph(path: Path, config: ServeConfig) -> Sample:
+def _image(path: Path, config: ServeConfig) -> Sample:
     num_bytes = path.stat().st_size
     if num_bytes > config.max_request_bytes:
         raise ValueError(f"serve.samples: {path} has {num_bytes} bytes, more than serve.max_request_bytes")
@@ -133,7 +133,7 @@ def _photograph(path: Path, config: ServeConfig) -> Sample:
     return Sample(path.name, path.stem, width, height, KINDS[path.suffix.lower()], path.read_bytes)
 
 
-def _encode(picture: Image.Image) -> bytes:
+def _encode(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=QUALITY)
+    image.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()

@@ -1,10 +1,10 @@
-"""Which waiting pictures are computed together: those of like size, as many as came while the last batch computed.
+"""Which waiting images are computed together: those of like size, as many as came while the last batch computed.
 
-The rule: as soon as the model is free, the picture that has waited longest is taken, and with it others that the
-network sees in the same padded size, in the order in which they came, up to max_batch_size together. Pictures of other
-sizes wait for a batch of their own, so no picture is padded to the size of another. None starves: every batch begins
-with the oldest, so a picture waits for no more batches than there were pictures before it. An idle model starts at
-once, with one picture, unless it is told to wait for more.
+The rule: as soon as the model is free, the image that has waited longest is taken, and with it others that the
+network sees in the same padded size, in the order in which they came, up to max_batch_size together. Images of other
+sizes wait for a batch of their own, so no image is padded to the size of another. None starves: every batch begins
+with the oldest, so an image waits for no more batches than there were images before it. An idle model starts at
+once, with one image, unless it is told to wait for more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Outcome = TypeVar("Outcome")
 
 
 class DeadlinePassed(Exception):
-    """Nobody waits for this picture any longer."""
+    """Nobody waits for this image any longer."""
 
 
 @dataclass(eq=False)

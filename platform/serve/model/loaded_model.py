@@ -1,4 +1,4 @@
-"""One version of a model in memory, tried before anybody relies on it, and what it finds in a batch of pictures."""
+"""One version of a model in memory, tried before anybody relies on it, and what it finds in a batch of images."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from maskray.platform.data.transforms import Pixels, decode_image, network_size
 from maskray.platform.files.model_folder import read_model_folder
 from maskray.platform.inference.predictor import Predictor
 from maskray.platform.serve.http.parameters import Options
-from maskray.platform.serve.http.responses import Answer, ModelName, Refusal, choose, draw, name_categories
+from maskray.platform.serve.http.responses import FailedImage, ModelName, Prediction, choose, draw, name_categories
 
-WARM_UP_SIZE = (120, 160)  # height, width of the picture that a new version is tried on; the network scales it up
+WARM_UP_SIZE = (120, 160)  # height, width of the image that a new version is tried on; the network scales it up
 
 
 @dataclass(frozen=True)
 class Task:
-    """One picture to find objects in: encoded, with its size as the header states it, and what is asked for."""
+    """One image to find objects in: encoded, with its size as the header states it, and what is asked for."""
 
     data: bytes
     size: tuple[int, int]  # width, height
@@ -32,7 +32,7 @@ class Task:
 class Found:
     """The answer to a task without what is drawn, and the pixels if it is to be drawn."""
 
-    answer: Answer
+    answer: Prediction
     image: Pixels | None
 
 
@@ -46,37 +46,37 @@ class LoadedModel:
         self._names = {category.id: category.name for category in spec.labels.categories}
 
     def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) of the batch in which the network sees a picture of a (width, height)."""
+        """(height, width) of the batch in which the network sees an image of a (width, height)."""
         return network_size((size[1], size[0]), self.spec.input, self.spec.model.backbone.size_divisor)
 
-    def find(self, tasks: Sequence[Task], max_pixels: int) -> list[Found | Refusal]:
-        """The outcome of each task; a picture that cannot be decoded leaves the others alone."""
+    def find(self, tasks: Sequence[Task], max_pixels: int) -> list[Found | FailedImage]:
+        """The outcome of each task; an image that cannot be decoded leaves the others alone."""
         began = time.perf_counter()
         decoded = [_decode(task.data, max_pixels) for task in tasks]
-        whole = [image for image in decoded if not isinstance(image, Refusal)]
+        whole = [image for image in decoded if not isinstance(image, FailedImage)]
         ready = time.perf_counter()
         least = min(task.options.least_score for task in tasks)
         found = iter(self._predictor.predict(whole, range(len(whole)), score_threshold=least) if whole else [])
         seconds = {"decode": ready - began, "predict": time.perf_counter() - ready}
-        outcomes: list[Found | Refusal] = []
+        outcomes: list[Found | FailedImage] = []
         for task, image in zip(tasks, decoded, strict=True):
-            if isinstance(image, Refusal):
+            if isinstance(image, FailedImage):
                 outcomes.append(image)
                 continue
             detections = name_categories(choose(next(found), task.options), self._names)
             height, width = image.shape[:2]
-            answer = Answer(self.model, width, height, detections, seconds, len(tasks))
+            answer = Prediction(self.model, width, height, detections, seconds, len(tasks))
             outcomes.append(Found(answer, image if task.options.format == "png" else None))
         return outcomes
 
     def draw(self, found: Found) -> bytes:
         """The PNG of a task that asked for one."""
-        assert found.image is not None, "the task asked for no picture"
+        assert found.image is not None, "the task asked for no image"
         return draw(found.image, found.answer.detections, self.spec.labels)
 
 
 def load_model(folder: str, model: ModelName, device: str) -> LoadedModel:
-    """Read a version from its folder and let it find objects in a grey picture, which makes the first answer quick.
+    """Read a version from its folder and let it find objects in a grey image, which makes the first answer quick.
 
     Raises ValueError of one line where the folder is damaged, weights are not finite, or that first prediction fails.
     """
@@ -92,8 +92,8 @@ def load_model(folder: str, model: ModelName, device: str) -> LoadedModel:
     return LoadedModel(model, spec, predictor)
 
 
-def _decode(data: bytes, max_pixels: int) -> Pixels | Refusal:
+def _decode(data: bytes, max_pixels: int) -> Pixels | FailedImage:
     try:
         return decode_image(data, max_pixels)
     except ValueError as error:
-        return Refusal(422, str(error))
+        return FailedImage(422, str(error))

@@ -22,7 +22,7 @@ from ray.serve.handle import DeploymentHandle
 from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.machine.memory import keep_memory_flat
 from maskray.platform.serve.http.parameters import Options
-from maskray.platform.serve.http.responses import Answer, ModelName, Refusal
+from maskray.platform.serve.http.responses import FailedImage, ModelName, Prediction
 from maskray.platform.serve.model.batching import Batcher, DeadlinePassed
 from maskray.platform.serve.model.loaded_model import Found, LoadedModel, Task, load_model
 from maskray.platform.serve.model.rollout import Report, Target
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 class Replica:
     """Finds objects with the model of a folder that every node sees at the same path, or what a follower names."""
 
-    async def __init__(self, first: Target, config: ServeConfig, follower: DeploymentHandle | None) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(self, first: Target, config: ServeConfig, alias_watcher: DeploymentHandle | None) -> None:  # type: ignore[misc]  # Serve awaits it
         self._config = config
         self._device = "cuda" if config.gpus_per_replica > 0 else "cpu"
         threads = max(1, int(config.cpus_per_replica))
@@ -47,27 +47,27 @@ class Replica:
         self._worker = ThreadPoolExecutor(1, "predict", initializer=torch.set_num_threads, initargs=(threads,))
         self._loader = ThreadPoolExecutor(1, "load", initializer=torch.set_num_threads, initargs=(1,))
         self._batcher = Batcher(self._compute, self._worker, config.max_batch_size, config.batch_wait_seconds)
-        self._follower = follower
+        self._alias_watcher = alias_watcher
         self._id = serve.get_replica_context().replica_id.unique_id
         self._failed: dict[str, str] = {}
         self._again: dict[str, float] = {}
         self._loading: asyncio.Task[None] | None = None
-        target = await self._ask_follower(None) or first
+        target = await self._ask_alias_watcher(None) or first
         self._loaded = await self._load(target)
         self._target = target
         keep_memory_flat()
-        if follower is not None:
+        if alias_watcher is not None:
             self._following = asyncio.create_task(self._follow())
 
     async def predict(self, data: bytes, size: tuple[int, int], options: Options, seconds_left: float) -> Any:
-        """An Answer for an encoded picture whose header states a (width, height), or a Refusal; 504 past its time."""
+        """An Answer for an encoded image whose header states a (width, height), or a Refusal; 504 past its time."""
         began = time.perf_counter()
         group = self._loaded.padded_size(size)
         try:
             loaded, outcome = await self._batcher.submit(Task(data, size, options), group, seconds_left)
         except DeadlinePassed:
-            return Refusal(504, "the deadline passed before the picture was begun")
-        if isinstance(outcome, Refusal):
+            return FailedImage(504, "the deadline passed before the image was begun")
+        if isinstance(outcome, FailedImage):
             return outcome
         waited = time.perf_counter() - began - sum(outcome.answer.seconds.values())
         seconds = {"wait": max(0.0, waited), **outcome.answer.seconds}
@@ -76,7 +76,7 @@ class Replica:
             start = time.perf_counter()
             drawn = await asyncio.to_thread(loaded.draw, outcome)
             seconds["draw"] = time.perf_counter() - start
-        answer: Answer = replace(outcome.answer, seconds=seconds, drawn=drawn)
+        answer: Prediction = replace(outcome.answer, seconds=seconds, drawn=drawn)
         return answer if drawn is None else replace(answer, detections=[])
 
     async def describe(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Replica:
         if self._batcher.running_seconds > STUCK_SECONDS:
             raise RuntimeError(f"a batch has been running for more than {STUCK_SECONDS:.0f} s")
 
-    def _compute(self, tasks: list[Task]) -> list[tuple[LoadedModel, Found | Refusal]]:
+    def _compute(self, tasks: list[Task]) -> list[tuple[LoadedModel, Found | FailedImage]]:
         loaded = self._loaded
         return [(loaded, outcome) for outcome in loaded.find(tasks, self._config.max_image_pixels)]
 
@@ -111,7 +111,7 @@ class Replica:
     async def _follow(self) -> None:
         """Report to the follower every second, and load what it names in a task of its own."""
         while True:
-            target = await self._ask_follower(self._target)
+            target = await self._ask_alias_watcher(self._target)
             if target is not None and self._loading is None and self._may_load(target.version):
                 self._loading = asyncio.create_task(self._change(target))
             await asyncio.sleep(REPORT_SECONDS)
@@ -127,7 +127,7 @@ class Replica:
             self._loaded = await self._load(target)
             self._target = target
             logger.warning("%s version %s answers now", target.name, target.version)
-            await self._ask_follower(target)  # at once: who starts now shall begin with this version
+            await self._ask_alias_watcher(target)  # at once: who starts now shall begin with this version
         except Exception as error:
             self._failed[target.version] = str(error)
             self._again[target.version] = time.monotonic() + LOAD_AGAIN_SECONDS
@@ -135,13 +135,13 @@ class Replica:
         finally:
             self._loading = None
 
-    async def _ask_follower(self, serves: Target | None) -> Target | None:
+    async def _ask_alias_watcher(self, serves: Target | None) -> Target | None:
         """What this replica shall serve; none where nobody knows, and the present version goes on."""
-        if self._follower is None:
+        if self._alias_watcher is None:
             return None
         report = Report(self._id, serves, dict(self._failed))
         try:
-            target, forgotten = await asyncio.wait_for(self._follower.report.remote(report), ANSWER_SECONDS)
+            target, forgotten = await asyncio.wait_for(self._alias_watcher.report.remote(report), ANSWER_SECONDS)
         except Exception:  # it is being replaced: what is served does not depend on it
             logger.exception("the follower does not answer; the present version goes on")
             return None

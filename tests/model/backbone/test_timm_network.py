@@ -17,6 +17,7 @@ from maskray.model.build_model import build_model
 from maskray.model.config import BackboneConfig, Category, InputConfig, LabelMap, ModelConfig, ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch
+from maskray.model.torchvision_export import to_torchvision
 from maskray.model.weights import load_weights
 from maskray.platform.files.model_folder import read_model_folder, write_model_folder
 
@@ -202,6 +203,10 @@ def test_without_timm_the_error_says_what_to_install(monkeypatch: pytest.MonkeyP
         network("timm:convnext_tiny")
 
 
-def test_weights_of_torchvision_are_refused() -> None:
+def test_torchvision_has_none_of_its_weights_and_no_place_for_it() -> None:
+    with pytest.raises(ValueError, match="timm:mobilenetv3_small_050: torchvision has no such network"):
+        to_torchvision(
+            build_model(ModelConfig(backbone=BackboneConfig(name=MOBILENET)), InputConfig(), 2), InputConfig()
+        )
     with pytest.raises(ValueError, match="the backbone is timm:mobilenetv3_small_050, whose weights come from a file"):
         load_weights(build(MOBILENET), "torchvision:resnet50")

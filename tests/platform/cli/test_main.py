@@ -126,7 +126,7 @@ def test_schema_is_written_and_printed(tmp_path):
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
-def test_evaluate_prints_the_published_figures(shared, iou_type):
+def test_evaluate_prints_the_published_metrics(shared, iou_type):
     folder = shared("data/coco-eval-reference")
     gt = folder / "instances_val2014_100.json"
     dt = folder / f"instances_val2014_fake{iou_type}100_results.json"
@@ -189,14 +189,14 @@ def model_folder(tmp_path_factory):
 
 
 @pytest.fixture
-def photograph(tmp_path):
+def image(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
     path = tmp_path / "000000000042.png"
     Image.fromarray(pixels).save(path)
     return path
 
 
-def test_predict_prints_coco_results_and_draws(model_folder, photograph, tmp_path):
+def test_predict_prints_coco_results_and_draws(model_folder, image, tmp_path):
     done = maskray("predict", tmp_path, "--model", model_folder, "--json", "--out", tmp_path / "drawn")
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)
@@ -207,19 +207,19 @@ def test_predict_prints_coco_results_and_draws(model_folder, photograph, tmp_pat
         assert result["category_id"] in (1, 5)
         assert result["segmentation"]["size"] == [120, 160]
     assert [result["score"] for result in results] == sorted((r["score"] for r in results), reverse=True)
-    assert Image.open(tmp_path / "drawn" / f"{photograph.stem}.png").size == (160, 120)
-    shown = maskray("predict", photograph, "--model", model_folder).stdout
-    assert f"{photograph}: 5 objects" in shown
+    assert Image.open(tmp_path / "drawn" / f"{image.stem}.png").size == (160, 120)
+    shown = maskray("predict", image, "--model", model_folder).stdout
+    assert f"{image}: 5 objects" in shown
 
 
-def test_predict_tells_what_is_wrong(model_folder, photograph, tmp_path):
+def test_predict_tells_what_is_wrong(model_folder, image, tmp_path):
     cut = tmp_path / "cut.png"
-    cut.write_bytes(photograph.read_bytes()[:2000])
+    cut.write_bytes(image.read_bytes()[:2000])
     cases = {
         (tmp_path / "none.jpg", "--model", model_folder): r"none\.jpg: no such file",
         (cut, "--model", model_folder): r"cut\.png: .*",
-        (photograph, "--model", tmp_path / "none"): r"none: no such model folder",
-        (photograph, "--model", "models:/none@champion", "--output", tmp_path): r"models:/none@champion: .*",
+        (image, "--model", tmp_path / "none"): r"none: no such model folder",
+        (image, "--model", "models:/none@champion", "--output", tmp_path): r"models:/none@champion: .*",
     }
     for arguments, expected in cases.items():
         line = one_line_error(maskray("predict", *arguments))
@@ -245,7 +245,7 @@ def test_synthesize_validate_shard_check(tmp_path, job_file):
     source = f"{{kind: shards, path: {tmp_path / 'shards'}}}"
     plan = json.loads(maskray("check", job_file, "--json", "--set", f"data.train={source}").stdout)["plan"]
     assert plan["train_images"] == 12
-    next((tmp_path / "set/train").iterdir()).write_bytes(b"no picture")
+    next((tmp_path / "set/train").iterdir()).write_bytes(b"no image")
     broken = maskray("data", "validate", *pair)
     assert broken.returncode == 1
     assert "wrong:" in broken.stdout

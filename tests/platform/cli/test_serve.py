@@ -57,7 +57,7 @@ def model_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)).save(file, format="JPEG")
     return file.getvalue()
@@ -83,30 +83,30 @@ def read_url(process):
     raise AssertionError(process.stderr.read())
 
 
-def read_figure(text, name):
-    """A figure of /metrics, 0 where it is not there yet."""
+def read_metric(text, name):
+    """A metric of /metrics, 0 where it is not there yet."""
     found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.M)
     return float(found[1]) if found else 0.0
 
 
 def wait_until_accepted(url, headers, number):
-    """Until so many pictures were answered or hold a place."""
+    """Until so many images were answered or hold a place."""
     answered = 'maskray_requests_total{route="/v1/predict",status="200"}'
     until = time.monotonic() + 600
     while True:
         text = httpx.get(f"{url}/metrics", headers=headers, timeout=300).text
-        if read_figure(text, "maskray_waiting_pictures") + read_figure(text, answered) >= number:
+        if read_metric(text, "maskray_waiting_pictures") + read_metric(text, answered) >= number:
             return
         assert time.monotonic() < until, text
         time.sleep(0.01)
 
 
-def test_accepted_requests_are_finished_after_sigterm_and_keys_and_log_are_kept(model_folder, picture, tmp_path):
+def test_accepted_requests_are_finished_after_sigterm_and_keys_and_log_are_kept(model_folder, image, tmp_path):
     keys, log = tmp_path / "keys.jsonl", tmp_path / "requests.jsonl"
     key = maskray("keys", "add", keys, "probe").stdout.strip()
     assert key not in keys.read_text()
     with running(model_folder, "--api-keys", keys, "--set", f"log_file={log}") as (server, url):
-        refused = httpx.post(f"{url}/v1/predict", content=picture, timeout=300)
+        refused = httpx.post(f"{url}/v1/predict", content=image, timeout=300)
         assert refused.status_code == 401
         assert refused.headers["WWW-Authenticate"] == "Bearer"
         assert httpx.get(f"{url}/metrics").status_code == 401
@@ -114,7 +114,7 @@ def test_accepted_requests_are_finished_after_sigterm_and_keys_and_log_are_kept(
         headers = {"Authorization": f"Bearer {key}", "X-Request-ID": "probe-1", "Content-Type": "image/jpeg"}
 
         def ask(number):
-            return httpx.post(f"{url}/v1/predict", content=picture, headers=headers, timeout=300)
+            return httpx.post(f"{url}/v1/predict", content=image, headers=headers, timeout=300)
 
         first = ask(0)
         assert first.status_code == 200

@@ -12,7 +12,7 @@ from maskray.platform.data.synthetic.dataset import SyntheticPaths, synthesize
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> SyntheticPaths:
-    """23 pictures of 96x128."""
+    """23 images of 96x128."""
     return synthesize(tmp_path_factory.mktemp("drawn"), 23, seed=5, height=96, width=128, max_objects=5)
 
 

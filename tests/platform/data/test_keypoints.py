@@ -61,7 +61,7 @@ def test_a_flip_by_hand_and_back() -> None:
 
 @pytest.mark.parametrize("resize", ["antialias", "bilinear"])
 def test_real_persons_flipped_keep_their_pixels(coco_sample: Path, resize: str) -> None:
-    """Under each keypoint is the same pixel in the picture and in its mirror image, in the mask and in its mirror."""
+    """Under each keypoint is the same pixel in the image and in its mirror image, in the mask and in its mirror."""
     dataset = read_dataset(coco_sample / "annotations/person_keypoints_val2017.json", coco_sample / "val2017")
     assert dataset.labels.categories[0].keypoints == KEYPOINTS
     record = max(dataset.images, key=lambda image: sum(a.num_keypoints for a in image.annotations))
@@ -100,7 +100,7 @@ def test_real_persons_flipped_keep_their_pixels(coco_sample: Path, resize: str) 
             assert torch.equal(batch.images[0, :, int(y), int(x)], batch.images[1, :, int(other_y), int(other_x)])
 
 
-def test_pictures_without_keypoints_stay_in_the_batch() -> None:
+def test_images_without_keypoints_stay_in_the_batch() -> None:
     boxed = [{"id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "keypoints": FACE}]
     samples = [
         Sample(

@@ -82,7 +82,7 @@ def test_interrupted_and_broken_writes(drawn: SyntheticPaths, written: Manifest,
     assert [(bad.image_id, bad.file_name) for bad in skipped.bad_images] == [(11, "000010.jpg"), (23, "000022.jpg")]
     assert skipped.num_images == 21
     assert 11 not in skipped.image_ids
-    # the photographs are mended; a part that a killed run left half written is replaced
+    # the images are mended; a part that a killed run left half written is replaced
     last.write_bytes(whole)
     shutil.copy(drawn.images / "000010.jpg", images)
     part = next(out.glob("part-*"))

@@ -17,7 +17,7 @@ from maskray.platform.data.validate import validate_dataset
 def test_synthetic_data_are_clean(drawn: SyntheticPaths, kind: str) -> None:
     report = validate_dataset(getattr(drawn, kind), drawn.images)
     assert report.problems == []
-    assert report.counts["photographs decoded"] == report.counts["images"] == 23
+    assert report.counts["images decoded"] == report.counts["images"] == 23
     assert report.counts["polygon segmentations"] > 0
 
 
@@ -69,7 +69,7 @@ def test_every_mistake_is_found_at_once(drawn: SyntheticPaths, tmp_path: Path) -
     (images / tree["images"][6]["file_name"]).unlink()
     broken = images / tree["images"][7]["file_name"]
     broken.write_bytes(broken.read_bytes()[:-400])
-    (images / tree["images"][8]["file_name"]).write_bytes(b"not a picture")
+    (images / tree["images"][8]["file_name"]).write_bytes(b"not an image")
     path = tmp_path / "broken.json"
     path.write_text(json.dumps(tree))
     report = validate_dataset(path, images)
@@ -90,5 +90,5 @@ def test_every_mistake_is_found_at_once(drawn: SyntheticPaths, tmp_path: Path) -
     assert report.problem_counts["unreadable_image"] == 2
     assert "unreadable_image: image 8: " in "\n".join(map(str, report.problems))
     without = validate_dataset(path, images, check_images=False)
-    assert without.counts["photographs decoded"] == 0
+    assert without.counts["images decoded"] == 0
     assert "missing_file" not in without.problem_counts

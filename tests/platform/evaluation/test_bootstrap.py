@@ -1,4 +1,4 @@
-"""Resampled figures: those of the data set itself where nothing is resampled, those of copies where images repeat."""
+"""Resampled metrics: those of the data set itself where nothing is resampled, those of copies where images repeat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskray.platform.evaluation.bootstrap import draw_weights, resampled_figures
+from maskray.platform.evaluation.bootstrap import draw_weights, resampled_metrics
 from maskray.platform.evaluation.coco_ap import evaluate_images, merge
 from maskray.platform.evaluation.matches_file import read_matches, write_matches
 from maskray.platform.evaluation.matching import ImageMatches
@@ -43,15 +43,15 @@ def random_parts(seed: int, num_images: int = 9) -> list[ImageMatches]:
 
 
 def as_fractions(row: np.ndarray) -> list[float]:
-    """The -1 of the figures for what is undefined, as nan."""
+    """The -1 of the metrics for what is undefined, as nan."""
     return [float("nan") if value == -1 else value for value in row]
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000))
-def test_without_resampling_the_figures_are_those_of_coco(seed):
+def test_without_resampling_the_metrics_are_those_of_coco(seed):
     parts = random_parts(seed)
-    found = resampled_figures(parts, CATEGORIES, "bbox", NAMES, np.ones((1, len(parts)), dtype=np.int64))
+    found = resampled_metrics(parts, CATEGORIES, "bbox", NAMES, np.ones((1, len(parts)), dtype=np.int64))
     wanted = merge(parts, CATEGORIES, "bbox").metrics
     np.testing.assert_allclose(found[0], as_fractions([wanted[f"bbox/{name}"] for name in NAMES]), atol=1e-12)
 
@@ -61,7 +61,7 @@ def test_without_resampling_the_figures_are_those_of_coco(seed):
 def test_an_image_drawn_twice_counts_as_two(seed):
     parts = random_parts(seed)
     weights = draw_weights(len(parts), 3, seed)
-    found = resampled_figures(parts, CATEGORIES, "bbox", ["AP", "AP50", "APm"], weights)
+    found = resampled_metrics(parts, CATEGORIES, "bbox", ["AP", "AP50", "APm"], weights)
     for row, times in zip(found, weights):
         copies = [part for part, count in zip(parts, times) for _ in range(count)]
         copies = [dataclasses.replace(part, image_id=index) for index, part in enumerate(copies)]
@@ -73,9 +73,9 @@ def test_an_image_drawn_twice_counts_as_two(seed):
 def test_groups_of_resamples_change_nothing(monkeypatch):
     parts = random_parts(3)
     weights = draw_weights(len(parts), 7)
-    whole = resampled_figures(parts, CATEGORIES, "bbox", ["AP"], weights)
+    whole = resampled_metrics(parts, CATEGORIES, "bbox", ["AP"], weights)
     monkeypatch.setattr("maskray.platform.evaluation.bootstrap.MOST_VALUES", 1)
-    np.testing.assert_array_equal(resampled_figures(parts, CATEGORIES, "bbox", ["AP"], weights), whole)
+    np.testing.assert_array_equal(resampled_metrics(parts, CATEGORIES, "bbox", ["AP"], weights), whole)
 
 
 def test_weights_are_resamples_of_the_images():
@@ -88,7 +88,7 @@ def test_weights_are_resamples_of_the_images():
 
 def test_recall_has_no_interval():
     with pytest.raises(ValueError, match="bbox/AR100: it is made of precisions alone"):
-        resampled_figures(random_parts(1), CATEGORIES, "bbox", ["AR100"], np.ones((1, 9), dtype=np.int64))
+        resampled_metrics(random_parts(1), CATEGORIES, "bbox", ["AR100"], np.ones((1, 9), dtype=np.int64))
 
 
 def test_matches_come_back_as_they_were_written(tmp_path):

@@ -1,4 +1,4 @@
-"""COCO figures: equal to pycocotools bit for bit, for random cases, published results and any partition."""
+"""COCO metrics: equal to pycocotools bit for bit, for random cases, published results and any partition."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from pycocotools.cocoeval import COCOeval
 
 from maskray.platform.evaluation.coco_ap import evaluate_images, merge
 from maskray.platform.evaluation.matching import annotation_rle, match_greedily
-from maskray.platform.evaluation.rules import figure_names
+from maskray.platform.evaluation.rules import metric_names
 
 
-def pycocotools_figures(ground_truth: dict[str, Any], detections: list[dict[str, Any]], iou_type: str) -> COCOeval:
+def pycocotools_metrics(ground_truth: dict[str, Any], detections: list[dict[str, Any]], iou_type: str) -> COCOeval:
     """What the reference implementation computes; it wants results files, and adds fields to what it is given."""
     with contextlib.redirect_stdout(io.StringIO()):
         gt = COCO()
@@ -50,7 +50,7 @@ def images_of(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) ->
     ]
 
 
-def our_figures(ground_truth: dict[str, Any], detections: list[dict[str, Any]], iou_type: Any, partitions: int = 1):
+def our_metrics(ground_truth: dict[str, Any], detections: list[dict[str, Any]], iou_type: Any, partitions: int = 1):
     category_ids = [category["id"] for category in ground_truth["categories"]]
     images = images_of(ground_truth, detections)
     random.Random(partitions).shuffle(images)
@@ -59,8 +59,8 @@ def our_figures(ground_truth: dict[str, Any], detections: list[dict[str, Any]], 
 
 
 def assert_same(ground_truth: dict[str, Any], detections: list[dict[str, Any]], iou_type: str, partitions: int) -> None:
-    theirs = pycocotools_figures(ground_truth, detections, iou_type)
-    ours = our_figures(ground_truth, detections, iou_type, partitions)
+    theirs = pycocotools_metrics(ground_truth, detections, iou_type)
+    ours = our_metrics(ground_truth, detections, iou_type, partitions)
     np.testing.assert_array_equal(ours.precision, theirs.eval["precision"])
     np.testing.assert_array_equal(ours.recall, theirs.eval["recall"])
     np.testing.assert_array_equal(ours.scores, theirs.eval["scores"])
@@ -157,24 +157,24 @@ def box_case(gt_boxes: list[list[float]], dt: list[tuple[list[float], float]]) -
     return dataset, [{"image_id": 1, "category_id": 3, "bbox": b, "score": s} for b, s in dt]
 
 
-def test_hand_computed_figures():
+def test_hand_computed_metrics():
     # Two objects of 20x20; one is found exactly, then a false positive, the other is never found: precision 1 up to
     # recall 0.5 (51 of 101 levels), recall 0.5. A 20x20 object is small (below 32x32).
-    figures = our_figures(
+    metrics = our_metrics(
         *box_case([[0, 0, 20, 20], [60, 60, 20, 20]], [([0, 0, 20, 20], 0.9), ([30, 0, 9, 9], 0.8)]), "bbox"
     )
     expected = dict.fromkeys(("AP", "AP50", "AP75", "APs"), 51 / 101)
     expected |= dict.fromkeys(("APm", "APl", "ARm", "ARl"), -1.0)
     expected |= dict.fromkeys(("AR1", "AR10", "AR100", "ARs"), 0.5)
-    assert figures.metrics == {
-        f"bbox/{name}": pytest.approx(expected[name], abs=1e-12) for name in figure_names("bbox")
+    assert metrics.metrics == {
+        f"bbox/{name}": pytest.approx(expected[name], abs=1e-12) for name in metric_names("bbox")
     }
-    assert figures.per_category()[3]["AP"] == pytest.approx(51 / 101)
+    assert metrics.per_category()[3]["AP"] == pytest.approx(51 / 101)
 
 
 def test_an_image_without_detections_lowers_recall_and_no_detections_at_all_give_zero():
-    assert our_figures(*box_case([[0, 0, 20, 20]], []), "bbox").stats[:4] == [0.0] * 4
-    assert our_figures(*box_case([], [([0, 0, 9, 9], 0.5)]), "bbox").stats == [-1.0] * 12
+    assert our_metrics(*box_case([[0, 0, 20, 20]], []), "bbox").stats[:4] == [0.0] * 4
+    assert our_metrics(*box_case([], [([0, 0, 9, 9], 0.5)]), "bbox").stats == [-1.0] * 12
     assert merge([], [1, 2], "segm").stats == [-1.0] * 12
 
 
@@ -211,26 +211,26 @@ def test_an_image_evaluated_twice_is_an_error():
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])
 def test_a_score_that_is_no_number_is_an_error(score):
     with pytest.raises(ValueError, match="image 1: a detection has a score"):
-        our_figures(*box_case([[0, 0, 20, 20]], [([0, 0, 20, 20], score)]), "bbox")
+        our_metrics(*box_case([[0, 0, 20, 20]], [([0, 0, 20, 20], score)]), "bbox")
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 @pytest.mark.parametrize("partitions", [1, 3, 7])
-def test_published_results_give_the_published_figures(shared, iou_type, partitions):
+def test_published_results_give_the_published_metrics(shared, iou_type, partitions):
     folder = shared("data/coco-eval-reference")
     ground_truth = json.loads((folder / "instances_val2014_100.json").read_text())
     detections = json.loads((folder / f"instances_val2014_fake{iou_type}100_results.json").read_text())
     expected = json.loads((folder / "expected.json").read_text())
-    figures = our_figures(ground_truth, detections, iou_type, partitions)
-    assert figures.num_images == 100
-    assert figures.stats == pytest.approx(expected[iou_type], abs=1e-12)
-    theirs = pycocotools_figures(ground_truth, detections, iou_type)
-    np.testing.assert_array_equal(figures.precision, theirs.eval["precision"])
-    assert figures.stats == theirs.stats.tolist()
+    metrics = our_metrics(ground_truth, detections, iou_type, partitions)
+    assert metrics.num_images == 100
+    assert metrics.stats == pytest.approx(expected[iou_type], abs=1e-12)
+    theirs = pycocotools_metrics(ground_truth, detections, iou_type)
+    np.testing.assert_array_equal(metrics.precision, theirs.eval["precision"])
+    assert metrics.stats == theirs.stats.tolist()
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
-def test_disturbed_ground_truth_of_real_photographs_equals_pycocotools(shared, iou_type):
+def test_disturbed_ground_truth_of_real_images_equals_pycocotools(shared, iou_type):
     ground_truth = json.loads(shared("data/coco-sample/annotations/instances_val2017.json").read_text())
     sizes = {image["id"]: (image["height"], image["width"]) for image in ground_truth["images"]}
     rng = random.Random(1)

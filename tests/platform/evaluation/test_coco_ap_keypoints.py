@@ -1,4 +1,4 @@
-"""Keypoint figures: equal to pycocotools for random persons, real ones and any partition; mistakes are named."""
+"""Keypoint metrics: equal to pycocotools for random persons, real ones and any partition; mistakes are named."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from maskray.platform.evaluation.coco_ap import CocoFigures, evaluate_images, merge
+from maskray.platform.evaluation.coco_ap import CocoMetrics, evaluate_images, merge
 from maskray.platform.evaluation.evaluate import evaluate_files
 from maskray.platform.evaluation.oks import COCO_SIGMAS, similarities
-from maskray.platform.evaluation.rules import figure_names
+from maskray.platform.evaluation.rules import metric_names
 
 
 def pycocotools_evaluation(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> COCOeval:
@@ -35,7 +35,7 @@ def pycocotools_evaluation(ground_truth: dict[str, Any], detections: list[dict[s
     return evaluation
 
 
-def our_figures(ground_truth: dict[str, Any], detections: list[dict[str, Any]], partitions: int) -> CocoFigures:
+def our_metrics(ground_truth: dict[str, Any], detections: list[dict[str, Any]], partitions: int) -> CocoMetrics:
     category_ids = [category["id"] for category in ground_truth["categories"]]
     images = [
         (
@@ -51,8 +51,8 @@ def our_figures(ground_truth: dict[str, Any], detections: list[dict[str, Any]], 
     return merge([part for group in reversed(parts) for part in group], category_ids, "keypoints")
 
 
-def assert_same(ground_truth: dict[str, Any], detections: list[dict[str, Any]], partitions: int) -> CocoFigures:
-    theirs, ours = pycocotools_evaluation(ground_truth, detections), our_figures(ground_truth, detections, partitions)
+def assert_same(ground_truth: dict[str, Any], detections: list[dict[str, Any]], partitions: int) -> CocoMetrics:
+    theirs, ours = pycocotools_evaluation(ground_truth, detections), our_metrics(ground_truth, detections, partitions)
     np.testing.assert_array_equal(ours.precision, theirs.eval["precision"])
     np.testing.assert_array_equal(ours.recall, theirs.eval["recall"])
     np.testing.assert_array_equal(ours.scores, theirs.eval["scores"])
@@ -128,9 +128,9 @@ def test_real_persons_equal_pycocotools_for_any_partition(shared, split):
         for _ in range(rng.randint(0, 3))
     ]
     assert len(detections) > 100
-    figures = [assert_same(ground_truth, detections, partitions) for partitions in (1, 3, 7)]
-    assert figures[0].stats == figures[1].stats == figures[2].stats
-    assert all(0.05 < value < 1 for value in figures[0].stats)
+    metrics = [assert_same(ground_truth, detections, partitions) for partitions in (1, 3, 7)]
+    assert metrics[0].stats == metrics[1].stats == metrics[2].stats
+    assert all(0.05 < value < 1 for value in metrics[0].stats)
 
 
 def person(keypoints: list[float], **changes: Any) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def test_similarity_by_hand():
     assert similarities([found], []).shape == (1, 0)
 
 
-def test_figures_by_hand():
+def test_metrics_by_hand():
     """One of two persons found exactly, and a third without keypoints that neither counts nor harms."""
     points = [float(v) for i in range(17) for v in (10 + i, 20 + i, 2)]
     far = [float(v) for i in range(17) for v in (300 + i, 320 + i, 2)]
@@ -167,17 +167,17 @@ def test_figures_by_hand():
     }
     hit = {"image_id": 1, "category_id": 1, "score": 0.9, "keypoints": points, "bbox": [0, 0, 100, 50]}
     ignored = hit | {"score": 0.95, "keypoints": [220.0, 20.0, 1.0] * 17}
-    figures = our_figures(ground_truth, [hit, ignored], 1)
+    metrics = our_metrics(ground_truth, [hit, ignored], 1)
     expected = dict.fromkeys(("AP", "AP50", "AP75", "APm"), 51 / 101) | {"APl": -1.0, "ARl": -1.0}
     expected |= dict.fromkeys(("AR", "AR50", "AR75", "ARm"), 0.5)
-    assert list(figures.metrics) == [f"keypoints/{name}" for name in figure_names("keypoints")]
-    assert figures.metrics == {f"keypoints/{name}": pytest.approx(value, abs=1e-12) for name, value in expected.items()}
-    assert figures.per_category()[1] == pytest.approx({"AP": 51 / 101, "AP50": 51 / 101, "AP75": 51 / 101, "AR": 0.5})
+    assert list(metrics.metrics) == [f"keypoints/{name}" for name in metric_names("keypoints")]
+    assert metrics.metrics == {f"keypoints/{name}": pytest.approx(value, abs=1e-12) for name, value in expected.items()}
+    assert metrics.per_category()[1] == pytest.approx({"AP": 51 / 101, "AP50": 51 / 101, "AP75": 51 / 101, "AR": 0.5})
     for annotation in ground_truth["annotations"]:  # counted where a file does not state it
         annotation.pop("num_keypoints", None)
-    assert our_figures(ground_truth, [hit, ignored], 1).stats == figures.stats
+    assert our_metrics(ground_truth, [hit, ignored], 1).stats == metrics.stats
     ground_truth["annotations"][2].pop("keypoints")  # as objects of categories that have none
-    assert our_figures(ground_truth, [hit, ignored], 1).stats == figures.stats
+    assert our_metrics(ground_truth, [hit, ignored], 1).stats == metrics.stats
 
 
 @pytest.mark.parametrize(
@@ -208,8 +208,8 @@ def test_files_evaluate_and_annotations_without_keypoints_are_an_error(tmp_path)
         image["name"] = str(image["id"])
     (tmp_path / "gt").write_text(json.dumps(ground_truth))
     (tmp_path / "dt").write_text(json.dumps(detections))
-    figures = evaluate_files(tmp_path / "gt", tmp_path / "dt", "keypoints")
-    assert figures.stats == pycocotools_evaluation(ground_truth, detections).stats.tolist()
+    metrics = evaluate_files(tmp_path / "gt", tmp_path / "dt", "keypoints")
+    assert metrics.stats == pycocotools_evaluation(ground_truth, detections).stats.tolist()
     del ground_truth["annotations"][0]["keypoints"]
     (tmp_path / "gt").write_text(json.dumps(ground_truth))
     with pytest.raises(ValueError, match=r"annotations\[0\]: no keypoints, which keypoints needs"):

@@ -1,4 +1,4 @@
-"""Evaluation of files: the published figures through Ray, and one clear line for everything that can be wrong."""
+"""Evaluation of files: the published metrics through Ray, and one clear line for everything that can be wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from maskray.platform.evaluation.results import rle_problem
 
 @pytest.fixture
 def files(tmp_path):
-    """Writes an annotation file of one 20x10 picture with one object, and a results file; returns both paths."""
+    """Writes an annotation file of one 20x10 image with one object, and a results file; returns both paths."""
     mask = np.zeros((10, 20), dtype=np.uint8, order="F")
     mask[2:8, 3:12] = 1
     rle = rle_masks.encode(mask)
@@ -139,11 +139,11 @@ def test_the_rle_of_any_mask_is_sound_and_a_changed_one_is_not(height, width, de
     assert rle_problem(rle | {"counts": rle["counts"][:-1]}, (height, width)) is not None
 
 
-def test_ray_tasks_give_the_published_figures(ray_cluster, shared):
+def test_ray_tasks_give_the_published_metrics(ray_cluster, shared):
     folder = shared("data/coco-eval-reference")
     expected = json.loads((folder / "expected.json").read_text())
     for iou_type in ("bbox", "segm"):
         results = folder / f"instances_val2014_fake{iou_type}100_results.json"
         for partitions in (1, 3, 7):
-            figures = evaluate_files(folder / "instances_val2014_100.json", results, iou_type, partitions)
-            assert figures.stats == pytest.approx(expected[iou_type], abs=1e-12)
+            metrics = evaluate_files(folder / "instances_val2014_100.json", results, iou_type, partitions)
+            assert metrics.stats == pytest.approx(expected[iou_type], abs=1e-12)

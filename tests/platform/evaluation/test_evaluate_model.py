@@ -1,4 +1,4 @@
-"""Evaluation of a model: by ranks and by Ray Data actors the same figures, every image once, everything written."""
+"""Evaluation of a model: by ranks and by Ray Data actors the same metrics, every image once, everything written."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ NUM_IMAGES = 9
 
 
 def write_dataset(folder: Path) -> tuple[Path, Path]:
-    """Dark pictures of several sizes with bright rectangles; the last has none."""
+    """Dark images of several sizes with bright rectangles; the last has none."""
     random = np.random.default_rng(0)
     images, annotations = [], []
     (folder / "images").mkdir(parents=True)
@@ -114,7 +114,7 @@ def evaluated(folder: Path, manifest: Manifest) -> tuple[dict[str, float], Path]
     return metrics, folder / "out"
 
 
-def test_ranks_and_actors_give_the_same_figures(folder, manifest, evaluated):
+def test_ranks_and_actors_give_the_same_metrics(folder, manifest, evaluated):
     model, spec = read_model_folder(folder / "model")
     predictor = Predictor(model, spec)
     parts = [evaluate_rows(predictor, manifest, range(rank, NUM_IMAGES, 2), IOU_TYPES, 3) for rank in (1, 0)]
@@ -133,7 +133,7 @@ def test_ranks_and_actors_give_the_same_figures(folder, manifest, evaluated):
 
 
 @pytest.mark.parametrize("iou_type", IOU_TYPES)
-def test_results_written_evaluate_to_the_figures_returned(folder, evaluated, iou_type):
+def test_results_written_evaluate_to_the_metrics_returned(folder, evaluated, iou_type):
     metrics, out = evaluated
     stats = evaluate_files(folder / "data/gt.json", out / "results.json", iou_type).stats
     assert stats == pytest.approx([v for name, v in metrics.items() if name.startswith(iou_type)], abs=1e-12)
@@ -165,7 +165,7 @@ def test_the_report_stands_alone_and_escapes_what_files_say(evaluated):
     assert not list(out.glob("*.partial*"))
 
 
-def test_figures_of_too_few_or_too_many_images_are_an_error(folder, manifest):
+def test_metrics_of_too_few_or_too_many_images_are_an_error(folder, manifest):
     model, spec = read_model_folder(folder / "model")
     parts = evaluate_rows(Predictor(model, spec), manifest, range(NUM_IMAGES), IOU_TYPES)
     lost = min(manifest.image_ids)
@@ -219,7 +219,7 @@ def test_segm_of_a_model_without_masks_is_an_error_and_bbox_works(folder, manife
     assert all(name.startswith("bbox/") and not math.isnan(value) for name, value in metrics.items())
 
 
-def test_a_damaged_photograph_is_named_in_one_line(folder, tmp_path):
+def test_a_damaged_image_is_named_in_one_line(folder, tmp_path):
     shutil.copytree(folder / "shards", tmp_path / "shards")
     shard = next(iter(sorted((tmp_path / "shards").glob("*.parquet"))))
     data = shard.read_bytes()

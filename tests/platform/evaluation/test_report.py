@@ -1,4 +1,4 @@
-"""What the report chooses to show, its charts, and the published figures beside the measured ones."""
+"""What the report chooses to show, its charts, and the published metrics beside the measured ones."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from maskray.platform.evaluation.charts import history_chart, precision_recall_c
 from maskray.platform.evaluation.coco_ap import merge
 from maskray.platform.evaluation.matching import match_image
 from maskray.platform.evaluation.paper import read_paper_row
-from maskray.platform.evaluation.report import MEANING, _figure_rows, choose_pictures, image_quality
-from maskray.platform.evaluation.rules import IOU_TYPES, figure_names
+from maskray.platform.evaluation.report import MEANING, _metric_rows, choose_images, image_quality
+from maskray.platform.evaluation.rules import IOU_TYPES, metric_names
 from maskray.platform.evaluation.tables import per_class_rows
 
 
@@ -39,8 +39,8 @@ def test_quality_is_f1_of_what_is_drawn():
 
 
 @given(st.dictionaries(st.integers(0, 50), st.floats(0, 1) | st.just(math.nan), max_size=20), st.integers(0, 25))
-def test_pictures_are_chosen_once_each_and_as_many_as_there_are(qualities, number):
-    chosen = choose_pictures(qualities, number)
+def test_images_are_chosen_once_each_and_as_many_as_there_are(qualities, number):
+    chosen = choose_images(qualities, number)
     ids = [image_id for _, image_id in chosen]
     assert len(ids) == len(set(ids)) == min(number, len(qualities))
     best = [qualities[i] for why, i in chosen if why == "best"]
@@ -50,9 +50,9 @@ def test_pictures_are_chosen_once_each_and_as_many_as_there_are(qualities, numbe
         assert min(best) >= max(worst)
 
 
-def test_six_pictures_are_two_first_two_best_two_worst():
+def test_six_images_are_two_first_two_best_two_worst():
     qualities = {1: 0.5, 2: 0.1, 3: 0.9, 4: 0.2, 5: 0.8, 6: 0.3, 7: 0.4}
-    assert choose_pictures(qualities, 6) == [
+    assert choose_images(qualities, 6) == [
         ("first", 1),
         ("first", 2),
         ("best", 3),
@@ -63,11 +63,11 @@ def test_six_pictures_are_two_first_two_best_two_worst():
 
 
 def test_charts_are_svg_that_does_not_change():
-    figures = [merge([part([[0.0, 0.0, 9.0, 9.0]], [([0.0, 0.0, 9.0, 9.0], 0.9)])], [1], "bbox")]
-    chart = precision_recall_chart(figures)
+    metrics = [merge([part([[0.0, 0.0, 9.0, 9.0]], [([0.0, 0.0, 9.0, 9.0], 0.9)])], [1], "bbox")]
+    chart = precision_recall_chart(metrics)
     assert chart.startswith("<svg ")
     assert "IoU 0.75" in chart
-    assert chart == precision_recall_chart(figures)
+    assert chart == precision_recall_chart(metrics)
     assert "no ground truth" in precision_recall_chart([merge([], [1], "segm")])
 
 
@@ -75,14 +75,14 @@ def test_keypoints_have_rows_and_a_chart_of_their_own():
     found = {"category_id": 1, "score": 0.9, "keypoints": [5.0, 6.0, 1.0] * 17, "bbox": [0.0, 0.0, 50.0, 50.0]}
     person = {"category_id": 1, "keypoints": [5, 6, 2] * 17, "bbox": [0, 0, 50, 50], "area": 2500.0}
     parts = {t: [match_image(1, (90, 90), [person], [found], [1], t)] for t in ("bbox", "keypoints")}
-    figures = [merge(part, [1], iou_type) for iou_type, part in parts.items()]
-    rows = {row["name"]: [measured for measured, _ in row["cells"]] for row in _figure_rows(figures, None)}
+    metrics = [merge(part, [1], iou_type) for iou_type, part in parts.items()]
+    rows = {row["name"]: [measured for measured, _ in row["cells"]] for row in _metric_rows(metrics, None)}
     assert rows["AP"] == pytest.approx([1.0, 1.0])
     assert rows["AR"] == [None, 1.0]
     assert rows["AR100"] == [1.0, None]
     assert set(rows) <= set(MEANING)
-    assert "OKS 0.75" in precision_recall_chart(figures)
-    (by_category,) = per_class_rows(figures, LabelMap(categories=(Category(id=1, name="person"),)))
+    assert "OKS 0.75" in precision_recall_chart(metrics)
+    (by_category,) = per_class_rows(metrics, LabelMap(categories=(Category(id=1, name="person"),)))
     assert by_category["objects"] == 1
     assert by_category["keypoints/AR"] == by_category["bbox/AR100"] == 1.0
 
@@ -97,15 +97,15 @@ def test_history_without_numbers_has_no_chart():
 
 def test_published_rows_are_fractions():
     row = read_paper_row("2d/RoIAlign")
-    assert row.figures["segm/AP"] == pytest.approx(0.309)
-    assert row.figures["bbox/AP75"] == pytest.approx(0.364)
-    assert set(read_paper_row("1/FCIS+++").figures) == {"segm/AP", "segm/AP50"}
-    together = read_paper_row("5/Mask R-CNN keypoint and mask").figures
+    assert row.metrics["segm/AP"] == pytest.approx(0.309)
+    assert row.metrics["bbox/AP75"] == pytest.approx(0.364)
+    assert set(read_paper_row("1/FCIS+++").metrics) == {"segm/AP", "segm/AP50"}
+    together = read_paper_row("5/Mask R-CNN keypoint and mask").metrics
     assert together == pytest.approx({"bbox/AP": 0.52, "segm/AP": 0.451, "keypoints/AP": 0.647})
 
 
-def test_every_published_figure_is_one_that_is_measured():
-    measured = {f"{iou_type}/{name}" for iou_type in IOU_TYPES for name in figure_names(iou_type)}
+def test_every_published_metric_is_one_that_is_measured():
+    measured = {f"{iou_type}/{name}" for iou_type in IOU_TYPES for name in metric_names(iou_type)}
     path = Path(rules.__file__).with_name("paper.yaml")
     for name, table in yaml.safe_load(path.read_text()).items():
         assert set(table["columns"]) <= measured

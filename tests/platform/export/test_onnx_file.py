@@ -20,7 +20,7 @@ from maskray.model.presets import merge
 from maskray.platform.cli.main import app
 from maskray.platform.export import parity
 from maskray.platform.export.onnx_file import write_onnx
-from maskray.platform.export.parity import compare_detections, compare_onnx, place_picture
+from maskray.platform.export.parity import compare_detections, compare_onnx, place_image
 from maskray.platform.files.model_folder import write_model_folder
 
 SIZE = (96, 128)
@@ -91,19 +91,19 @@ def test_the_command_tells_what_it_compared(exported):
 
 
 def test_the_file_finds_what_the_model_finds(exported):
-    pictures = {"wide": noise(60, 100), "tall": noise(100, 60), "small": noise(9, 7)}
-    assert_parity(exported, pictures)
+    images = {"wide": noise(60, 100), "tall": noise(100, 60), "small": noise(9, 7)}
+    assert_parity(exported, images)
 
 
-def test_the_file_finds_what_the_model_finds_on_photographs(exported, shared):
-    photographs = sorted(shared("data/demo-photos").glob("*.jpg"))[:2]
-    assert len(photographs) == 2
-    assert_parity(exported, {path.name: np.asarray(Image.open(path).convert("RGB")) for path in photographs})
+def test_the_file_finds_what_the_model_finds_on_images(exported, shared):
+    images = sorted(shared("data/demo-photos").glob("*.jpg"))[:2]
+    assert len(images) == 2
+    assert_parity(exported, {path.name: np.asarray(Image.open(path).convert("RGB")) for path in images})
 
 
-def assert_parity(exported, pictures):
+def assert_parity(exported, images):
     model, spec, out, _ = exported
-    for comparison in compare_onnx(out, model, spec, pictures, *SIZE):
+    for comparison in compare_onnx(out, model, spec, images, *SIZE):
         assert comparison.num_expected == comparison.num_found == 20
         assert comparison.unmatched == 0
         assert set(comparison.differences) == {"boxes", "scores", "masks", "keypoints"}
@@ -147,15 +147,15 @@ def test_the_file_is_of_standard_operators_and_says_what_it_is(exported):
 def test_one_map_and_roi_align_without_half_pixels(tmp_path):
     model, spec = small_model(LEGACY_C4)
     write_onnx(tmp_path / "c4.onnx", model, spec, 90, 117)  # of one map any size will do
-    pictures = {"wide": noise(60, 100), "tall": noise(100, 60)}
-    for comparison in compare_onnx(tmp_path / "c4.onnx", model, spec, pictures, 90, 117):
+    images = {"wide": noise(60, 100), "tall": noise(100, 60)}
+    for comparison in compare_onnx(tmp_path / "c4.onnx", model, spec, images, 90, 117):
         assert comparison.num_expected == 20
         assert comparison.unmatched == 0
         assert comparison.differences["boxes"] < 1e-3
         assert max(comparison.differences["scores"], comparison.differences["masks"]) < 1e-4
     with torch.no_grad():
         model.roi_heads.box_head.deltas.bias += 0.05
-    assert not any(item.agrees for item in compare_onnx(tmp_path / "c4.onnx", model, spec, pictures, 90, 117))
+    assert not any(item.agrees for item in compare_onnx(tmp_path / "c4.onnx", model, spec, images, 90, 117))
 
 
 def test_a_file_that_disagrees_is_not_written(tmp_path, monkeypatch):
@@ -165,7 +165,7 @@ def test_a_file_that_disagrees_is_not_written(tmp_path, monkeypatch):
     out = tmp_path / "out" / "model.onnx"
     arguments = ["models", "export", tmp_path / "model", "--to", "onnx", "--image-size", 64, 80, "--out", out]
     done = CliRunner().invoke(app, [*map(str, arguments)])
-    assert "random picture (no --image was given): " in done.output
+    assert "random image (no --image was given): " in done.output
     assert isinstance(done.exception, ValueError)
     assert "file and model differ by more than boxes -1, scores 0.001" in str(done.exception)
     assert list(out.parent.iterdir()) == []
@@ -180,9 +180,9 @@ def test_missing_packages_are_told(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(60, 100, (77, 128)), (100, 60, (96, 58)), (9, 7, (96, 75))])
-def test_a_picture_is_placed_whole(height, width, size):
+def test_an_image_is_placed_whole(height, width, size):
     _, spec = small_model(BOTH_HEADS)
-    image, placed = place_picture(noise(height, width), spec.input, *SIZE)
+    image, placed = place_image(noise(height, width), spec.input, *SIZE)
     assert (image.shape, image.dtype) == ((3, *SIZE), np.float32)
     assert tuple(placed) == size
     assert not image[:, size[0] :].any()

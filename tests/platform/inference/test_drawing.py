@@ -1,4 +1,4 @@
-"""Pictures with detections drawn on them."""
+"""Images with detections drawn on them."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_every_kind_of_segmentation_and_none_draws():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (12, 500), (500, 12), (40, 40)])
-def test_pictures_of_any_shape_are_drawn(size):
+def test_images_of_any_shape_are_drawn(size):
     image = np.zeros((*size, 3), dtype=np.uint8)
     boxes = [[0, 0, size[1], size[0]], [0, 0, 1, 1], [size[1] - 1, size[0] - 1, 1, 1]]
     drawn = draw_detections(image, [result(box, size=size) for box in boxes], LABELS)
     assert drawn.shape == image.shape
 
 
-def test_a_scale_enlarges_picture_and_objects():
+def test_a_scale_enlarges_image_and_objects():
     image = np.zeros((100, 150, 3), dtype=np.uint8)
     drawn = draw_detections(image, [result([50, 40, 30, 25], size=(100, 150))], LABELS, scale=3)
     assert drawn.shape == (300, 450, 3)

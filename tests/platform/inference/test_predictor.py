@@ -1,4 +1,4 @@
-"""Predictor: COCO results in pixels of the photograph, the same alone and in company."""
+"""Predictor: COCO results in pixels of the original image, the same alone and in company."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def make_predictor(masks: bool = True, keypoints: bool = False, half_pixel: bool
     return Predictor(model, spec)
 
 
-def pictures() -> list[np.ndarray]:
+def make_images() -> list[np.ndarray]:
     """Two of the same size, one upright, one long, one tiny."""
     random = np.random.default_rng(0)
     sizes = [(120, 160), (160, 120), (120, 160), (60, 200), (24, 30)]
@@ -85,7 +85,7 @@ def assert_same(left: list[dict], right: list[dict]) -> None:
 
 
 def test_a_mixed_batch_gives_what_one_by_one_gives(predictor):
-    images = pictures()
+    images = make_images()
     together = predictor.predict(images, range(len(images)))
     alone = [predictor.predict([image], [index])[0] for index, image in enumerate(images)]
     assert sum(len(results) for results in alone) > 20
@@ -98,7 +98,7 @@ def test_a_mixed_batch_gives_what_one_by_one_gives(predictor):
 
 def test_images_that_share_a_batch_get_what_they_get_alone(predictor):
     """As on an accelerator, where images of one padded size are computed together."""
-    images, spec = [pictures()[0], pictures()[2]], predictor.spec
+    images, spec = [make_images()[0], make_images()[2]], predictor.spec
     batches = [single_image(image, 0, spec.input, spec.model.backbone.size_divisor) for image in images]
     alone = [predictor.predict([image], [0])[0] for image in images]
     for left, right in zip(predictor._predict_batch(batches, None), alone, strict=True):
@@ -106,13 +106,13 @@ def test_images_that_share_a_batch_get_what_they_get_alone(predictor):
 
 
 def test_on_a_cpu_an_image_gets_the_same_bits_in_any_company(predictor):
-    images = pictures()[:1] * 2 + pictures()[1:]
+    images = make_images()[:1] * 2 + make_images()[1:]
     together = predictor.predict(images, [0] * len(images))
     assert together == [predictor.predict([image], [0])[0] for image in images]
 
 
-def test_results_are_plain_coco_best_first_inside_the_photograph(predictor):
-    image = pictures()[0]
+def test_results_are_plain_coco_best_first_inside_the_image(predictor):
+    image = make_images()[0]
     (results,) = predictor.predict([image], [41])
     assert results
     assert [r["score"] for r in results] == sorted((r["score"] for r in results), reverse=True)
@@ -129,7 +129,7 @@ def test_results_are_plain_coco_best_first_inside_the_photograph(predictor):
 
 
 def test_the_threshold_cuts_the_tail_only(predictor):
-    image = pictures()[1]
+    image = make_images()[1]
     (every,) = predictor.predict([image], [1])
     threshold = every[len(every) // 2]["score"]
     (some,) = predictor.predict([image], [1], score_threshold=threshold)
@@ -161,13 +161,13 @@ def test_detections_become_coco_results():
 
 
 def test_a_model_without_masks_gives_boxes_only():
-    (results,) = make_predictor(masks=False).predict(pictures()[:1], [1])
+    (results,) = make_predictor(masks=False).predict(make_images()[:1], [1])
     assert results
     assert all(set(r) == {"image_id", "category_id", "bbox", "score"} for r in results)
 
 
-def test_keypoints_are_coco_keypoints_in_pixels_of_the_photograph():
-    image = pictures()[0]
+def test_keypoints_are_coco_keypoints_in_pixels_of_the_image():
+    image = make_images()[0]
     shifted, plain = (
         make_predictor(keypoints=True, half_pixel=half).predict([image], [1])[0] for half in (True, False)
     )
@@ -193,9 +193,9 @@ def test_keypoints_annotated_come_back_where_they_were():
     assert predictor._to_coco(found, 1)[0]["keypoints"] == annotation["keypoints"]
 
 
-def test_nothing_gives_nothing_and_what_is_no_picture_is_an_error(predictor):
+def test_nothing_gives_nothing_and_what_is_no_image_is_an_error(predictor):
     assert predictor.predict([], []) == []
-    image = pictures()[0]
+    image = make_images()[0]
     for wrong in (image.astype(np.float32), image[..., 0], image[:0], np.dstack([image, image[..., 0]])):
         with pytest.raises(ValueError, match=r"image 5: .* not uint8 \(height, width, 3\)"):
             predictor.predict([wrong], [5])

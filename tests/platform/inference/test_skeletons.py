@@ -46,7 +46,7 @@ def test_keypoints_without_names_are_points():
     assert skeleton.lines == []
 
 
-def test_skeletons_are_in_the_picture_and_grow_with_it():
+def test_skeletons_are_in_the_image_and_grow_with_it():
     found = {"category_id": 1, "bbox": [5, 5, 90, 50], "score": 0.9, "keypoints": [*KEYPOINTS[:11], 0.9]}
     image = np.full((60, 100, 3), 128, np.uint8)
     for scale in (1, 3):

@@ -17,7 +17,7 @@ MINIMAL = """
 name: a
 data:
   train: {kind: synthetic, num_images: 8}
-  val: {kind: coco, annotations: a.json, images: pictures}
+  val: {kind: coco, annotations: a.json, images: images}
 train: {steps: 10, images_per_batch: 4}
 """
 
@@ -59,6 +59,10 @@ def test_file_is_named_in_errors(tmp_path):
         ("data.val.num_images=3", "data.val.num_images: unknown key; did you mean images? valid here: annotations, "),
         ("model.rpn.nms_iou=1.5", "model.rpn.nms_iou: Input should be less than or equal to 1 (got 1.5)"),
         ("model.backbone.name=vgg", "model.backbone.name: Input should be 'resnet18', "),
+        ("model.inference.nms={name: soft, sigm: 1}", "model.inference.nms.sigm: unknown key; did you mean sigma?"),
+        ("model.inference.nms={name: soft, sigma: 0}", "model.inference.nms.sigma: Input should be greater than 0"),
+        ("model.inference.nms={sigma: 1}", "model.inference.nms.sigma: unknown key; valid here: name"),
+        ("model.backbone={name: timm:convnext_tiny, stem_channels: 8}", "model: backbone.stem_channels 8 has no"),
         ("train.steps=0", "train.steps: Input should be greater than or equal to 1 (got 0)"),
         ("train.steps=many", "train.steps: Input should be a valid integer"),
         ("data.train.kind=voc", "data.train: Input tag 'voc' found using 'kind' does not match any of the"),

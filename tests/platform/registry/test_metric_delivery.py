@@ -19,7 +19,7 @@ def rows(steps, start=1_700_000_000_000):
 
 
 def test_step_trained_again_after_a_restart_keeps_its_first_point(tracking, job):
-    """Its time differs, and figures of speed differ with it; what was never sent is not taken for sent."""
+    """Its time differs, and metrics of speed differ with it; what was never sent is not taken for sent."""
     run_id = tracking.start_run(job, {})
     MetricDelivery(tracking, run_id).send(rows(range(1, 8)))
     after = MetricDelivery(tracking, run_id)

@@ -47,7 +47,7 @@ def test_fetched_files_are_those_registered(tracking, name, model_folder, tmp_pa
     assert read_weights(folder).keys() == read_weights(model_folder).keys()
 
 
-def test_version_carries_figures_labels_checksums_and_run(tracking, name, registered):
+def test_version_carries_metrics_labels_checksums_and_run(tracking, name, registered):
     run_id, version = registered
     assert version == "1"
     listed = [found for found in list_models(tracking) if found["name"] == name]
@@ -183,5 +183,5 @@ def test_folder_resolves_to_itself(model_folder, monkeypatch):
 
 def test_metrics_that_fill_more_than_a_tag_are_refused(job, model_folder, tmp_path):
     tracking = Tracking(TrackingConfig(), tmp_path / "outputs")
-    with pytest.raises(ValueError, match="900 figures are too many"):
+    with pytest.raises(ValueError, match="900 metrics are too many"):
         register_model(tracking, "f" * 32, "m", model_folder, {f"per_class/{k:04d}": math.pi for k in range(900)})

@@ -22,7 +22,7 @@ GATE = GateConfig(evaluation_set="val2017", metrics={"segm/AP": 0.01, "bbox/AP":
 
 @pytest.fixture
 def make_version(spec, job, tmp_path):
-    """A function that registers a version of the model `m-...` with these figures and says which it is."""
+    """A function that registers a version of the model `m-...` with these metrics and says which it is."""
     name, run_ids = f"m-{tmp_path.name}", []
 
     def make(tracking, segm, bbox=0.5, digest="d" * 64, **job_changes):
@@ -52,8 +52,8 @@ def test_register_gate_promote_resolve_list_roll_back(on_server, make_version, t
     comparison = promote(on_server, name, second, "champion", GATE)
     assert comparison["passed"]
     assert (comparison["holder"], comparison["evaluation_digest"]) == (first, "d" * 64)
-    figures = {"candidate": 0.295, "holder": 0.30, "least": pytest.approx(0.29), "most": None}
-    assert comparison["checks"][0] == {"name": "segm/AP", **figures, "passed": True}
+    metrics = {"candidate": 0.295, "holder": 0.30, "least": pytest.approx(0.29), "most": None}
+    assert comparison["checks"][0] == {"name": "segm/AP", **metrics, "passed": True}
     _, third = make_version(on_server, segm=0.28, bbox=0.49, seed=7)
     with pytest.raises(GateRefusedError, match=r"version 3 does not get alias champion.*segm/AP is 0.28, below 0.285"):
         promote(on_server, name, third, "champion", GATE)
@@ -120,7 +120,7 @@ def test_version_carries_everything_and_is_compared(on_sqlite, make_version):
         compare_versions(on_sqlite, f"models:/{name}/{first}", f"models:/{name}/9")
 
 
-def test_figures_of_other_data_are_not_compared(on_sqlite, make_version):
+def test_metrics_of_other_data_are_not_compared(on_sqlite, make_version):
     name, first = make_version(on_sqlite, segm=0.30)
     promote(on_sqlite, name, first, "champion", GATE)
     _, better = make_version(on_sqlite, segm=0.90, digest="e" * 64)

@@ -14,7 +14,7 @@ from maskray.platform.registry.server_errors import ServerAwayError
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.runs.publication import check_publication
 from maskray.platform.runs.training import run_training
-from maskray.platform.train.run_files import RunRecord
+from maskray.platform.train.run_files import RunFiles
 
 STEPS = 150
 GATE = {"evaluation_set": "synthetic-4-seed2", "metrics": {"bbox/AP": 0.01}}
@@ -22,12 +22,12 @@ GATE = {"evaluation_set": "synthetic-4-seed2", "metrics": {"bbox/AP": 0.01}}
 
 def make_job(output, server, **tracking):
     """Boxes only, by a network of almost nothing, one worker: many steps in little time."""
-    picture = {"kind": "synthetic", "height": 64, "width": 64, "max_objects": 2}
+    image = {"kind": "synthetic", "height": 64, "width": 64, "max_objects": 2}
     return JobConfig.model_validate(
         {
             "name": "outage",
             "output": str(output),
-            "data": {"train": {**picture, "num_images": 8, "seed": 1}, "val": {**picture, "num_images": 4, "seed": 2}},
+            "data": {"train": {**image, "num_images": 8, "seed": 1}, "val": {**image, "num_images": 4, "seed": 2}},
             "input": {"shorter_edge": 64, "longer_edge_max": 64},
             "model": {
                 "backbone": {"name": "resnet18", "norm": "group_norm", "freeze_stages": 0, "fpn_channels": 8},
@@ -95,7 +95,7 @@ def test_server_away_in_mid_run_and_at_its_end_loses_no_metric(
     ray_cluster, sqlite_server, as_trainer, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    record = RunRecord(tmp_path / "outage")
+    record = RunFiles(tmp_path / "outage")
     job = make_job(tmp_path, sqlite_server)
     outages = Outages(sqlite_server, record)
     outages.start()
@@ -137,7 +137,7 @@ def test_gate_that_does_not_fit_the_job_is_told_before_anything_begins(sqlite_se
     for change, message in (
         ({"evaluation_set": "val2017"}, "evaluation_set is 'val2017', but data.val is 'synthetic-4-seed2'"),
         ({"metrics": {"segm/AP": 0.0}}, "tracking.gate.metrics: segm/AP is not of evaluation.iou_types"),
-        ({"metrics": {"bbox/APX": 0.0}}, "tracking.gate.metrics: no figure bbox/APX; of bbox AP, AP50"),
+        ({"metrics": {"bbox/APX": 0.0}}, "tracking.gate.metrics: no metric bbox/APX; of bbox AP, AP50"),
     ):
         job = make_job(tmp_path, sqlite_server, register_as="m", alias="champion", gate=GATE | change)
         with pytest.raises(ValueError, match=message):

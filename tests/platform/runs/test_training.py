@@ -28,7 +28,7 @@ from maskray.platform.runs.summary import RunSummary
 from maskray.platform.runs.training import run_training
 from maskray.platform.serve.cluster.deploy import deploy
 
-PICTURE = {"kind": "synthetic", "height": 64, "width": 96, "max_objects": 3, "keypoints": True}
+IMAGE = {"kind": "synthetic", "height": 64, "width": 96, "max_objects": 3, "keypoints": True}
 IOU_TYPES = ["bbox", "segm", "keypoints"]
 
 
@@ -38,8 +38,8 @@ def make_job(output: Path, name: str = "small", **changes: Any) -> JobConfig:
         "name": name,
         "output": str(output),
         "data": {
-            "train": {**PICTURE, "num_images": 12, "seed": 1},
-            "val": {**PICTURE, "num_images": 6, "seed": 2},
+            "train": {**IMAGE, "num_images": 12, "seed": 1},
+            "val": {**IMAGE, "num_images": 6, "seed": 2},
             "rows_per_shard": 4,
         },
         "input": {"shorter_edge": 64, "longer_edge_max": 96},
@@ -152,10 +152,10 @@ def test_the_same_weights_detect_the_same_everywhere(summary: RunSummary, tmp_pa
     assert results
     manifest = read_manifest(summary.folder / "data" / "shards" / "val")
     row = next(row for row in read_rows(manifest, range(6)) if row["image_id"] == results[0]["image_id"])
-    photograph = tmp_path / f"{row['image_id']}.jpg"
-    photograph.write_bytes(row["image"])
+    image = tmp_path / f"{row['image_id']}.jpg"
+    image.write_bytes(row["image"])
     expected = [result for result in results if result["image_id"] == row["image_id"]]
-    (predicted,) = predict_files([photograph], str(summary.checkpoint))
+    (predicted,) = predict_files([image], str(summary.checkpoint))
     assert_same_detections(predicted.results, expected)
     job = make_job(tmp_path)
     server = deploy(str(summary.checkpoint), job.serve.model_copy(update={"port": 0}))
@@ -180,7 +180,7 @@ def assert_same_detections(found: list[dict[str, Any]], expected: list[dict[str,
 
 
 def test_a_model_is_evaluated_on_a_data_set_by_itself(summary: RunSummary, tmp_path: Path) -> None:
-    """With the figures of the run that trained it, from its annotation file and photographs."""
+    """With the metrics of the run that trained it, from its annotation file and images."""
     data = summary.folder / "data" / "synthetic"
     annotations = data / "annotations" / "person_keypoints_val.json"
     out = tmp_path / "evaluation"

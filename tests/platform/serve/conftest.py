@@ -1,4 +1,4 @@
-"""A small model that was never trained, a photograph, and a server on a cluster of this machine, started once."""
+"""A small model that was never trained, an image, and a server on a cluster of this machine, started once."""
 
 import asyncio
 import io
@@ -17,8 +17,8 @@ from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.cluster.ray_environment import OWN_PORT, PORTS, QUICK_HOPS
 from maskray.platform.serve.http.app import build_app
 from maskray.platform.serve.http.auth import Places
-from maskray.platform.serve.http.metrics import Meters
-from maskray.platform.serve.http.responses import Answer, ModelName, choose
+from maskray.platform.serve.http.metrics import ServerMetrics
+from maskray.platform.serve.http.responses import ModelName, Prediction, choose
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -88,7 +88,7 @@ class Backend:
     async def predict(self, data, size, options, seconds_left):
         outcome = await self._predict(data)
         if isinstance(outcome, list):
-            outcome = Answer(ModelName("shapes", "3"), *size, choose(outcome, options), {"predict": 0.1}, 1)
+            outcome = Prediction(ModelName("shapes", "3"), *size, choose(outcome, options), {"predict": 0.1}, 1)
         return outcome
 
     async def describe(self):
@@ -103,9 +103,9 @@ def client_of():
     """Opens a client of the routes around a backend, or a coroutine that gives COCO results or a Refusal for bytes."""
 
     def open_client(predict, places=None, **config):
-        settings, meters = ServeConfig(**config), Meters()
+        settings, server_metrics = ServeConfig(**config), ServerMetrics()
         backend = predict if hasattr(predict, "predict") else Backend(predict)
-        app = build_app(settings, backend, meters, places or Places(settings.most_waiting, meters))
+        app = build_app(settings, backend, server_metrics, places or Places(settings.most_waiting, server_metrics))
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://probe")
 

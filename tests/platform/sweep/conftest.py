@@ -12,12 +12,12 @@ import pytest
 from maskray.platform.job.load import validate_tree
 from maskray.platform.job.sweep_config import SweepConfig
 
-PICTURE = {"kind": "synthetic", "height": 64, "width": 96, "max_objects": 3, "classes": ["square", "star"]}
+IMAGE = {"kind": "synthetic", "height": 64, "width": 96, "max_objects": 3, "classes": ["square", "star"]}
 TREE: dict[str, Any] = {
     "name": "tiny",
     "kind": "sweep",
     "base": {
-        "data": {"train": {**PICTURE, "num_images": 12, "seed": 1}, "val": {**PICTURE, "num_images": 6, "seed": 2}},
+        "data": {"train": {**IMAGE, "num_images": 12, "seed": 1}, "val": {**IMAGE, "num_images": 6, "seed": 2}},
         "input": {"shorter_edge": 64, "longer_edge_max": 96},
         "model": {
             "backbone": {

@@ -20,7 +20,7 @@ from maskray.platform.registry.tracking import Tracking
 from maskray.platform.sweep.parent_run import read_parent
 from maskray.platform.sweep.trial_record import TrialRecord
 from maskray.platform.sweep.trials import list_trials
-from maskray.platform.train.run_files import RunRecord
+from maskray.platform.train.run_files import RunFiles
 
 DEADLINE_SECONDS = 1800
 
@@ -80,7 +80,7 @@ def test_killed_sweep_goes_on_repeats_nothing_and_stops_what_cannot_learn(tree, 
     assert "1 of 3 trials failed" in again.stderr
     assert "too-fast-seed-1" in again.stderr
     assert (learns.outcome(), learns.state) == (kept, "finished")
-    starts = [event["step"] for event in RunRecord(still.folder).events() if event["event"] == "start"]
+    starts = [event["step"] for event in RunFiles(still.folder).events() if event["event"] == "start"]
     assert len(starts) >= 2
     assert starts[-1] >= 4, "the killed trial began anew"
     assert (still.state, fast.state) == ("stopped", "failed")
@@ -152,7 +152,7 @@ def test_a_sweep_that_runs_already_is_left_alone(tree, tmp_path):
 
 
 def test_a_trial_that_has_changed_is_refused(tree, tmp_path):
-    """Figures of another job must not stand in the table under the same name."""
+    """Metrics of another job must not stand in the table under the same name."""
     path = tmp_path / "sweep.yaml"
     path.write_text(yaml.safe_dump(tree))
     record = next(iter(records_of(path).values()))

@@ -36,7 +36,7 @@ def finish(record: TrialRecord, hit_rate: float, seed: int, num_images: int = NU
     metrics = merge(parts, [4], "bbox").metrics
     (record.folder / "evaluation").mkdir(parents=True)
     write_matches(record.matches, parts)
-    record.close("finished", figures=metrics, seconds={})
+    record.close("finished", metrics=metrics, seconds={})
     return 100 * metrics["bbox/AP"]
 
 
@@ -144,7 +144,7 @@ def test_other_images_are_not_paired(sweep, records):
     assert align.differences["bbox/AP"].value > 0
 
 
-def test_a_variant_without_masks_has_no_mask_figure(make_sweep, tree):
+def test_a_variant_without_masks_has_no_mask_metric(make_sweep, tree):
     boxes = {"model.masks": False, "evaluation.iou_types": ["bbox"]}
     sweep = make_sweep(
         variants={"boxes": boxes, "quick boxes": boxes | {"train.base_lr": 0.2}, "masks": {}},

@@ -100,10 +100,10 @@ def test_mistakes_of_the_sweep_itself(make_sweep, changes, message):
         ({"max_concurrent": 2}, "local_cpus 4 is too few, trials would wait for ever: max_concurrent 2"),
         ({"table": {"baseline": "x"}}, "table.baseline: no variant 'x'; there are RoIPool max, RoIAlign mean"),
         ({"table": {"figures": ["keypoints/AP"]}}, "keypoints/AP is evaluated in no trial"),
-        ({"table": {"figures": ["segm/AP51"]}}, "table.figures: no figure 'segm/AP51'"),
+        ({"table": {"figures": ["segm/AP51"]}}, "table.figures: no metric 'segm/AP51'"),
         ({"table": {"paper": "2z"}}, "table.paper: table '2z' is none of the paper's"),
         ({"table": {"paper": "2c", "paper_rows": {"RoIPool max": "x"}}}, "table.paper_rows: no row 'x' in table 2c"),
-        ({"metric": "bbox/AQ"}, "metric: no figure 'bbox/AQ'"),
+        ({"metric": "bbox/AQ"}, "metric: no metric 'bbox/AQ'"),
     ],
 )
 def test_problems_of_the_plan(make_sweep, changes, problem):

@@ -26,7 +26,7 @@ from maskray.platform.registry.tracking import Tracking
 from maskray.platform.train.checkpoint import best_checkpoint, list_checkpoints, read_checkpoint
 from maskray.platform.train.launch import TrainResult, train
 from maskray.platform.train.run_context import Validation
-from maskray.platform.train.run_files import RunRecord
+from maskray.platform.train.run_files import RunFiles
 from maskray.platform.train.trainer import NonFiniteLossError
 
 STEPS = 6
@@ -36,7 +36,7 @@ MakeJob = Callable[..., JobConfig]
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory, ray_cluster: None) -> str:
-    """A running Ray and twelve synthetic pictures as shards."""
+    """A running Ray and twelve synthetic images as shards."""
     folder = tmp_path_factory.mktemp("data")
     paths = synthesize(folder, num_images=12, seed=1, height=64, width=96, max_objects=3)
     manifest = write_shards(read_dataset(paths.annotations, paths.images), str(paths.images), str(folder / "shards"), 4)
@@ -57,7 +57,7 @@ def two_workers(make_job: MakeJob) -> JobConfig:
 
 
 def make_validation() -> Validation:
-    """A figure of the weights that all ranks have a part in; local, so that it travels by value."""
+    """A metric of the weights that all ranks have a part in; local, so that it travels by value."""
 
     class WeightValidation:
         def evaluate(self, model: MaskRCNN, rank: int, num_ranks: int) -> list[Any]:
@@ -73,7 +73,7 @@ def make_validation() -> Validation:
     return WeightValidation()
 
 
-def numbers(record: RunRecord) -> list[dict[str, Any]]:
+def numbers(record: RunFiles) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name not in TIMES} for line in record.history()]
 
 
@@ -100,7 +100,7 @@ Reference = Callable[[JobConfig], tuple[Path, TrainResult]]
 
 def test_a_run_leaves_checkpoints_history_and_metrics(two_workers: JobConfig, reference: Reference) -> None:
     folder, result = reference(two_workers)
-    record = RunRecord(folder / "run")
+    record = RunFiles(folder / "run")
     assert result.step == STEPS
     assert result.last == str(folder / "run" / "checkpoints" / "step-000006")
     assert [path.name for path in list_checkpoints(record.checkpoints)] == ["step-000002", "step-000004", "step-000006"]
@@ -129,7 +129,7 @@ def test_kill_9_of_a_worker_changes_no_number(
     two_workers: JobConfig, reference: Reference, shards: str, tmp_path: Path
 ) -> None:
     folder, whole = reference(two_workers)
-    record = RunRecord(tmp_path)
+    record = RunFiles(tmp_path)
 
     def kill() -> None:
         while not [line for line in record.history() if line["step"] >= 3]:
@@ -144,7 +144,7 @@ def test_kill_9_of_a_worker_changes_no_number(
     starts = [event["step"] for event in record.events() if event["event"] == "start"]
     assert len(starts) == 2
     assert 2 <= starts[1] < STEPS
-    assert numbers(record) == numbers(RunRecord(folder / "run"))
+    assert numbers(record) == numbers(RunFiles(folder / "run"))
     expected = read_checkpoint(Path(whole.last))
     found = read_checkpoint(Path(result.last))
     assert all(torch.equal(tensor, expected.weights[name]) for name, tensor in found.weights.items())
@@ -157,7 +157,7 @@ def test_resume_passes_over_a_damaged_checkpoint_and_is_exact(
 ) -> None:
     folder, whole = reference(two_workers)
     shutil.copytree(folder / "run", tmp_path / "run")
-    record = RunRecord(tmp_path / "run")
+    record = RunFiles(tmp_path / "run")
     os.truncate(record.checkpoints / "step-000006" / "trainer.pt", 1000)
     (record.checkpoints / "step-000004" / "metrics.json").unlink()  # cut short before its evaluation was done
     record.forget_after(3)
@@ -169,7 +169,7 @@ def test_resume_passes_over_a_damaged_checkpoint_and_is_exact(
     assert len(reasons) == 1
     assert "step-000006/trainer.pt: cut short" in reasons[0]
     assert [event["step"] for event in record.events() if event["event"] == "start"] == [0, 4]
-    after = [line for line in numbers(RunRecord(folder / "run")) if line["step"] > 4]
+    after = [line for line in numbers(RunFiles(folder / "run")) if line["step"] > 4]
     assert [line for line in numbers(record) if line["step"] > 4] == after
     assert json.loads((record.checkpoints / "step-000004" / "metrics.json").read_text())["segm/AP"] > 0
     expected = read_checkpoint(Path(whole.last)).weights
@@ -188,7 +188,7 @@ def test_divergence_stops_all_ranks_without_a_restart(make_job: MakeJob, shards:
     assert "rank 0: " in message
     assert "rank 1: " in message
     assert message.count("image ids [") == 2
-    record = RunRecord(tmp_path)
+    record = RunFiles(tmp_path)
     assert [event["event"] for event in record.events()].count("start") == 1
     step = int(message.split("at step ")[1].split()[0])
     assert all(event["step"] < step for event in record.events() if event["event"] == "checkpoint")
@@ -210,7 +210,7 @@ def test_alternating_stages_train_each_part_in_its_turn_and_resume_exactly(
     tree["data"]["flip"] = 0.5
     job = JobConfig.model_validate(tree)
     result = train(job, shards, str(tmp_path / "whole"), validate=make_single_validation())
-    record = RunRecord(tmp_path / "whole")
+    record = RunFiles(tmp_path / "whole")
     assert result.step == job.train.total_steps
     for line in record.history():
         if "loss" in line:
@@ -240,7 +240,7 @@ def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> 
 
 
 def make_single_validation() -> Validation:
-    """The same figure at any time, of one rank; local, so that it travels by value."""
+    """The same metric at any time, of one rank; local, so that it travels by value."""
 
     class SingleValidation:
         def evaluate(self, model: MaskRCNN, rank: int, num_ranks: int) -> list[Any]:

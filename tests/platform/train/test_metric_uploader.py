@@ -8,7 +8,7 @@ from pathlib import Path
 from maskray.platform.job.config import TrackingConfig
 from maskray.platform.registry.metric_delivery import MetricDelivery
 from maskray.platform.registry.tracking import Tracking
-from maskray.platform.train.metric_uploader import MetricRow, MetricSender
+from maskray.platform.train.metric_uploader import MetricRow, MetricUploader
 
 
 def test_all_rows_arrive_once_and_in_order_after_failures() -> None:
@@ -22,7 +22,7 @@ def test_all_rows_arrive_once_and_in_order_after_failures() -> None:
             raise ValueError("the server does not answer")
         received.extend(rows)
 
-    sender = MetricSender(send, first_wait_seconds=0.01)
+    sender = MetricUploader(send, first_wait_seconds=0.01)
     for step in range(100):
         sender.put({"loss": float(step)}, step, 1_700_000_000_000 + step)
     assert sender.close(timeout_seconds=300) == 0
@@ -38,7 +38,7 @@ def test_a_slow_server_delays_no_step() -> None:
         free.wait(600)
         received.extend(rows)
 
-    sender = MetricSender(send)
+    sender = MetricUploader(send)
     for step in range(1000):
         sender.put({"loss": 1.0}, step, 1_700_000_000_000 + step)
     assert not received, "all was put while the server still kept the first request waiting"
@@ -51,7 +51,7 @@ def test_a_server_that_never_comes_back_is_counted() -> None:
     def send(rows: list[MetricRow]) -> None:
         raise OSError("connection refused")
 
-    sender = MetricSender(send, first_wait_seconds=3600.0)
+    sender = MetricUploader(send, first_wait_seconds=3600.0)
     for step in range(7):
         sender.put({"loss": 1.0}, step, 1_700_000_000_000 + step)
     assert sender.close(timeout_seconds=1.0) == 7
@@ -62,7 +62,7 @@ def test_rows_reach_a_real_tracking_store(tmp_path: Path) -> None:
     tracking = Tracking(TrackingConfig(), tmp_path)
     client = tracking.client
     run_id = client.create_run(client.create_experiment("training")).info.run_id
-    sender = MetricSender(MetricDelivery(tracking, run_id).send)
+    sender = MetricUploader(MetricDelivery(tracking, run_id).send)
     for step in range(1, 6):
         sender.put({"loss": 1.0 / step, "val/segm/AP": step / 10}, step, 1_700_000_000_000 + step)
     assert sender.close(timeout_seconds=300) == 0

@@ -1,4 +1,4 @@
-"""Stored proposals come back in the frame of each picture of a batch; a damaged store says so."""
+"""Stored proposals come back in the frame of each image of a batch; a damaged store says so."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_boxes_are_scaled_mirrored_and_padded(tmp_path: Path) -> None:
     assert plain.tolist() == expected
     mirrored = store.attach(make_batch([True, True, True])).proposals
     assert mirrored is not None
-    assert mirrored[0].tolist() == [[0, 0, 20, 40], [8, 16, 12, 18]]  # of a picture of width 20
+    assert mirrored[0].tolist() == [[0, 0, 20, 40], [8, 16, 12, 18]]  # of an image of width 20
     assert mirrored[2, 0].tolist() == [45, 5, 55, 20]
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from maskray.platform.train.run_files import Failure, RunRecord
+from maskray.platform.train.run_files import Failure, RunFiles
 
 
 def test_history_is_read_back_and_forgets_what_will_be_repeated(tmp_path: Path) -> None:
-    record = RunRecord(tmp_path / "run")
+    record = RunFiles(tmp_path / "run")
     for step in (1, 2, 3, 4):
         record.log({"loss": step / 10, "val/AP": float("nan")}, step)
     record.forget_after(2)
@@ -18,7 +18,7 @@ def test_history_is_read_back_and_forgets_what_will_be_repeated(tmp_path: Path) 
 
 
 def test_a_line_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:
-    record = RunRecord(tmp_path)
+    record = RunFiles(tmp_path)
     record.log({"loss": 1.0}, 1)
     with record.history_path.open("a") as file:
         file.write('{"step": 2, "lo')
@@ -29,7 +29,7 @@ def test_a_line_cut_by_a_kill_is_left_out(tmp_path: Path) -> None:
 
 
 def test_newest_metrics_of_a_long_history(tmp_path: Path) -> None:
-    record = RunRecord(tmp_path)
+    record = RunFiles(tmp_path)
     assert record.newest_metrics() is None
     for step in range(1, 1001):
         record.log({"loss": float(step), "padding": 1.0 / 3.0}, step)
@@ -40,7 +40,7 @@ def test_newest_metrics_of_a_long_history(tmp_path: Path) -> None:
 
 
 def test_the_first_failure_stays(tmp_path: Path) -> None:
-    record = RunRecord(tmp_path)
+    record = RunFiles(tmp_path)
     assert record.failure() is None
     record.write_failure(Failure("ValueError", 1, "image 7 is not readable"))
     record.write_failure(Failure("ValueError", 0, "connection closed"))

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from maskray.platform.train.run_files import RunRecord
+from maskray.platform.train.run_files import RunFiles
 from maskray.platform.train.training_progress import TrainingProgress, format_seconds
 
 
 def test_lines_without_a_terminal(tmp_path: Path) -> None:
-    record = RunRecord(tmp_path)
+    record = RunFiles(tmp_path)
     record.note("start", step=5, device="cpu", workers=[{"rank": 0, "host": "gone", "pid": 1}])
     output = io.StringIO()
     with TrainingProgress(record, steps=40, images_per_batch=4, console=Console(file=output, width=200)):
@@ -31,7 +31,7 @@ def test_lines_without_a_terminal(tmp_path: Path) -> None:
 
 
 def test_bar_in_a_terminal(tmp_path: Path) -> None:
-    record = RunRecord(tmp_path)
+    record = RunFiles(tmp_path)
     output = io.StringIO()
     console = Console(file=output, width=160, force_terminal=True)
     with TrainingProgress(record, steps=40, images_per_batch=4, console=console):

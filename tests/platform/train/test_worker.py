@@ -16,7 +16,7 @@ from maskray.platform.job.resume import check_same_config, training_config
 from maskray.platform.train.checkpoint import list_checkpoints, newest_checkpoint
 from maskray.platform.train.context import LocalContext, SharedError, agree
 from maskray.platform.train.run_context import RunContext
-from maskray.platform.train.run_files import RunRecord
+from maskray.platform.train.run_files import RunFiles
 from maskray.platform.train.stages import training_stages
 from maskray.platform.train.trainer import Trainer
 from maskray.platform.train.worker import build_trainer
@@ -45,7 +45,7 @@ class FallingValidation:
 @pytest.fixture
 def make_context(tmp_path: Path, make_spec: Callable[[JobConfig], ModelSpec]) -> MakeContext:
     def make(job: JobConfig, digest: str = "abc", **options: Any) -> RunContext:
-        return RunContext(job, make_spec(job), RunRecord(tmp_path), training_config(job, digest), **options)
+        return RunContext(job, make_spec(job), RunFiles(tmp_path), training_config(job, digest), **options)
 
     return make
 

@@ -59,7 +59,7 @@ def test_records_are_by_id_and_images_without_annotations_stay(tmp_path: Path) -
     assert (crowd.iscrowd, crowd.segmentation) == (1, {"size": [10, 20], "counts": [0, 2, 198]})
 
 
-def test_digest_covers_annotations_and_sizes_of_photographs(tmp_path: Path) -> None:
+def test_digest_covers_annotations_and_sizes_of_images(tmp_path: Path) -> None:
     path = write(tmp_path, make_tree())
     digests = [read_dataset(path, tmp_path).digest]
     (tmp_path / "a.jpg").write_bytes(b"12345")

@@ -26,8 +26,8 @@ def test_same_arguments_same_bytes(tmp_path: Path) -> None:
     assert first == all_bytes(tmp_path / "b")
     synthesize(tmp_path / "c", 5, seed=4, height=64, width=80)
     synthesize(tmp_path / "d", 5, seed=3, height=64, width=80, split="val")
-    pictures = [all_bytes(tmp_path / name) for name in "acd"]
-    assert len({files.get("train/000002.jpg") or files["val/000002.jpg"] for files in pictures}) == 3
+    images = [all_bytes(tmp_path / name) for name in "acd"]
+    assert len({files.get("train/000002.jpg") or files["val/000002.jpg"] for files in images}) == 3
 
 
 def test_complete_data_are_kept_and_others_not_overwritten(tmp_path: Path) -> None:

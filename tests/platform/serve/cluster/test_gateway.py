@@ -111,7 +111,7 @@ def test_form_gives_the_same_answer_as_the_bare_body(client, jpeg):
     assert form.json()["detections"] == predict(client, jpeg).json()["detections"]
 
 
-def test_photograph_on_its_side_is_turned_upright(client, pixels):
+def test_image_on_its_side_is_turned_upright(client, pixels):
     file = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -129,7 +129,7 @@ def test_score_threshold_leaves_out_what_is_below(client, jpeg):
     assert predict(client, jpeg, score_threshold=1).json()["detections"] == []
 
 
-def test_drawn_picture_is_that_of_drawing(client, spec, pixels, png):
+def test_drawn_image_is_that_of_drawing(client, spec, pixels, png):
     answer = predict(client, png, format="png", score_threshold=0)
     assert answer.headers["content-type"] == "image/png"
     results = predict(client, png).json()["detections"]
@@ -140,8 +140,8 @@ def test_drawn_picture_is_that_of_drawing(client, spec, pixels, png):
 
 
 def test_requests_at_the_same_time_get_their_own_answers(client, predictor, pixels):
-    """Sizes differ, so a batch is split; each answer must still be that of its picture."""
-    pictures = [np.ascontiguousarray(np.roll(pixels, 17 * k, axis=1)[: 120 - 10 * (k % 3)]) for k in range(12)]
+    """Sizes differ, so a batch is split; each answer must still be that of its image."""
+    images = [np.ascontiguousarray(np.roll(pixels, 17 * k, axis=1)[: 120 - 10 * (k % 3)]) for k in range(12)]
 
     def ask(image):
         file = io.BytesIO()
@@ -149,8 +149,8 @@ def test_requests_at_the_same_time_get_their_own_answers(client, predictor, pixe
         return predict(client, file.getvalue())
 
     with concurrent.futures.ThreadPoolExecutor(12) as threads:
-        answers = list(threads.map(ask, pictures))
-    for image, answer in zip(pictures, answers, strict=True):
+        answers = list(threads.map(ask, images))
+    for image, answer in zip(images, answers, strict=True):
         assert answer.status_code == 200
         assert_same(answer.json()["detections"], predictor.predict([image], [0])[0])
 
@@ -169,7 +169,7 @@ def huge_png(width, height):
 
 
 @pytest.mark.parametrize("size", [(2001, 2000), (20_000, 10_000)])
-def test_picture_with_too_many_pixels_is_refused_before_it_is_decoded(client, size):
+def test_image_with_too_many_pixels_is_refused_before_it_is_decoded(client, size):
     data = huge_png(*size)
     assert len(data) < 50_000
     answer = predict(client, data, {"Content-Type": "image/png"})
@@ -184,16 +184,16 @@ def test_too_many_bytes_are_refused_with_a_readable_answer(client, num_bytes, ch
     parts = (content[start : start + 500_000] for start in range(0, num_bytes, 500_000))
     answer = predict(client, parts if chunked else content)
     assert answer.status_code == 413
-    assert answer.json() == {"error": "the picture is larger than the 2000000 bytes allowed"}
+    assert answer.json() == {"error": "the image is larger than the 2000000 bytes allowed"}
 
 
 @pytest.mark.parametrize(
     ("status", "message", "request_of"),
     [
-        (415, "not a picture of a format known here", lambda c, jpeg: predict(c, b"just some text")),
+        (415, "not an image of a format known here", lambda c, jpeg: predict(c, b"just some text")),
         (415, "content type text/plain", lambda c, jpeg: predict(c, jpeg, {"Content-Type": "text/plain"})),
         (422, "truncated", lambda c, jpeg: predict(c, jpeg[: len(jpeg) // 2])),
-        (422, "holds no picture", lambda c, jpeg: predict(c, b"")),
+        (422, "holds no image", lambda c, jpeg: predict(c, b"")),
         (422, "no file in a field named image", lambda c, jpeg: c.post("/v1/predict", files={"photo": jpeg})),
         (422, "parameter score_threshold", lambda c, jpeg: predict(c, jpeg, score_threshold=1.5)),
         (422, "parameter score_threshold", lambda c, jpeg: predict(c, jpeg, score_threshold="nan")),
@@ -212,7 +212,7 @@ def test_bad_request_is_answered_in_one_line_of_json(client, jpeg, status, messa
     assert "0x" not in answer.json()["error"]
 
 
-def test_broken_picture_in_a_batch_leaves_the_others_alone(client, jpeg):
+def test_broken_image_in_a_batch_leaves_the_others_alone(client, jpeg):
     broken = jpeg[: len(jpeg) // 2]
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda data: predict(client, data).status_code, [jpeg, broken] * 8))

@@ -9,10 +9,10 @@ import pytest
 from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.http.app import build_app
 from maskray.platform.serve.http.auth import Places
-from maskray.platform.serve.http.metrics import Meters
+from maskray.platform.serve.http.metrics import ServerMetrics
 from maskray.platform.serve.http.openapi_examples import ONE, SEVERAL
 from maskray.platform.serve.http.parameters import Options
-from maskray.platform.serve.http.responses import Refusal
+from maskray.platform.serve.http.responses import FailedImage
 
 BINARY = {"Content-Type": "application/octet-stream"}
 
@@ -22,7 +22,7 @@ async def nothing(data):
 
 
 async def unreachable(data):
-    raise AssertionError("a refused picture reached the model")
+    raise AssertionError("a refused image reached the model")
 
 
 def test_full_queue_refuses_at_once_and_empties_again(client_of, png):
@@ -63,17 +63,17 @@ def test_full_queue_refuses_at_once_and_empties_again(client_of, png):
     assert later.status_code == 200
 
 
-def test_pictures_of_one_request_take_a_place_each(ask, png):
+def test_images_of_one_request_take_a_place_each(ask, png):
     form = {"files": [("image", png)] * 3}
     answers = ask(nothing, form, {"files": [("image", png)] * 2}, max_waiting=2, max_images_per_request=4)
     assert answers[0].status_code == 413
-    assert answers[0].json() == {"error": "3 pictures are more than the 2 of a request"}
+    assert answers[0].json() == {"error": "3 images are more than the 2 of a request"}
     assert answers[1].status_code == 200
 
 
 def test_refused_requests_free_their_place(ask, png):
     async def predict(data):
-        return Refusal(422, "image cannot be decoded: truncated")
+        return FailedImage(422, "image cannot be decoded: truncated")
 
     answers = ask(predict, *[{"content": png, "headers": BINARY}] * 12, max_batch_size=1)
     assert {answer.status_code for answer in answers} == {422}
@@ -92,8 +92,8 @@ def test_our_own_failure_tells_the_client_nothing_of_the_inside(ask, png, caplog
 
 
 def test_client_that_goes_away_while_it_sends_is_no_failure_of_ours(caplog):
-    places, meters = Places(1, Meters()), Meters()
-    app = build_app(ServeConfig(), unreachable, meters, places)
+    places, server_metrics = Places(1, ServerMetrics()), ServerMetrics()
+    app = build_app(ServeConfig(), unreachable, server_metrics, places)
     scope = {"type": "http", "method": "POST", "path": "/v1/predict", "query_string": b"", "headers": []}
     messages = [{"type": "http.request", "body": b"\x89PNG", "more_body": True}, {"type": "http.disconnect"}]
 
@@ -104,7 +104,7 @@ def test_client_that_goes_away_while_it_sends_is_no_failure_of_ours(caplog):
         pass
 
     asyncio.run(app(scope, receive, send))
-    assert b'maskray_requests_total{route="/v1/predict",status="499"} 1.0' in meters.text()
+    assert b'maskray_requests_total{route="/v1/predict",status="499"} 1.0' in server_metrics.text()
     assert places.taken == 0
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
@@ -118,7 +118,7 @@ def test_body_above_the_limit_is_refused_with_and_without_a_stated_length(ask, s
     content = bytes(3000) if stated else chunks()
     (answer,) = ask(unreachable, {"content": content, "headers": BINARY}, max_request_bytes=1000)
     assert answer.status_code == 413
-    assert answer.json() == {"error": "the picture is larger than the 1000 bytes allowed"}
+    assert answer.json() == {"error": "the image is larger than the 1000 bytes allowed"}
 
 
 @pytest.mark.parametrize("where", ["query", "header", "json"])
@@ -150,7 +150,7 @@ def test_body_that_does_not_arrive_is_given_up_and_frees_its_place(client_of):
         await asyncio.Event().wait()
 
     async def scenario():
-        places = Places(1, Meters())
+        places = Places(1, ServerMetrics())
         async with client_of(unreachable, places, deadline_seconds=0.1) as client:
             return await client.post("/v1/predict", content=slowly(), headers=BINARY), places
 
@@ -167,7 +167,7 @@ def test_deadline_may_not_be_longer_than_that_of_the_server(ask, png):
 
 
 def test_draining_server_takes_nothing_more_and_says_so(client_of, png):
-    places = Places(8, Meters())
+    places = Places(8, ServerMetrics())
     places.draining = True
 
     async def scenario():
@@ -210,7 +210,7 @@ def test_each_request_leaves_one_line_with_its_id(ask, png, caplog):
     assert (first["status"], first["pictures"], first["bytes"], first["model"]) == (200, 1, len(png), "3")
     assert len(second["request_id"]) == 32  # what the client sent may not stand in a log
     assert third["status"] == 415
-    assert "not a picture" in third["error"]
+    assert "not an image" in third["error"]
 
 
 def test_unknown_paths_are_counted_together(ask):
@@ -235,5 +235,5 @@ def test_description_is_openapi_whose_examples_are_taken(ask):
     one, several = ask(nothing, *({"json": example} for example in examples))
     assert (one.status_code, several.status_code) == (200, 200)
     shown = post["responses"]["200"]["content"]["application/json"]["examples"]
-    assert set(one.json()) == set(shown["one picture"]["value"])
-    assert set(several.json()) == set(shown["several pictures"]["value"])
+    assert set(one.json()) == set(shown["one image"]["value"])
+    assert set(several.json()) == set(shown["several images"]["value"])

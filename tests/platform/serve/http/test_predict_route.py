@@ -1,4 +1,4 @@
-"""Every form of a request and of an answer, and pictures that are odd or hostile, on a real model behind the routes."""
+"""Every form of a request and of an answer, and images that are odd or hostile, on a real model behind the routes."""
 
 import base64
 import io
@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load
 
-from maskray.platform.serve.http.responses import ModelName, Refusal
+from maskray.platform.serve.http.responses import FailedImage, ModelName
 from maskray.platform.serve.model.loaded_model import Task, load_model
 
 BINARY = {"Content-Type": "application/octet-stream"}
@@ -29,7 +29,7 @@ class RealModel:
 
     async def predict(self, data, size, options, seconds_left):
         (found,) = self.loaded.find([Task(data, size, options)], 4_000_000)
-        if isinstance(found, Refusal):
+        if isinstance(found, FailedImage):
             return found
         return replace(found.answer, drawn=self.loaded.draw(found) if options.format == "png" else None)
 
@@ -73,10 +73,10 @@ def test_all_forms_of_a_request_give_the_same_detections(send, jpeg):
     assert all(set(tree) == {"model", "image", "detections", "seconds"} for tree in trees)
 
 
-def test_several_pictures_are_answered_in_order_and_a_broken_one_alone_is_an_error(send, jpeg, png):
+def test_several_images_are_answered_in_order_and_a_broken_one_alone_is_an_error(send, jpeg, png):
     broken = jpeg[: len(jpeg) // 2]
-    pictures = [jpeg, broken, png, b"text"]
-    requests = [{"files": [("image", data) for data in pictures]}, {"json": {"images": [text_of(d) for d in pictures]}}]
+    images = [jpeg, broken, png, b"text"]
+    requests = [{"files": [("image", data) for data in images]}, {"json": {"images": [text_of(d) for d in images]}}]
     single = [answer.json()["detections"] for answer in send(bare(jpeg), bare(png))]
     for answer in send(*requests):
         assert answer.status_code == 200
@@ -88,7 +88,7 @@ def test_several_pictures_are_answered_in_order_and_a_broken_one_alone_is_an_err
         assert "truncated" in second["error"]
     (refused,) = send({"json": {"images": [text_of(broken), "AAAA"]}})
     assert refused.status_code == 422
-    assert refused.json()["error"].startswith("picture 0: image cannot be decoded")
+    assert refused.json()["error"].startswith("image 0: image cannot be decoded")
 
 
 def test_list_of_one_is_answered_as_a_list(send, jpeg):
@@ -159,7 +159,7 @@ def png_of(*chunks):
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + pixels + png_chunk(b"IEND", b"")
 
 
-def odd_pictures(pixels):
+def odd_images(pixels):
     image = Image.fromarray(pixels)
     frames = [image.rotate(90 * k) for k in range(5)]
     gray = pixels[..., 0]
@@ -176,7 +176,7 @@ def odd_pictures(pixels):
     }
 
 
-def hostile_pictures(pixels):
+def hostile_images(pixels):
     packed = zlib.compress(bytes(100_000_000), 9)
     gif = bytearray(encode(Image.fromarray(pixels), "GIF"))
     gif[6:10] = struct.pack("<HH", 60_000, 60_000)
@@ -189,19 +189,19 @@ def hostile_pictures(pixels):
     }
 
 
-def test_odd_pictures_are_seen_as_a_viewer_shows_them(send, pixels):
-    pictures = odd_pictures(pixels)
-    for name, answer in zip(pictures, send(*map(bare, pictures.values())), strict=True):
+def test_odd_images_are_seen_as_a_viewer_shows_them(send, pixels):
+    images = odd_images(pixels)
+    for name, answer in zip(images, send(*map(bare, images.values())), strict=True):
         assert answer.status_code == 200, (name, answer.text)
-        with Image.open(io.BytesIO(pictures[name])) as image:
+        with Image.open(io.BytesIO(images[name])) as image:
             assert answer.json()["image"] == {"width": image.width, "height": image.height}, name
 
 
-def test_hostile_pictures_are_refused(send, pixels):
-    pictures = hostile_pictures(pixels)
-    answers = send(*(bare(data) for data, _ in pictures.values()))
-    assert {name: answer.status_code for name, answer in zip(pictures, answers, strict=True)} == {
-        name: status for name, (_, status) in pictures.items()
+def test_hostile_images_are_refused(send, pixels):
+    images = hostile_images(pixels)
+    answers = send(*(bare(data) for data, _ in images.values()))
+    assert {name: answer.status_code for name, answer in zip(images, answers, strict=True)} == {
+        name: status for name, (_, status) in images.items()
     }
 
 
@@ -215,7 +215,7 @@ def test_hostile_pictures_are_refused(send, pixels):
         (422, "images is a list of at least one", lambda text: {"json": {"images": []}}),
         (422, "images.1: not base64", lambda text: {"json": {"images": [text, "%%%%"]}}),
         (422, "images.0: unknown key 'url'", lambda text: {"json": {"images": [{"url": "http://a.example"}]}}),
-        (422, "image: a picture is text in base64", lambda text: {"json": {"image": 5}}),
+        (422, "image: an image is text in base64", lambda text: {"json": {"image": 5}}),
         (422, "parameter masks", lambda text: {"json": {"image": text, "masks": "yes"}}),
         (422, "parameter score_threshold", lambda text: {"json": {"image": text, "score_threshold": 2}}),
         (422, "score_threshold is given twice",
@@ -226,12 +226,12 @@ def test_hostile_pictures_are_refused(send, pixels):
         (422, "the body is not JSON", lambda text: {"content": b"{", "headers": {"Content-Type": "application/json"}}),
         (422, "key 'image' stands twice",
          lambda text: {"content": b'{"image": "", "image": ""}', "headers": {"Content-Type": "application/json"}}),
-        (422, "format png is for one picture", lambda text: {"json": {"images": [text], "format": "png"}}),
+        (422, "format png is for one image", lambda text: {"json": {"images": [text], "format": "png"}}),
         (422, "options go into the query",
          lambda text: {"files": {"image": base64.b64decode(text)}, "data": {"masks": "false"}}),
         (422, "the field image of the form is text", lambda text: {"files": {"a": b""}, "data": {"image": "x"}}),
-        (413, "17 pictures are more than the 16", lambda text: {"json": {"images": [text] * 17}}),
-        (413, "more pictures than the 16 of a request", lambda text: {"files": [("image", b"x")] * 30}),
+        (413, "17 images are more than the 16", lambda text: {"json": {"images": [text] * 17}}),
+        (413, "more images than the 16 of a request", lambda text: {"files": [("image", b"x")] * 30}),
         (413, "larger than the 1000000 bytes", lambda text: {"json": {"image": text_of(bytes(1_000_001))}}),
         (415, "content encoding gzip", lambda text: bare(b"") | {"headers": BINARY | {"Content-Encoding": "gzip"}}),
     ],

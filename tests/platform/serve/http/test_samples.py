@@ -1,4 +1,4 @@
-"""The pictures on offer: those that are drawn, those of a folder, and folders that cannot be offered."""
+"""The images on offer: those that are drawn, those of a folder, and folders that cannot be offered."""
 
 import asyncio
 import io
@@ -41,26 +41,26 @@ def test_without_a_folder_scenes_are_drawn_the_same_each_time():
     assert shapes == {1, -1}
     for sample in samples[:2]:
         path = f"/v1/samples/{sample['name']}"
-        picture, again, preview = answers(ServeConfig(), path, path, f"{path}/preview")
-        assert size_of(picture) == (sample["width"], sample["height"])
-        assert picture.content == again.content
+        image, again, preview = answers(ServeConfig(), path, path, f"{path}/preview")
+        assert size_of(image) == (sample["width"], sample["height"])
+        assert image.content == again.content
         assert max(size_of(preview)) == 320
-        assert len(preview.content) < len(picture.content) / 2
+        assert len(preview.content) < len(image.content) / 2
 
 
 def test_a_folder_is_offered_as_it_is(tmp_path, png, jpeg):
     (tmp_path / "b zwei & drei?.png").write_bytes(png)
     (tmp_path / "a.JPG").write_bytes(jpeg)
-    (tmp_path / "LICENSE.txt").write_text("not a picture")
+    (tmp_path / "LICENSE.txt").write_text("not an image")
     config = ServeConfig(samples=str(tmp_path))
     paths = ("/v1/samples", "/v1/samples/b%20zwei%20%26%20drei%3F.png", "/v1/samples/a.JPG/preview")
-    listed, picture, preview = answers(config, *paths)
+    listed, image, preview = answers(config, *paths)
     assert listed.json()["samples"] == [
         {"name": "a.JPG", "title": "a", "width": 160, "height": 120},
         {"name": "b zwei & drei?.png", "title": "b zwei & drei?", "width": 160, "height": 120},
     ]
-    assert picture.content == png
-    assert picture.headers["content-type"] == "image/png"
+    assert image.content == png
+    assert image.headers["content-type"] == "image/png"
     assert size_of(preview) == (160, 120)
 
 
@@ -90,15 +90,15 @@ def test_nothing_but_samples_is_handed_out(tmp_path, jpeg):
 def test_folders_that_cannot_be_offered_are_refused(tmp_path, jpeg):
     with pytest.raises(ValueError, match=r"serve\.samples: .*absent is no folder"):
         list_samples(ServeConfig(samples=str(tmp_path / "absent")))
-    with pytest.raises(ValueError, match=r"serve\.samples: no picture in .*\.jpg"):
+    with pytest.raises(ValueError, match=r"serve\.samples: no image in .*\.jpg"):
         list_samples(ServeConfig(samples=str(tmp_path)))
-    picture = tmp_path / "a.jpg"
-    picture.write_bytes(jpeg)
+    image = tmp_path / "a.jpg"
+    image.write_bytes(jpeg)
     with pytest.raises(ValueError, match=r"a\.jpg has 160 x 120 pixels, more than serve\.max_image_pixels"):
         list_samples(ServeConfig(samples=str(tmp_path), max_image_pixels=10_000))
     with pytest.raises(ValueError, match=r"a\.jpg has \d+ bytes, more than serve\.max_request_bytes"):
         list_samples(ServeConfig(samples=str(tmp_path), max_request_bytes=100))
-    picture.write_text("no picture")
+    image.write_text("no image")
     with pytest.raises(ValueError, match=r"a\.jpg: image cannot be decoded"):
         list_samples(ServeConfig(samples=str(tmp_path)))
 

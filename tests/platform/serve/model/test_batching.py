@@ -1,4 +1,4 @@
-"""Which pictures are computed together, in which order, and what happens to those that nobody waits for any longer."""
+"""Which images are computed together, in which order, and what happens to those that nobody waits for any longer."""
 
 import asyncio
 import threading

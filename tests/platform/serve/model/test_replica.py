@@ -8,7 +8,7 @@ import pytest
 
 from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.cluster import alias_watcher
-from maskray.platform.serve.cluster.alias_watcher import Follower
+from maskray.platform.serve.cluster.alias_watcher import AliasWatcher
 from maskray.platform.serve.model import replica
 from maskray.platform.serve.model.replica import Replica
 from maskray.platform.serve.model.rollout import Target
@@ -70,7 +70,7 @@ def test_version_that_cannot_be_stored_is_told_as_failed(monkeypatch):
     monkeypatch.setattr(alias_watcher, "resolve_model", fetch)
 
     async def run():
-        one = Follower.__new__(Follower)
+        one = AliasWatcher.__new__(AliasWatcher)
         await one.__init__("shapes", "champion", "sqlite:///none.db", ONE, ServeConfig(poll_alias_seconds=0.01))
         async with asyncio.timeout(300):
             while "failed" not in {entry["state"] for entry in (await one.status())["models"]}:

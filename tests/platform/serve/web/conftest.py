@@ -17,7 +17,7 @@ from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.http.api_keys import add_key
 from maskray.platform.serve.http.app import build_app
 from maskray.platform.serve.http.auth import Places
-from maskray.platform.serve.http.metrics import Meters
+from maskray.platform.serve.http.metrics import ServerMetrics
 from maskray.platform.serve.http.responses import ModelName
 from maskray.platform.serve.model.loaded_model import Task, load_model
 
@@ -84,8 +84,8 @@ def site(tmp_path_factory, posed_folder):
     """Address and key of a server with a real model on a free port, for all files that look at the page."""
     keys = tmp_path_factory.mktemp("site") / "keys.jsonl"
     key = add_key(keys, "reader")
-    config, meters = ServeConfig(api_keys_file=str(keys), max_request_bytes=1_000_000), Meters()
-    app = build_app(config, InProcess(posed_folder), meters, Places(config.most_waiting, meters))
+    config, server_metrics = ServeConfig(api_keys_file=str(keys), max_request_bytes=1_000_000), ServerMetrics()
+    app = build_app(config, InProcess(posed_folder), server_metrics, Places(config.most_waiting, server_metrics))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -24,10 +24,10 @@ def take_screenshot(url: str, out: Path, sample: int) -> None:
         page.wait_for_selector("#results:not([hidden])")
         page.wait_for_selector("#busy", state="hidden")
         page.wait_for_timeout(1000)
-        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+        image = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
         browser.close()
-    picture.save(out, optimize=True)  # smaller than the browser makes it
-    print(f"{out}: {picture.width} x {picture.height}, {out.stat().st_size} bytes")
+    image.save(out, optimize=True)  # smaller than the browser makes it
+    print(f"{out}: {image.width} x {image.height}, {out.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def test_outlines_keep_holes_and_name_no_point_twice_on_a_straight_edge():
 
 @needs_node
 @pytest.mark.parametrize("counts", ["", "0", "P", "zzzzzz"])
-def test_damaged_mask_is_an_error_and_not_a_picture(counts):
+def test_damaged_mask_is_an_error_and_not_an_image(counts):
     rle = {"size": [7, 5], "counts": counts}
     script = "try { masks.readMask(input); return ''; } catch (error) { return error.message; }"
     assert run_script(script, rle).startswith("mask ")
@@ -154,7 +154,7 @@ def test_labels_can_be_read_on_every_color():
 
 
 @needs_node
-def test_colors_are_those_of_pictures_drawn_by_the_server():
+def test_colors_are_those_of_images_drawn_by_the_server():
     pairs = [[class_index, instance] for class_index in range(80) for instance in range(4)]
     found = run_script("return input.map(([c, i]) => colors.classColor(c, i));", pairs)
     wanted = [class_color(class_index, instance) for class_index, instance in pairs]
@@ -162,7 +162,7 @@ def test_colors_are_those_of_pictures_drawn_by_the_server():
 
 
 @needs_node
-def test_skeletons_are_those_of_pictures_drawn_by_the_server():
+def test_skeletons_are_those_of_images_drawn_by_the_server():
     names = ("nose", "left_eye", "right_eye", "left_ear")
     label = Category(id=1, name="person", keypoints=names, skeleton=((1, 2), (2, 3), (2, 4), (3, 4)))
     for keypoints in (

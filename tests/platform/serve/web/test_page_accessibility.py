@@ -118,7 +118,7 @@ def test_text_can_be_read_and_targets_be_hit(visit, upload, jpeg, scheme):
 
 
 @pytest.mark.parametrize(("size", "ratio"), [((100, 900), 1), ((1600, 90), 2), ((160, 120), 3)])
-def test_any_picture_fits_a_narrow_screen_in_its_own_pixels(visit, upload, size, ratio):
+def test_any_image_fits_a_narrow_screen_in_its_own_pixels(visit, upload, size, ratio):
     file = io.BytesIO()
     Image.fromarray(np.arange(size[0] * size[1] * 3, dtype=np.uint8).reshape(size[1], size[0], 3)).save(file, "PNG")
     page = visit(viewport={"width": 390, "height": 844}, device_scale_factor=ratio)

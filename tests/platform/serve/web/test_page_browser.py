@@ -85,11 +85,11 @@ def test_upload_shows_what_the_server_found(visit, upload, pixels_of, jpeg):
 def test_slider_and_legend_filter_without_a_new_request(visit, upload, pixels_of, jpeg):
     page = visit()
     answer = upload(page, jpeg)
-    asked, pictures = len(page.asked), set()
+    asked, images = len(page.asked), set()
     for threshold in (0, 40, 70, 95):
         page.fill("#threshold", str(threshold))
         assert rows_of(page) == expected_rows(answer, threshold / 100)
-        pictures.add(pixels_of(page))
+        images.add(pixels_of(page))
     page.fill("#threshold", "100")
     assert rows_of(page) == []
     best = percent(answer["detections"][0]["score"])
@@ -102,10 +102,10 @@ def test_slider_and_legend_filter_without_a_new_request(visit, upload, pixels_of
     page.check("#legend label:has-text('dog') input")
     assert pixels_of(page) == everything
     page.check("#color-objects")
-    assert pixels_of(page) not in pictures
+    assert pixels_of(page) not in images
     swatches = page.locator("#objects .swatch").evaluate_all("all => all.map((one) => one.style.background)")
     assert len(set(swatches)) == len(swatches) == len(answer["detections"])
-    assert len(pictures) == 4
+    assert len(images) == 4
     assert len(page.asked) == asked
 
 

@@ -63,7 +63,7 @@ def test_last_choice_wins_and_a_choice_can_be_given_up(visit):
     assert page.inner_text("#source").startswith("scene-2.jpg")
 
 
-def test_results_of_one_picture_are_out_of_reach_while_another_is_on_its_way(visit, upload, pixels_of, jpeg):
+def test_results_of_one_image_are_out_of_reach_while_another_is_on_its_way(visit, upload, pixels_of, jpeg):
     page, held = visit(), []
     upload(page, jpeg)
     page.focus("#threshold")
