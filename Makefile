@@ -9,7 +9,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 
 SOURCES := $(wildcard ops/csrc/*.* ops/csrc/*/*.*) ops/build_extension.py pyproject.toml
 
-.PHONY: setup demo quick test lint bench sanitize schema clean
+.PHONY: setup demo quick test lint bench sanitize processors schema clean
 
 setup: $(VENV)/.installed
 
@@ -46,6 +46,9 @@ bench: setup
 
 sanitize: setup
 	$(BIN)/python tests/ops/sanitize.py
+
+processors: setup
+	$(BIN)/python tests/processors.py
 
 schema: setup
 	$(BIN)/maskray schema --out jobs/schema.json

@@ -127,7 +127,7 @@ def _cubic_weights(lengths: Tensor, longest: int, side: int) -> Tensor:
     taps = torch.stack([_outer(1 + near), _inner(near), _inner(far), _outer(1 + far)], dim=2)
     offsets = torch.arange(-1, 3, device=lengths.device)
     index = (first.long()[..., None] + offsets).clamp(0, side - 1)
-    return torch.zeros(len(lengths), longest, side, device=lengths.device).scatter_add_(2, index, taps)
+    return taps.new_zeros(len(lengths), longest, side).scatter_add_(2, index, taps)
 
 
 def _inner(x: Tensor) -> Tensor:

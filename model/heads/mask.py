@@ -135,5 +135,5 @@ def crop_masks(
         of_chunk = (position[rows] - start).to(boxes.device, boxes.dtype, non_blocking=True)
         rois = torch.cat([of_chunk[:, None], boxes[inside]], dim=1)
         crop = roi_align(chunk, rois, (size, size), 1.0, 0, binary).squeeze(1)
-        crops[inside] = crop >= 0.5 if binary else crop
+        crops[inside] = crop >= 0.5 if binary else crop.to(crops.dtype)
     return crops

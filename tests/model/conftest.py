@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,38 @@ from maskray.model.structures import Batch, Targets
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread(one_thread: None) -> None:
     """Every test of this folder has networks and tensors that are small."""
+
+
+@contextmanager
+def whole_model_in_float64() -> Iterator[None]:
+    """Models moved to float64 compute in it to their very end.
+
+    Processors and numbers of threads round differently, which turns into other choices (the best boxes, samples, NMS)
+    wherever two scores are close: in float32 sums differ by 1e-7, in float64 by 1e-16, closer than scores happen to be.
+    Models lift half types to float32 by Tensor.float(); here whole numbers, float32 and float64 stay or become float64.
+    """
+    to_float32 = Tensor.float
+
+    def widest(tensor: Tensor) -> Tensor:
+        return to_float32(tensor) if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.double()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tensor, "float", widest)
+        yield
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """For one test."""
+    with whole_model_in_float64():
+        yield
+
+
+@pytest.fixture(scope="module")
+def module_in_float64() -> Iterator[None]:
+    """For a file whose models are made once."""
+    with whole_model_in_float64():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -106,6 +106,7 @@ def test_an_image_gives_the_same_detections_beside_any_other(tiny_model: MaskRCN
         )
     )
     second = both.image_index == 1
+    # A batch of two may add up in another order than one of one: 1e-6 of 100 pixels, of a score, of a mask, and more.
     torch.testing.assert_close(both.boxes[second], alone.boxes, atol=1e-3, rtol=0)
     torch.testing.assert_close(both.scores[second], alone.scores, atol=1e-5, rtol=0)
     assert both.masks is not None
@@ -131,6 +132,7 @@ def test_bfloat16_gives_float32_losses_near_the_others(tiny_model: MaskRCNN, two
         tiny_model.eval()
         found = tiny_model.detect(two_images)
     assert all(loss.dtype == torch.float32 for loss in rough.values())
+    # bfloat16 has 8 bits, 0.4 % of each value; other samples may be drawn.
     assert total(rough).item() == pytest.approx(total(exact).item(), rel=0.05)
     total(rough).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in tiny_model.parameters())
@@ -202,5 +204,6 @@ def test_frozen_norm_by_itself_gives_the_same(tiny_config: ModelConfig, two_imag
             layer.register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad():
         for own, other in zip(apart.features(two_images), folded.features(two_images), strict=True):
+            # Weights times scale, or sums times scale: a rounding in each of 18 layers.
             torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5)
     assert len(calls) == sum(isinstance(layer, FrozenBatchNorm2d) for layer in apart.modules())

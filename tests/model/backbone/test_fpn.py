@@ -27,6 +27,7 @@ def test_levels_equal_torchvision() -> None:
         expected = reference(OrderedDict((str(i), feature) for i, feature in enumerate(fpn.resnet(x))))
     assert len(levels) == 5
     for level, wanted in zip(levels, expected.values(), strict=True):
+        # The same convolutions; sums of a cell and of the one above it may come in another order.
         torch.testing.assert_close(level, wanted, atol=1e-5, rtol=1e-5)
 
 

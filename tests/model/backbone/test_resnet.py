@@ -30,24 +30,24 @@ def test_names_and_shapes_are_those_of_torchvision(name: str) -> None:
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d"])
 def test_features_equal_torchvision(name: str) -> None:
     torch.manual_seed(0)
-    reference = getattr(torchvision.models, name)(weights=None).eval()
+    reference = getattr(torchvision.models, name)(weights=None).eval().double()
     for module in reference.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.uniform_(-0.1, 0.1)
             module.running_var.uniform_(0.8, 1.2)
-    ours = ResNet(BackboneConfig(name=name, freeze_stages=0)).eval()  # type: ignore[arg-type]
+    ours = ResNet(BackboneConfig(name=name, freeze_stages=0)).eval().double()  # type: ignore[arg-type]
     prefix = "backbone.resnet."
     state = {key.removeprefix(prefix): value for key, value in rename_torchvision(reference.state_dict()).items()}
     report = ours.load_state_dict(state, strict=False)
     assert not report.missing_keys
     assert all(key.endswith("num_batches_tracked") for key in report.unexpected_keys)
-    x = torch.randn(1, 3, 64, 64)
+    x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad():
         maps = ours(x)
         expected = reference.maxpool(reference.relu(reference.bn1(reference.conv1(x))))
         for stage, ours_map in zip((reference.layer1, reference.layer2, reference.layer3, reference.layer4), maps):
             expected = stage(expected)
-            torch.testing.assert_close(ours_map, expected, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(ours_map, expected, atol=1e-11, rtol=1e-11)
 
 
 @pytest.mark.parametrize("stages", [0, 1, 2, 5])
