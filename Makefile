@@ -1,4 +1,5 @@
-# One command each: make demo (the main job), make test (the tests). Both set themselves up; a second run installs nothing.
+# One command each: make demo (the main job), make quick (the tests without Ray and browser), make test (all of them).
+# They set themselves up; a second run installs nothing.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 CSRC := $(wildcard ops/csrc/*.* ops/csrc/*/*.*)
 SOURCES := $(CSRC) ops/build_extension.py pyproject.toml
 
-.PHONY: setup demo test lint bench sanitize processors schema clean
+.PHONY: setup demo quick test lint bench sanitize processors schema clean
 
 setup: $(VENV)/.installed
 
@@ -27,8 +28,14 @@ $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
 demo: setup
 	$(BIN)/maskray run jobs/demo.yaml --set name=demo-$$(date +%Y%m%d-%H%M%S)
 
+# The longest files begin first, as tests/plugins/order.py has them.
+PYTEST := $(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
+
+quick: setup
+	$(PYTEST) -m "not ray and not browser and not slow"
+
 test: setup
-	$(BIN)/python -m pytest tests -n 2 --dist loadfile
+	$(PYTEST)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -55,7 +55,7 @@ EOF
 }
 
 await() { # name, log: until ray start says that the node is up
-    for _ in $(seq 60); do
+    for _ in $(seq 480); do # where other programs keep the cores busy, minutes
         if grep -qs "Ray runtime started" "$2"; then return; fi
         if ! running "$1"; then break; fi
         sleep 0.5

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["child_processes", "ray_tests", "shared_data"]
+# Examples that take long say nothing of the code where other programs keep the cores busy.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+pytest_plugins = ["child_processes", "order", "ray_tests", "shared_data"]
 
 
 @pytest.fixture(scope="module")
@@ -26,5 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "chromium" in getattr(item, "fixturenames", ()):
             item.add_marker("browser")
         values = item.callspec.params.values() if hasattr(item, "callspec") else ()
-        if any(isinstance(value, str) and value == "cuda" for value in values):
+        without = {mark.kwargs.get("reason") for mark in item.iter_markers("skipif")}
+        if "no GPU" in without or any(isinstance(value, str) and value == "cuda" for value in values):
             item.add_marker("gpu")

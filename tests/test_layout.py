@@ -121,12 +121,15 @@ def test_code_is_found():
     assert Path("platform/job/kinds.py") in own_imports(Path("platform/cli/main.py"))
 
 
-@pytest.mark.parametrize("path", CODE, ids=str)
-def test_imports_go_down(path):
-    floor, room = place_of(path)
-    for other in own_imports(path):
-        other_floor, other_room = place_of(other)
-        assert other_floor < floor or other_room == room, f"{path} ({room}) imports {other} ({other_room})"
+def test_imports_go_down():
+    places = {path: place_of(path) for path in CODE}
+    wrong = [
+        f"{path} ({places[path][1]}) imports {other} ({places[other][1]})"
+        for path in CODE
+        for other in own_imports(path)
+        if not (places[other][0] < places[path][0] or places[other][1] == places[path][1])
+    ]
+    assert not wrong
 
 
 def test_the_image_of_the_rooms_is_that_of_the_code():
@@ -155,15 +158,18 @@ def test_imports_have_no_circles():
         walk(path, ())
 
 
-@pytest.mark.parametrize("path", CODE, ids=str)
-def test_imports_of_the_world(path):
-    keys = [str(path), *(str(folder) for folder in path.parents)]
-    allowed = next((WORLD[key] for key in keys if key in WORLD), None)
-    roots = {name.split(".")[0] for name in imports_of(path)}
-    assert not roots & {"model", "ops", "tests", "benchmarks"}, "import maskray.model, not a second copy of it"
-    if allowed is not None:
-        foreign = roots - set(sys.stdlib_module_names) - {"maskray"} - allowed
-        assert not foreign, f"{path} may import {sorted(allowed)} and the standard library, not {sorted(foreign)}"
+def test_imports_of_the_world():
+    wrong = []
+    for path in CODE:
+        keys = [str(path), *(str(folder) for folder in path.parents)]
+        allowed = next((WORLD[key] for key in keys if key in WORLD), None)
+        roots = {name.split(".")[0] for name in imports_of(path)}
+        if roots & {"model", "ops", "tests", "benchmarks"}:
+            wrong.append(f"{path}: import maskray.model, not a second copy of it")
+        foreign = set() if allowed is None else roots - set(sys.stdlib_module_names) - {"maskray"} - allowed
+        if foreign:
+            wrong.append(f"{path} may import {sorted(allowed)} and the standard library, not {sorted(foreign)}")
+    assert not wrong
 
 
 @pytest.mark.parametrize(
@@ -220,24 +226,28 @@ def test_every_package_is_listed():
     assert set(packages) == folders, "a folder that is not listed vanishes from the wheel; one without code breaks it"
 
 
-@pytest.mark.parametrize("path", EVERYTHING, ids=str)
-def test_files_are_short_and_say_what_they_hold(path):
-    lines = (ROOT / path).read_text(encoding="utf-8").count("\n")
-    assert lines < MOST_FILE_LINES, f"{path} has {lines} lines"
-    docstring = ast.get_docstring(tree_of(path))
-    assert docstring, f"{path} begins with no docstring"
-    first = docstring.split("\n\n")[0]
-    assert first.rstrip().endswith((".", ":")), f"{path}: its docstring begins with a sentence, not {first!r}"
+def test_files_are_short():
+    lines = {path: (ROOT / path).read_text(encoding="utf-8").count("\n") for path in EVERYTHING}
+    assert not [f"{path} has {number} lines" for path, number in lines.items() if number >= MOST_FILE_LINES]
 
 
-@pytest.mark.parametrize("path", EVERYTHING, ids=str)
-def test_functions_are_short(path):
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            lines = int(node.end_lineno or 0) - node.lineno + 1
-            if ast.get_docstring(node) is not None:
-                lines -= int(node.body[0].end_lineno or 0) - node.body[0].lineno + 1
-            assert lines < MOST_FUNCTION_LINES, f"{path}:{node.lineno} {node.name} has {lines} lines"
+def test_files_say_what_they_hold():
+    firsts = {path: (ast.get_docstring(tree_of(path)) or "").split("\n\n")[0].rstrip() for path in EVERYTHING}
+    wrong = [f"{path}: {first!r}" for path, first in firsts.items() if not first.endswith((".", ":"))]
+    assert not wrong, "a file begins with a docstring, which begins with a sentence"
+
+
+def test_functions_are_short():
+    wrong = []
+    for path in EVERYTHING:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = int(node.end_lineno or 0) - node.lineno + 1
+                if ast.get_docstring(node) is not None:
+                    lines -= int(node.body[0].end_lineno or 0) - node.body[0].lineno + 1
+                if lines >= MOST_FUNCTION_LINES:
+                    wrong.append(f"{path}:{node.lineno} {node.name} has {lines} lines")
+    assert not wrong
 
 
 def test_nothing_of_one_machine():

@@ -46,6 +46,7 @@ GAINS = {
     "predictor": 3.0,
 }
 VARIANCE_OF_BYTES = 3600.0  # after the stem, where pixels are not divided by their deviation
+pytestmark = pytest.mark.slow
 
 
 def is_weight(name: str) -> bool:

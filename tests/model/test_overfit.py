@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from pycocotools import mask as coco_mask
 
@@ -15,6 +16,7 @@ from maskray.model.structures import Batch
 STEPS = 160
 
 
+@pytest.mark.slow
 def test_two_images_are_learned(tiny_model: MaskRCNN, make_batch: Callable[..., Batch]) -> None:
     batch = make_batch(
         [[(0, 10, 12, 50, 60), (1, 70, 30, 118, 84)], [(1, 20, 20, 60, 76), (0, 84, 8, 116, 48), (0, 70, 60, 120, 88)]]

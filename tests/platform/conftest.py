@@ -97,6 +97,15 @@ def log_in(patch, user):
     patch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORDS[user])
 
 
+def pytest_collection_modifyitems(items):
+    """A test that asks for a server takes, by itself, the six seconds or more in which the server starts."""
+    for item in items:
+        values = item.callspec.params.items() if hasattr(item, "callspec") else ()
+        asked = {*getattr(item, "fixturenames", ()), *(value for _, value in values if isinstance(value, str))}
+        if asked & {"sqlite_server", "postgres_server"} or ("tracking", "server") in values:
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def sqlite_server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mlflow-server")

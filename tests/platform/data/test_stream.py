@@ -215,9 +215,7 @@ def test_ray_data_rests_while_enough_is_read_ahead(manifest: Manifest, monkeypat
     start = time.monotonic()
     batches = train_batches(manifest, make_job(manifest).stream, 0, 1, 0)
     next(batches)
-    until = start + 300
-    while rounds < 100 and time.monotonic() < until:  # nothing is taken: what is read ahead fills up
-        time.sleep(0.05)
-    most = (time.monotonic() - start) / PAUSE_SECONDS + 1
+    time.sleep(2)  # nothing is taken: what is read ahead fills up, and a loop that does not rest turns and turns
+    most = (time.monotonic() - start) / PAUSE_SECONDS + 1  # the longer all this takes, the more it may
     del batches
-    assert 100 <= rounds <= most
+    assert 0 < rounds <= most

@@ -84,6 +84,7 @@ def exported(tmp_path_factory):
     return model, spec, out, done.output
 
 
+@pytest.mark.slow
 def test_the_command_tells_what_it_compared(exported):
     output = exported[3]
     assert "photo.png: 20 detections of the model, 20 of the file, 0 of one alone; largest differences: boxes" in output

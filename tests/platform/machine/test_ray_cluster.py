@@ -7,8 +7,9 @@ import sys
 
 import pytest
 import ray
+from ray._private import services
 
-from maskray.platform.machine.ray_cluster import connect
+from maskray.platform.machine.ray_cluster import connect, patience
 
 VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")
 
@@ -51,6 +52,31 @@ def test_what_the_environment_says_of_authentication_is_left_alone(started, vari
     assert started(**variables) == variables
 
 
+def test_cluster_that_someone_else_left_on_this_machine_is_not_joined(monkeypatch):
+    """What `ray start` writes down would win over a cluster of one's own."""
+    options = {}
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **given: options.update(given))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    connect()
+    assert options["address"] == "local"
+
+
+def test_node_that_is_slow_to_appear_is_waited_for(monkeypatch):
+    tries = iter([RuntimeError("not yet"), RuntimeError("not yet"), None])
+
+    def get_node(address, node):
+        if error := next(tries):
+            raise error
+        return node
+
+    monkeypatch.setattr(services, "get_node", get_node)
+    with patience():
+        assert services.get_node("127.0.0.1:1", "a") == "a"
+    assert services.get_node is get_node
+
+
+@pytest.mark.ray
 def test_doctor_starts_a_cluster_that_leaves_no_token_behind(tmp_path):
     """Its task was one that Ray does not take."""
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}

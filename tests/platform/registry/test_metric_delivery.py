@@ -34,6 +34,7 @@ def test_step_trained_again_after_a_restart_keeps_its_first_point(tracking, job)
     assert history(tracking, run_id, "val/AP") == [(12, 0.5)]
 
 
+@pytest.mark.slow  # the server starts again
 def test_row_that_could_not_be_sent_is_sent_again(sqlite_server, as_trainer, job, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     tracking = Tracking(TrackingConfig(uri=sqlite_server.uri, experiment="delivery"))

@@ -73,6 +73,7 @@ while not finished:
 """
 
 
+@pytest.mark.slow
 def test_process_killed_all_along_leaves_no_half_version_and_no_second_one(on_server, server, spec, job, tmp_path):
     folder = write_model_folder(tmp_path / "model", nn.Conv2d(3, 512, 3), spec)
     name, run_id = f"m-{tmp_path.name}", on_server.start_run(job, {})

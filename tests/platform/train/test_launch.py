@@ -198,7 +198,7 @@ def test_too_few_cpus_are_told_at_once(make_job: MakeJob, shards: str, tmp_path:
     job = make_job(images_per_batch=4, resources={"num_workers": 4})
     with pytest.raises(ValueError, match="needs 5 CPUs, the cluster has 4"):
         train(job, shards, str(tmp_path / "run"))
-    assert not (tmp_path / "run").exists(), "nothing begins that would wait for them"
+    assert RunFiles(tmp_path / "run").events() == [], "nothing begins that would wait for them"
 
 
 def test_alternating_stages_train_each_part_in_its_turn_and_resume_exactly(

@@ -1,4 +1,4 @@
-"""Tests that test_interruption.py runs in a process of their own and interrupts; they wait until that happens."""
+"""Tests that tests/test_plugins.py runs in a process of their own; some wait there until they are interrupted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from watchdog import VARIABLE, started_by
@@ -33,3 +34,12 @@ def test_with_a_child() -> None:
     child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, start_new_session=True)
     child.stdout.readline()
     tell_and_wait()
+
+
+def test_forgets_the_marker() -> None:
+    """As Ray does, for each cluster."""
+    Path(os.environ["RAY_TMPDIR"], "ray", "session_of_a_test").mkdir(parents=True)
+
+
+def test_wants_what_is_not_there(shared: Callable[[str], Path]) -> None:
+    shared("data/of-nobody")

@@ -1,4 +1,4 @@
-"""A run of tests that is interrupted or killed leaves no process behind: no PostgreSQL, no MLflow, no Ray."""
+"""What plugins/ promises: a run that is killed leaves no process behind, no marker is forgotten, no skip unseen."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from pathlib import Path
 import pytest
 from watchdog import VARIABLE, running
 
-SESSION = Path(__file__).with_name("session_to_interrupt.py")
+pytestmark = pytest.mark.slow
+SESSION = Path(__file__).parent / "platform" / "session_of_plugins.py"
 SECONDS = 600.0
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
 
 
 def interrupt(tmp_path: Path, test: str, number: signal.Signals, *options: str) -> list[str]:
     """Run a test of the session, send a signal to its process, and wait; titles of the processes that were started."""
     told = tmp_path / "told.json"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    environment |= {"MASKRAY_TOLD": str(told)}
+    environment = clean_environment() | {"MASKRAY_TOLD": str(told)}
     command = [sys.executable, "-m", "pytest", f"{SESSION}::{test}", "--basetemp", str(tmp_path / "base"), *options]
     # Ctrl-C is heard, as of a shell's program in the foreground.
     with (
@@ -83,3 +87,14 @@ def test_interrupted_run_leaves_no_child_behind(tmp_path, number, options):
     titles = interrupt(tmp_path, "test_with_a_child", number, *options)
     assert any("SIG_IGN" in title for title in titles)
     assert VARIABLE in os.environ, "this run is watched as well"
+
+
+def test_marker_of_ray_is_not_forgotten_and_skips_are_counted(tmp_path):
+    names = ("test_forgets_the_marker", "test_wants_what_is_not_there")
+    command = [sys.executable, "-m", "pytest", *(f"{SESSION}::{name}" for name in names)]
+    environment = clean_environment() | {"MASKRAY_SHARED": str(tmp_path)}
+    command += ["--basetemp", str(tmp_path / "base"), "-n", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=SESSION.parents[2], timeout=600)
+    assert done.returncode == 1, done.stderr
+    assert "this test starts a Ray cluster: give it the marker `ray`" in done.stdout
+    assert f"1 tests skipped: they need files that are not in {tmp_path}" in done.stdout

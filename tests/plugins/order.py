@@ -1,0 +1,40 @@
+"""The files that take longest begin first, so that workers of xdist end together; the rest keep their order.
+
+Two workers take files as they come (--dist loadfile --no-loadscope-reorder). Those of one cluster stand together.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+LONGEST = (
+    "tests/platform/sweep/test_sweep_run.py",
+    "tests/platform/job/test_submission.py",
+    "tests/platform/cli/test_serve.py",
+    "tests/platform/serve/cluster/test_alias_watcher.py",
+    "tests/platform/train/test_launch.py",
+    "tests/platform/runs/test_training.py",
+    "tests/platform/runs/test_publication.py",
+    "tests/platform/evaluation/test_evaluate_model.py",
+    "tests/platform/data/test_stream.py",
+    "tests/platform/data/test_shards.py",
+    "tests/platform/serve/cluster/test_gateway.py",
+    "tests/platform/serve/cluster/test_server_check.py",
+    "tests/platform/cli/test_main.py",
+    "tests/test_plugins.py",
+    "tests/platform/registry/test_registration.py",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    rank = {str(config.rootpath / path): number for number, path in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(str(item.path), len(rank)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    absent = [path for path in LONGEST if not Path(config.rootpath, path).is_file()]
+    if absent:
+        raise pytest.UsageError(f"{Path(__file__).name} names files that are not there: {absent}")
