@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 NUM_PYRAMID_LEVELS = 5  # P2..P6
 MANY_PROPOSALS = {"pre_nms_top_n_train": 12000, "pre_nms_top_n_test": 6000, "post_nms_top_n_train": 2000}
 # All proposals of one map come from one top-k, hence more of them (Ren et al. 2015). Of C4, as in the paper's section
-# 3.1: 64 sampled boxes, 300 proposals, and a mask branch that is the deconvolution alone (Metric 4 left).
+# 3.1: 64 sampled boxes, 300 proposals, and a mask branch that is the deconvolution alone (Figure 4 left).
 _OF_FEATURES: dict[str, dict[str, dict[str, Any]]] = {
     "c4": {
         "rpn": MANY_PROPOSALS | {"post_nms_top_n_test": 300},

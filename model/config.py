@@ -68,7 +68,7 @@ class RPNConfig(Config):
 
 
 class BoxHeadConfig(Config):
-    """Classification and box regression (paper, Metric 4): fully connected layers, or res5 of a c4 backbone."""
+    """Classification and box regression (paper, Figure 4): fully connected layers, or res5 of a c4 backbone."""
 
     name: Literal["fc", "res5"] = Field("fc", description="res5 belongs to backbone.features c4 and to it alone.")
     pool_size: Positive = 7
@@ -88,7 +88,7 @@ class BoxHeadConfig(Config):
 
 
 class MaskHeadConfig(Config):
-    """Mask branch: convolutions and a deconvolution (Metric 4), or fully connected layers (Table 2e)."""
+    """Mask branch: convolutions and a deconvolution (Figure 4), or fully connected layers (Table 2e)."""
 
     name: Literal["fcn", "mlp"] = "fcn"
     pool_size: Positive = Field(14, description="Side of the pooled grid; res5 as the head brings its own.")

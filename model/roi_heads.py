@@ -52,7 +52,7 @@ class RoIHeads(nn.Module):
         self.inference = config.inference
         self.num_classes = num_classes
         self.box_pooler = Pooler(config.roi_op, config.box_head.pool_size, strides)
-        # Of a C4 model res5 is the head, for boxes and masks alike (paper, Metric 4 left).
+        # Of a C4 model res5 is the head, for boxes and masks alike (paper, Figure 4 left).
         self.res5: nn.Module | None = None
         head_channels, mask_side = channels, config.mask_head.pool_size
         if config.box_head.name == "res5":

@@ -1,4 +1,4 @@
-"""Box head: class scores and box offsets from pooled features (paper, Metric 4), and its losses.
+"""Box head: class scores and box offsets from pooled features (paper, Figure 4), and its losses.
 
 Letters: K boxes of the batch, C classes without background, S side of the pooled grid.
 """

@@ -1,4 +1,4 @@
-"""Mask heads, convolutional (paper, Metric 4) and fully connected (Table 2e), with their losses and probabilities.
+"""Mask heads, convolutional (paper, Figure 4) and fully connected (Table 2e), with their losses and probabilities.
 
 Letters: K boxes of the batch, C classes, S side of the pooled grid, m = 2 S side of the mask, O masks that the head
 puts out per box (C; 1 when class agnostic; C + 1 with the background last for softmax), G ground-truth objects of the

@@ -69,7 +69,7 @@ def iou(one: Tensor, other: Tensor) -> float:
 
 
 def soft_nms_of_the_paper(boxes: Tensor, scores: Tensor, settings: InferenceConfig) -> list[tuple[float, int]]:
-    """Metric 2 of Bodla et al. 2017: take the best M out of B, then lower each that is left by f(iou(M, b))."""
+    """Figure 2 of Bodla et al. 2017: take the best M out of B, then lower each that is left by f(iou(M, b))."""
     left, taken = dict(enumerate(scores.tolist())), []
     while left:
         best = max(left, key=lambda i: left[i])

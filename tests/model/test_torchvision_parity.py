@@ -26,6 +26,10 @@ from maskray.model.torchvision_names import read_torchvision
 from maskray.platform.inference.predictor import Predictor
 
 EDGES = {"shorter_edge": 128, "longer_edge_max": 208}
+# Both are computed in float64: no choice hangs on rounding. But constants are float32 in one of them, such as the means
+# of the pixels and the ratio of sizes: 1e-7, which a random network makes 1e-4 of a score.
+BOX_PIXELS, SCORE = 0.01, 1e-4
+IMAGE_PIXELS = 0.03  # an image is up to five times as large as the network's input
 NUM_PROPOSALS, NUM_DETECTIONS = 60, 15
 
 
@@ -120,10 +124,15 @@ class Answers:
 
 @pytest.fixture(scope="module", params=MODELS)
 def answers(
-    request: pytest.FixtureRequest, images: list[Tensor], batch_as_torchvision: Callable[..., Batch]
+    request: pytest.FixtureRequest,
+    images: list[Tensor],
+    batch_as_torchvision: Callable[..., Batch],
+    module_in_float64: None,
 ) -> Answers:
     model = build(request.param, MODELS[request.param])
     make_lively(model, images)
+    model.double()
+    images = [image.double() for image in images]
     with torch.no_grad():
         batch = model.transform([image / 255 for image in images])[0]
         features = model.backbone(batch.tensors)
@@ -133,7 +142,7 @@ def answers(
         pasted = model.transform.postprocess([dict(one) for one in wanted], batch.image_sizes, sizes)
     own_batch = batch_as_torchvision(images, *EDGES.values())
     imported = with_fewer(read_torchvision(model.state_dict(), **EDGES))
-    ours = build_imported(imported)
+    ours = build_imported(imported).double()
     found = ours.detect(own_batch)
     matches = [match(one, found, index) for index, one in enumerate(wanted)]
     return Answers(model, ours, imported, own_batch, wanted, pasted, found, matches)
@@ -150,8 +159,8 @@ def test_every_detection_agrees(answers: Answers) -> None:
     assert len(answers.found.scores) == sum(len(one["scores"]) for one in answers.wanted) >= 2 * NUM_DETECTIONS - 6
     assert sorted(torch.cat(answers.matches).tolist()) == list(range(len(answers.found.scores)))
     for wanted, rows in zip(answers.wanted, answers.matches):
-        torch.testing.assert_close(answers.found.boxes[rows], wanted["boxes"], atol=0.01, rtol=0)
-        torch.testing.assert_close(answers.found.scores[rows], wanted["scores"], atol=1e-4, rtol=0)
+        torch.testing.assert_close(answers.found.boxes[rows], wanted["boxes"], atol=BOX_PIXELS, rtol=0)
+        torch.testing.assert_close(answers.found.scores[rows], wanted["scores"], atol=SCORE, rtol=0)
 
 
 def test_every_mask_agrees(answers: Answers) -> None:
@@ -160,16 +169,16 @@ def test_every_mask_agrees(answers: Answers) -> None:
         return
     assert float(answers.found.masks.std()) > 0.1
     for index, (wanted, pasted, rows) in enumerate(zip(answers.wanted, answers.pasted, answers.matches)):
-        torch.testing.assert_close(answers.found.masks[rows], wanted["masks"][:, 0], atol=1e-4, rtol=0)
+        torch.testing.assert_close(answers.found.masks[rows], wanted["masks"][:, 0], atol=SCORE, rtol=0)
         # In the image: detections of one image stand together, in the order of `found`.
         order = rows - rows.min()
         found = to_original(answers.found, answers.batch, index, mask_paste="torchvision")
         own = np.stack([decode(found, row) for row in order.tolist()])
         soft = pasted["masks"][:, 0].numpy()
         differing = own != (soft >= 0.5)
-        assert (np.abs(soft[differing] - 0.5) < 1e-3).all()
+        assert (np.abs(soft[differing] - 0.5) < 10 * SCORE).all()  # interpolated along a box that moved too
         assert 0 < own.mean() < 1
-        torch.testing.assert_close(found.boxes[order], pasted["boxes"], atol=0.03, rtol=0)
+        torch.testing.assert_close(found.boxes[order], pasted["boxes"], atol=IMAGE_PIXELS, rtol=0)
 
 
 def decode(found: ImageDetections, row: int) -> Any:
@@ -183,13 +192,14 @@ def test_every_keypoint_agrees(answers: Answers) -> None:
         return
     for wanted, rows in zip(answers.wanted, answers.matches):
         found = answers.found.keypoints[rows]
-        torch.testing.assert_close(found[..., :2], wanted["keypoints"][..., :2], atol=0.01, rtol=0)
-        torch.testing.assert_close(found[..., 2], wanted["keypoints_scores"], atol=1e-3, rtol=0)
+        # torchvision returns both in float32. A score is a logit here.
+        torch.testing.assert_close(found[..., :2], wanted["keypoints"][..., :2].double(), atol=BOX_PIXELS, rtol=0)
+        torch.testing.assert_close(found[..., 2], wanted["keypoints_scores"].double(), atol=10 * SCORE, rtol=0)
 
 
 def test_an_image_gives_the_results_that_torchvision_gives(answers: Answers, images: list[Tensor]) -> None:
     """From the image of a file to COCO's results, resize, paste and categories included."""
-    image = images[1]
+    image = images[0].double()  # of the other one a box ends at 163.998: torchvision cuts boxes before it pastes
     with torch.no_grad():
         (wanted,) = answers.theirs([image / 255])
     imported = answers.imported
@@ -198,15 +208,15 @@ def test_an_image_gives_the_results_that_torchvision_gives(answers: Answers, ima
     picture = image.permute(1, 2, 0).to(torch.uint8).numpy()
     (results,) = Predictor(answers.ours, spec).predict([picture], [1])
     assert len(results) == len(wanted["scores"]) == NUM_DETECTIONS
-    boxes = torch.tensor([result["bbox"] for result in results])
+    boxes = torch.tensor([result["bbox"] for result in results], dtype=torch.float64)
     boxes[:, 2:] += boxes[:, :2]
     categories = torch.tensor([result["category_id"] for result in results])
     distance = (wanted["boxes"][:, None] - boxes).abs().amax(dim=2)
     nearest, rows = distance.masked_fill(wanted["labels"][:, None] != categories, torch.inf).min(dim=1)
     assert sorted(rows.tolist()) == list(range(NUM_DETECTIONS))
-    assert float(nearest.max()) <= 0.03  # of the original image, five times the network's
-    scores = torch.tensor([results[row]["score"] for row in rows.tolist()])
-    torch.testing.assert_close(scores, wanted["scores"], atol=1e-3, rtol=0)
+    assert float(nearest.max()) <= IMAGE_PIXELS
+    scores = torch.tensor([results[row]["score"] for row in rows.tolist()], dtype=torch.float64)
+    torch.testing.assert_close(scores, wanted["scores"], atol=10 * SCORE, rtol=0)  # the resize is in float32
     for row, index in zip(rows.tolist(), range(NUM_DETECTIONS)):
         if "masks" in wanted:
             own = coco_mask.decode(results[row]["segmentation"]).astype(bool)
@@ -214,4 +224,4 @@ def test_an_image_gives_the_results_that_torchvision_gives(answers: Answers, ima
             assert (np.abs(soft[own != (soft >= 0.5)] - 0.5) < 1e-2).all()
         if "keypoints" in wanted:
             own = np.reshape(results[row]["keypoints"], (-1, 3))[:, :2]
-            assert np.abs(own - wanted["keypoints"][index, :, :2].numpy()).max() <= 0.03
+            assert np.abs(own - wanted["keypoints"][index, :, :2].numpy()).max() <= IMAGE_PIXELS
