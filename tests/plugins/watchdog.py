@@ -42,13 +42,20 @@ def has_tag(process: int, tag: str) -> bool:
     return False
 
 
+def is_watchdog(process: int) -> bool:
+    with suppress(OSError):
+        return os.fsencode(Path(__file__).resolve()) in Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+    return False
+
+
 def started_by(tag: str, known: Processes) -> Processes:
     """Those that run still: with the tag in their environment, known before, or below one of these."""
     every = running()
     found = {process for process, (_, start) in every.items() if known.get(process) == start or has_tag(process, tag)}
     while more := {child for child, (parent, _) in every.items() if parent in found} - found:
         found |= more
-    return {process: every[process][1] for process in found - {os.getpid()}}
+    # Not this program, nor the watchdogs of processes below: they have folders to remove.
+    return {process: every[process][1] for process in found if not is_watchdog(process)}
 
 
 def send(number: signal.Signals, processes: Processes) -> None:
