@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from torchvision.ops import nms
 
-from maskray.model.build import build_model
+from maskray.model.build_model import build_model
 from maskray.model.config import InferenceConfig, InputConfig, ModelConfig
 from maskray.model.detections import select_detections
 from maskray.model.mask_rcnn import MaskRCNN

@@ -14,6 +14,7 @@ from maskray.platform.registry.server_errors import ServerAwayError
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.runs.publication import check_publication
 from maskray.platform.runs.training import run_training
+from maskray.platform.train.checkpoint import newest_checkpoint
 from maskray.platform.train.run_files import RunFiles
 
 STEPS = 150
@@ -117,7 +118,13 @@ def test_server_away_in_mid_run_and_at_its_end_loses_no_metric(
         if sqlite_server.process is None:
             sqlite_server.start()
     state = json.loads((record.folder / "run.json").read_text())
-    assert state == {"run_id": state["run_id"], "register_as": "outage", "version": "1", "alias": None}
+    assert state == {
+        "run_id": state["run_id"],
+        "register_as": "outage",
+        "version": "1",
+        "alias": None,
+        "checkpoint": newest_checkpoint(record.checkpoints)[0].name,
+    }
     tracking = Tracking(job.tracking)
     logged = logged_steps(tracking, state["run_id"])
     names = {name for line in record.history() for name in line} - {"step", "time"}

@@ -36,7 +36,7 @@ def finish(record: TrialRecord, hit_rate: float, seed: int, num_images: int = NU
     metrics = merge(parts, [4], "bbox").metrics
     (record.folder / "evaluation").mkdir(parents=True)
     write_matches(record.matches, parts)
-    record.close("finished", metrics=metrics, seconds={})
+    record.close("finished", figures=metrics, seconds={})
     return 100 * metrics["bbox/AP"]
 
 

@@ -182,7 +182,7 @@ def test_killed_follower_and_a_registry_that_is_away_change_nothing(server, regi
     """Version 2 goes on answering, and the alias is followed again by the new follower once the registry is back."""
     move(registry, "2")
     load.wait_for("2")
-    (process,) = process_of("Follower")
+    (process,) = process_of("AliasWatcher")
     os.kill(process, signal.SIGKILL)
     start = len(load.answers)
     load.wait_for("2")
@@ -195,7 +195,7 @@ def test_killed_follower_and_a_registry_that_is_away_change_nothing(server, regi
     move(registry, "1")
     load.wait_for("1")
     wait_for_registry(server, lambda error: error is None)
-    assert process_of("Follower") != [process]
+    assert process_of("AliasWatcher") != [process]
 
 
 def test_killed_gateway_comes_back_at_its_port(server, jpeg):

@@ -32,7 +32,7 @@ def test_number_of_replicas_is_fixed_unless_a_most_is_given():
 def test_alias_is_followed_and_a_folder_is_not():
     followed = build_application(Source(FIRST, "champion", "sqlite:///mlflow.db"), ServeConfig())._bound_deployment
     alias_watcher = followed.init_args[1]._bound_deployment
-    assert alias_watcher.name == "Follower"
+    assert alias_watcher.name == "AliasWatcher"
     assert alias_watcher.init_args[:3] == ("shapes", "champion", "sqlite:///mlflow.db")
     assert build_application(Source(FIRST), ServeConfig())._bound_deployment.init_args[1] is None
 
