@@ -28,6 +28,8 @@ OLDEST = {
     "MKL_CBWR": "COMPATIBLE",
     "MASKRAY_CPU_ISA": "baseline",
 }
+# References of detectron2 are float32 themselves: without AVX2 other boxes of a random network come out first.
+PARITY_IN_FLOAT32 = "--ignore=tests/model/test_detectron2_parity.py"
 SETTINGS = {
     "this processor": {},
     "this processor, 2 threads": {"OMP_NUM_THREADS": "2"},
@@ -41,7 +43,8 @@ TESTS = ["tests/model", "tests/ops", "--ignore=tests/ops/test_build_extension.py
 
 def run(environment: dict[str, str], arguments: list[str]) -> tuple[str, list[str]]:
     """The last line of pytest, and the tests that failed."""
-    command = [sys.executable, "-m", "pytest", *TESTS, *arguments]
+    left_out = [PARITY_IN_FLOAT32] if environment is OLDEST else []
+    command = [sys.executable, "-m", "pytest", *TESTS, *left_out, *arguments]
     known = {name: value for name, value in os.environ.items() if name not in AVX2}
     done = subprocess.run(
         command, cwd=ROOT, env=known | {"OMP_NUM_THREADS": "1"} | environment, capture_output=True, text=True

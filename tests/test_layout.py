@@ -143,6 +143,13 @@ def test_the_image_of_the_rooms_is_that_of_the_code():
     assert done.stdout == (ROOT / "docs" / "rooms.svg").read_text("utf-8"), "run python docs/draw_rooms.py"
 
 
+def test_contributing_names_what_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    named = re.findall(r"(?:platform|model|ops|tests|docs|jobs)/[\w./*-]+", text)
+    assert len(named) > 20
+    assert [path for path in named if not list(ROOT.glob(path.rstrip("./")))] == []
+
+
 def test_imports_have_no_circles():
     graph = {path: sorted(own_imports(path, with_types=False) & set(CODE)) for path in CODE}
     done: set[Path] = set()

@@ -20,7 +20,7 @@ from maskray.model.structures import Batch
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 STEPS = 6
 # Of each column. What differs between processors is float32 alone: torch draws the first weights in it, by another
-# formula for each instruction set. Measured with SSE4.1, AVX2 and AVX-512, on one thread and two: 1.5e-6 at step 5,
+# formula for each instruction set. Measured with SSE4.1, AVX2 and AVX-512: 1.5e-6 at step 5,
 # and 1.4e-6 with weights moved by a rounding at random.
 TOLERANCE = 1e-5
 # In float32 one step's rounding makes the next step's, tenfold in three steps, and turns into other samples at last.

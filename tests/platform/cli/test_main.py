@@ -153,7 +153,7 @@ def test_evaluate_prints_the_published_metrics(shared, iou_type):
     expected = json.loads((folder / "expected.json").read_text())
     published = expected[iou_type]
     published = published["stats"] if isinstance(published, dict) else published
-    assert tree["stats"] == pytest.approx(published, abs=1e-9)
+    assert tree["stats"] == pytest.approx(published, abs=1e-9)  # what the README promises
 
 
 def test_evaluate_takes_results_or_a_model(tmp_path):

@@ -133,7 +133,7 @@ def test_a_flip_mirrors_image_boxes_and_masks(drawn: SyntheticPaths) -> None:
         for box, mask in zip(targets.boxes, targets.masks):
             rows, columns = np.nonzero(mask)
             around = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-            np.testing.assert_allclose(box, around, atol=1.01)
+            np.testing.assert_allclose(box, around, atol=1.01)  # whole pixels of the mask, and rounding
     assert collate(samples, 32).images.shape == (2, 3, 64, 96)
 
 

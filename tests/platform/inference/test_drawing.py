@@ -30,7 +30,7 @@ def test_the_mask_is_tinted_and_all_else_is_left_alone():
     assert (image == 100).all()
     color = np.array(class_color(0))
     inside = drawn[100, 130].astype(float)
-    assert np.allclose(inside, 0.55 * 100 + 0.45 * color, atol=1)
+    assert np.allclose(inside, 0.55 * 100 + 0.45 * color, atol=1)  # cut to whole numbers
     assert (drawn[80, 130] == color).all()
     assert (drawn[150:, :] == 100).all()
     assert (drawn[:, 200:] == 100).all()

@@ -147,7 +147,7 @@ def write_other(output: Path, summary: RunSummary) -> Path:
 def test_the_same_weights_detect_the_same_everywhere(summary: RunSummary, tmp_path: Path) -> None:
     """Training-time evaluation, evaluation by actors, the predict command and the server agree."""
     in_training = json.loads((summary.checkpoint / "metrics.json").read_text())
-    assert in_training == pytest.approx(summary.metrics, abs=1e-6)
+    assert in_training == pytest.approx(summary.metrics, abs=1e-6)  # the same detections, matched in another order
     results = json.loads((summary.folder / "evaluation" / "results.json").read_text())
     assert results
     manifest = read_manifest(summary.folder / "data" / "shards" / "val")
@@ -169,6 +169,7 @@ def test_the_same_weights_detect_the_same_everywhere(summary: RunSummary, tmp_pa
 
 
 def assert_same_detections(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """One path predicts all, but in batches of other sizes, whose sums have another order."""
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         assert one["category_id"] == other["category_id"]
@@ -186,7 +187,7 @@ def test_a_model_is_evaluated_on_a_data_set_by_itself(summary: RunSummary, tmp_p
     out = tmp_path / "evaluation"
     resources = ResourceConfig(num_workers=1, num_evaluators=1)
     again = evaluate_on_coco(str(summary.checkpoint), annotations, data / "val", out, resources)
-    assert again.metrics == pytest.approx(summary.metrics, abs=1e-9)
+    assert again.metrics == pytest.approx(summary.metrics, abs=1e-9)  # of float64 sums in another order
     results = json.loads((out / "results.json").read_text())
     assert results == json.loads((summary.folder / "evaluation" / "results.json").read_text())
     with pytest.raises(ValueError, match="exists already; an evaluation is never written over another"):
@@ -243,7 +244,7 @@ def test_resuming_evaluates_again_and_fails_below_what_is_expected(summary: RunS
     with pytest.raises(ValueError, match=r"segm/AP is .* below the 0.99 of evaluation.expect"):
         run_training(job, resume=True)
     metrics = json.loads((summary.folder / "evaluation" / "metrics.json").read_text())
-    assert metrics == pytest.approx(summary.metrics, abs=1e-6)
+    assert metrics == pytest.approx(summary.metrics, abs=1e-6)  # the same detections, matched in another order
     state = json.loads((summary.folder / "run.json").read_text())
     assert state["version"] == "1"
     tracking = Tracking(TrackingConfig(experiment="small"), output)

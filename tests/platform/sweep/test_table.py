@@ -101,7 +101,9 @@ def test_files_say_the_same(finished, tmp_path):
     (mean,) = [
         line for line in lines if (line["variant"], line["seed"], line["figure"]) == ("RoIAlign mean", "", "bbox/AP")
     ]
-    assert float(mean["value"]) == pytest.approx(finished.rows[1].mean("bbox/AP"), abs=1e-4)
+    assert float(mean["value"]) == pytest.approx(
+        finished.rows[1].mean("bbox/AP"), abs=1e-4
+    )  # four decimals are written
     text = (tmp_path / "table.md").read_text()
     assert f"{finished.rows[1].mean('bbox/AP'):.1f} ± {finished.rows[1].spread('bbox/AP'):.1f}" in text
     assert "paired bootstrap over 40 images" in text

@@ -207,7 +207,7 @@ def test_saved_results_are_the_servers_and_pycocotools_reads_them(visit, upload,
     with page.expect_download() as download:
         page.click("#save-picture")
     with Image.open(download.value.path()) as picture:
-        assert picture.size[0] / picture.size[1] == pytest.approx(160 / 120, rel=0.01)
+        assert picture.size[0] / picture.size[1] == pytest.approx(160 / 120, rel=0.01)  # whole pixels
 
 
 def test_dropped_and_pasted_files_are_taken(visit, jpeg):
