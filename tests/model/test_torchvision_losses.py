@@ -19,6 +19,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FrozenBatchNorm2d
 
 from maskray.model.imported import build_imported
+from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch, Targets
 from maskray.model.torchvision_names import read_torchvision
 
@@ -117,6 +118,23 @@ CASES: dict[str, Callable[[], Any]] = {
 }
 
 
+def import_all_samples(model: Any, num_anchors: int, num_proposals: int) -> MaskRCNN:
+    """Ours with the weights of theirs, which takes every sample there is."""
+    imported = read_torchvision(model.state_dict(), **EDGES)
+    config = imported.model
+    rpn = {"samples_per_image": num_anchors, "positive_fraction": 1.0, "post_nms_top_n_train": num_proposals}
+    box_head = {"samples_per_image": 1000, "positive_fraction": 1.0}
+    freeze_stages = 0 if config.backbone.norm == "batch_norm" else config.backbone.freeze_stages
+    config = config.model_copy(
+        update={
+            "backbone": config.backbone.model_copy(update={"freeze_stages": freeze_stages}),
+            "rpn": config.rpn.model_copy(update=rpn),
+            "box_head": config.box_head.model_copy(update=box_head),
+        }
+    )
+    return build_imported(dataclasses.replace(imported, model=config)).double().train()
+
+
 @pytest.fixture(scope="module", params=CASES)
 def step(
     request: pytest.FixtureRequest,
@@ -141,19 +159,7 @@ def step(
     losses |= model.roi_heads(features, proposals, pixels.image_sizes, targets)[1]
     sum(losses.values()).backward()
 
-    imported = read_torchvision(model.state_dict(), **EDGES)
-    config = imported.model
-    rpn = {"samples_per_image": num_anchors, "positive_fraction": 1.0, "post_nms_top_n_train": num_proposals}
-    box_head = {"samples_per_image": 1000, "positive_fraction": 1.0}
-    freeze_stages = 0 if config.backbone.norm == "batch_norm" else config.backbone.freeze_stages
-    config = config.model_copy(
-        update={
-            "backbone": config.backbone.model_copy(update={"freeze_stages": freeze_stages}),
-            "rpn": config.rpn.model_copy(update=rpn),
-            "box_head": config.box_head.model_copy(update=box_head),
-        }
-    )
-    ours = build_imported(dataclasses.replace(imported, model=config)).double().train()
+    ours = import_all_samples(model, num_anchors, num_proposals)
     target = targets[0]
     batch = batch_as_torchvision([image], *EDGES.values())
     batch.targets = Targets(
