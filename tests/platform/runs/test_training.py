@@ -256,7 +256,10 @@ def test_a_finished_run_may_be_given_more_steps_and_not_fewer(summary: RunSummar
 
     def job_of(steps: int) -> JobConfig:
         train = make_job(output).train.model_dump(mode="json") | {"steps": steps}
-        return make_job(output, train=train, tracking={"experiment": "small", "register_as": "small"}, serve={})
+        tracking = {"experiment": "small", "register_as": "small"}
+        evaluation = {"report_images": 0, "iou_types": IOU_TYPES}
+        resources = {"num_workers": 1, "num_evaluators": 1}  # fewer processes that have to import torch
+        return make_job(output, train=train, tracking=tracking, evaluation=evaluation, resources=resources, serve={})
 
     with pytest.raises(ValueError, match=r"train\.steps 2: the run has trained 4 steps already"):
         run_training(job_of(2), resume=True)

@@ -12,7 +12,7 @@ def test_errors_name_the_file_and_leave_what_was_shown(visit, upload, pixels_of,
     Image.new("1", (8000, 7000)).save(huge, "PNG")
     cases = (
         ("broken.jpg", jpeg[: len(jpeg) // 2], "truncated"),
-        ("notes.txt", b"no picture at all", "not a picture of a format known here"),
+        ("notes.txt", b"no picture at all", "not an image of a format known here"),
         ("huge.png", huge.getvalue(), "8000 x 7000 pixels"),
         ("heavy.jpg", bytes(1_200_000), "1.2 MB is too much; this server takes at most 1 MB"),
     )
