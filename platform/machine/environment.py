@@ -8,13 +8,13 @@ import platform
 import subprocess
 from pathlib import Path
 
-import torch
-
 PACKAGES = ("maskray", "torch", "torchvision", "ray", "mlflow", "numpy", "pyarrow", "safetensors", "pycocotools")
 
 
 def describe_environment() -> dict[str, str]:
     """Versions of Python and of the packages that move metrics, and the hardware of this machine, as key and text."""
+    import torch  # 2 s: those who only look at runs and versions do without
+
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     facts = {"python": platform.python_version(), "system": platform.platform()}
     facts |= {package: importlib.metadata.version(package) for package in PACKAGES}

@@ -11,8 +11,17 @@ from pathlib import Path
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from maskray.platform.data.manifest import read_manifest
 from maskray.platform.job.config import JobConfig
-from maskray.platform.train.checkpoint import best_checkpoint, list_checkpoints, newest_checkpoint, step_of
+from maskray.platform.job.resume import check_same_config, training_config
+from maskray.platform.train.checkpoint import (
+    best_checkpoint,
+    list_checkpoints,
+    newest_checkpoint,
+    read_checkpoint,
+    read_metrics,
+    step_of,
+)
 from maskray.platform.train.cluster_checks import check_resources, check_shared_folder, node_resources
 from maskray.platform.train.run_context import Validation
 from maskray.platform.train.run_files import RunFiles
@@ -70,10 +79,23 @@ def train(
     record.clear_failure()
     if "://" not in manifest_path:
         manifest_path = str(Path(manifest_path).resolve())
+    if _is_complete(job, manifest_path, record, validate is not None):
+        return _collect(record, job.train.best_metric)
     plan = WorkerPlan(job, manifest_path, str(folder), tracking, validate)
     with TrainingProgress(record, job.train.total_steps, job.train.images_per_batch):
         _fit(plan, record, callbacks)
     return _collect(record, job.train.best_metric)
+
+
+def _is_complete(job: JobConfig, manifest_path: str, record: RunFiles, validates: bool) -> bool:
+    """Whether a run that goes on has nothing left to train or to evaluate; ValueError where it is of another job."""
+    newest, _ = newest_checkpoint(record.checkpoints)
+    if newest is None or step_of(newest) < job.train.total_steps:
+        return False
+    if validates and job.train.evaluate_every and read_metrics(newest) is None:
+        return False
+    check_same_config(read_checkpoint(newest).config, training_config(job, read_manifest(manifest_path).digest))
+    return True
 
 
 def _check_steps(record: RunFiles, steps: int) -> None:

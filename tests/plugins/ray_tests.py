@@ -31,6 +31,7 @@ PATIENCE = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
     "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more in each training: 2 s of a core
 }
 for name, value in PATIENCE.items():
     os.environ.setdefault(name, value)
