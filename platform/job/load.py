@@ -49,26 +49,32 @@ def load_kind(
     path = Path(path)
     tree = _read_tree(path)
     try:
-        config = kinds.get(tree.get("kind", DEFAULT_KIND))
+        config = _kind_of(tree, kinds)
         if config is not None and "base" in config.model_fields and isinstance(tree.get("base"), str):
             base = _read_tree(path.parent / tree["base"])
             tree["base"] = {key: value for key, value in base.items() if key not in NAMED_BY_SWEEP}
         for override in overrides:
             apply_override(tree, override)
-        name = tree.get("kind", DEFAULT_KIND)
-        if name not in kinds:
+        config = _kind_of(tree, kinds)
+        if config is None:
+            name = tree.get("kind", DEFAULT_KIND)
+            if len(kinds) == 1:
+                raise ValueError(f"kind is {name}; this takes a job of kind {next(iter(kinds))}")
             raise ValueError(f"kind: {name!r} is none of {', '.join(kinds)}")
-        return validate_tree(kinds[name], tree)
+        return validate_tree(config, tree)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
 def load_job(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> JobConfig:
     """The same where the file must be of kind train."""
-    kind = _read_tree(Path(path)).get("kind", DEFAULT_KIND)
-    if kind != DEFAULT_KIND:
-        raise ValueError(f"{path}: kind is {kind}; this takes a job of kind {DEFAULT_KIND}")
     return load_kind(path, {DEFAULT_KIND: JobConfig}, overrides)
+
+
+def _kind_of(tree: Mapping[str, Any], kinds: Mapping[str, type[Described]]) -> type[Described] | None:
+    """The configuration of the kind that a file names; None where it names none of them, or no text."""
+    name = tree.get("kind", DEFAULT_KIND)
+    return kinds.get(name) if isinstance(name, str) else None
 
 
 def load_gate(path: str | Path) -> GateConfig:

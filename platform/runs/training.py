@@ -152,7 +152,6 @@ def _open_run(job: JobConfig, resume: bool) -> _Run:
         if not (folder / JOB_FILE).is_file():
             raise ValueError(f"{folder}: no run to resume")
         check_same_job(load_job(folder / JOB_FILE), job)
-        write_whole(folder / JOB_FILE, dump_job(job))
         if (folder / STATE_FILE).is_file():
             run.state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         return run
@@ -210,6 +209,7 @@ def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest
             resume=run.resume,
             callbacks=run.callbacks,
         )
+    write_whole(run.folder / JOB_FILE, dump_job(job))  # what may change on a resume is taken up now, and not before
     out = run.folder / "evaluation"
     with run.stage("evaluation"):
         record = RunFiles(run.folder)

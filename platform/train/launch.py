@@ -73,13 +73,16 @@ def train(
     record = RunFiles(folder)
     if not resume and list_checkpoints(record.checkpoints):
         raise ValueError(f"{record.checkpoints}: holds checkpoints of an earlier run; resume it or take a new name")
-    _check_steps(record, job.train.total_steps)
+    newest, _ = newest_checkpoint(record.checkpoints)
+    if newest is not None and step_of(newest) > job.train.total_steps:
+        steps = job.train.total_steps
+        raise ValueError(f"train.steps {steps}: the run has trained {step_of(newest)} steps already; ask for more")
     check_resources(job.resources, node_resources())
     check_shared_folder(folder)
     record.clear_failure()
     if "://" not in manifest_path:
         manifest_path = str(Path(manifest_path).resolve())
-    if _is_complete(job, manifest_path, record, validate is not None):
+    if newest is not None and _is_complete(job, manifest_path, newest, validate is not None):
         return _collect(record, job.train.best_metric)
     plan = WorkerPlan(job, manifest_path, str(folder), tracking, validate)
     with TrainingProgress(record, job.train.total_steps, job.train.images_per_batch):
@@ -87,22 +90,14 @@ def train(
     return _collect(record, job.train.best_metric)
 
 
-def _is_complete(job: JobConfig, manifest_path: str, record: RunFiles, validates: bool) -> bool:
+def _is_complete(job: JobConfig, manifest_path: str, newest: Path, validates: bool) -> bool:
     """Whether a run that goes on has nothing left to train or to evaluate; ValueError where it is of another job."""
-    newest, _ = newest_checkpoint(record.checkpoints)
-    if newest is None or step_of(newest) < job.train.total_steps:
+    if step_of(newest) < job.train.total_steps:
         return False
     if validates and job.train.evaluate_every and read_metrics(newest) is None:
         return False
     check_same_config(read_checkpoint(newest).config, training_config(job, read_manifest(manifest_path).digest))
     return True
-
-
-def _check_steps(record: RunFiles, steps: int) -> None:
-    """ValueError where a run that goes on has trained more steps than it is asked for."""
-    newest, _ = newest_checkpoint(record.checkpoints)
-    if newest is not None and step_of(newest) > steps:
-        raise ValueError(f"train.steps {steps}: the run has trained {step_of(newest)} steps already; ask for more")
 
 
 def _fit(plan: WorkerPlan, record: RunFiles, callbacks: Sequence[UserCallback]) -> None:

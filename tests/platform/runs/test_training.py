@@ -263,6 +263,7 @@ def test_a_finished_run_may_be_given_more_steps_and_not_fewer(summary: RunSummar
 
     with pytest.raises(ValueError, match=r"train\.steps 2: the run has trained 4 steps already"):
         run_training(job_of(2), resume=True)
+    assert load_job(summary.folder / "job.yaml").train.steps == 4
     again = run_training(job_of(6), resume=True)
     history = [json.loads(line) for line in (summary.folder / "history.jsonl").read_text().splitlines()]
     assert [line["step"] for line in history if "loss" in line] == [1, 2, 3, 4, 5, 6]

@@ -146,6 +146,9 @@ def test_kinds_of_jobs_are_told_apart(tmp_path, tree):
         load_job(path)
     with pytest.raises(ValueError, match="kind: 'swep' is none of train, sweep"):
         load_any(path, ["kind=swep"])
+    for odd in ("[sweep]", "{a: 1}", "null"):  # what no table can be asked for
+        with pytest.raises(ValueError, match=r"kind: .* is none of train, sweep"):
+            load_any(path, [f"kind={odd}"])
     path.write_text(yaml.safe_dump(tree["base"] | {"name": "x"}))
     assert isinstance(load_any(path), JobConfig)
 
