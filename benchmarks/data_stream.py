@@ -18,7 +18,8 @@ import torch
 from maskray.model.structures import Batch
 from maskray.platform.data.formats.coco import read_dataset
 from maskray.platform.data.manifest import Manifest
-from maskray.platform.data.shards import RowReader, write_shards
+from maskray.platform.data.row_reader import RowReader
+from maskray.platform.data.shards import write_shards
 from maskray.platform.data.stream import BatchPlan, build_samples, local_batches, train_batches
 from maskray.platform.data.synthetic.dataset import synthesize
 from maskray.platform.job.config import JobConfig

@@ -70,7 +70,7 @@ def bare_loop(orders: Connection, model: str, threads: int) -> None:
     """The peer: for each order (images, batch size) the seconds of every batch, without a server."""
     import torch
 
-    from maskray.platform.data.transforms import decode_image
+    from maskray.platform.data.decode import decode_image
     from maskray.platform.files.model_folder import read_model_folder
     from maskray.platform.inference.predictor import Predictor
 

@@ -18,16 +18,9 @@ from torch import Tensor
 
 from maskray.model.config import InputConfig, KeypointHeadConfig, LabelMap, ModelConfig
 from maskray.model.structures import Batch, Targets
+from maskray.platform.data.decode import Pixels, decode_row
 from maskray.platform.data.keypoints import flip_keypoints, mirrored_order, read_keypoints
-from maskray.platform.data.transforms import (
-    Pixels,
-    Resized,
-    decode_row,
-    draw_augmentation,
-    flip_boxes,
-    padded_size,
-    resize_image,
-)
+from maskray.platform.data.transforms import Resized, draw_augmentation, flip_boxes, padded_size, resize_image
 from maskray.platform.job.data_config import DataConfig
 
 

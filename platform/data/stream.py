@@ -27,7 +27,7 @@ from maskray.platform.data.batch import SampleBuilder, collate
 from maskray.platform.data.keypoints import check_keypoints
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.order import EpochOrder
-from maskray.platform.data.shards import RowReader
+from maskray.platform.data.row_reader import RowReader, read_planned
 from maskray.platform.job.config import StreamConfig
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def local_batches(
 
     def load(number: int) -> Loaded:
         epoch, rows = plan.rows(number)
-        return _assemble(builder, [_read(reader, int(row)) for row in rows], epoch)
+        return _assemble(builder, [reader.read_named(int(row)) for row in rows], epoch)
 
     yield from _admit(map(load, itertools.count(plan.first(start_step))), config.data.max_bad_images)
 
@@ -128,10 +128,6 @@ def build_samples(manifest: Manifest, config: StreamConfig) -> SampleBuilder:
     """What turns a row into the training sample that is asked for; ValueError where the labels lack its keypoints."""
     check_keypoints(config.model, manifest.labels, flip=config.data.flip > 0)
     return SampleBuilder(config.data, config.input, config.model, manifest.labels, config.seed)
-
-
-def _read(reader: RowReader, index: int) -> dict[str, Any]:
-    return reader.read(index) | {"shard": reader.shard_name(index)}
 
 
 def _assemble(builder: SampleBuilder, rows: Sequence[Mapping[str, Any]], epoch: int) -> Loaded:
@@ -210,7 +206,7 @@ def _stream_segment(manifest: Manifest, config: StreamConfig, plan: BatchPlan, n
     )
     with ray.data.DataContext.current(context):
         dataset = ray.data.from_arrow(tables).map_batches(
-            _read_decoded if decode else _read_encoded,
+            _read_decoded if decode else read_planned,
             fn_args=(RowReader(manifest), build_samples(manifest, config)) if decode else (RowReader(manifest),),
             batch_size=None,
             batch_format="pyarrow",
@@ -227,18 +223,11 @@ def _plan_table(plan: BatchPlan, numbers: range) -> Any:
     return pa.table({"epoch": [epoch for epoch, _ in planned], "rows": [rows.tolist() for _, rows in planned]})
 
 
-def _read_encoded(table: Any, reader: RowReader) -> Any:
-    """Runs as a task: plans of micro-batches to rows with encoded images."""
-    return pa.Table.from_pylist(
-        [_read(reader, row) | {"epoch": entry["epoch"]} for entry in table.to_pylist() for row in entry["rows"]]
-    )
-
-
 def _read_decoded(table: Any, reader: RowReader, builder: SampleBuilder) -> Any:
     """Runs as a task: plans of micro-batches to collated tensors, a row per micro-batch."""
     packed = []
     for entry in table.to_pylist():
-        loaded = _assemble(builder, [_read(reader, row) for row in entry["rows"]], entry["epoch"])
+        loaded = _assemble(builder, [reader.read_named(row) for row in entry["rows"]], entry["epoch"])
         packed.append({"tensors": _pack(loaded.batch), "bad": json.dumps(loaded.bad)})
     return pa.Table.from_pylist(packed, schema=pa.schema([("tensors", pa.large_binary()), ("bad", pa.string())]))
 

@@ -17,9 +17,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from maskray.platform.data.decode import decode_row
 from maskray.platform.data.manifest import Manifest
-from maskray.platform.data.shards import read_rows
-from maskray.platform.data.transforms import decode_row
+from maskray.platform.data.row_reader import read_rows
 from maskray.platform.evaluation.charts import TITLES, history_chart, precision_recall_chart
 from maskray.platform.evaluation.coco_ap import CocoMetrics
 from maskray.platform.evaluation.matching import ImageMatches

@@ -16,9 +16,10 @@ import torch
 
 from maskray.model.coco_categories import is_unused
 from maskray.model.config import LabelMap, ModelConfig, ModelSpec
+from maskray.platform.data.decode import decode_row
 from maskray.platform.data.manifest import Manifest
-from maskray.platform.data.shards import RowReader
-from maskray.platform.data.transforms import decode_row, network_size
+from maskray.platform.data.row_reader import RowReader
+from maskray.platform.data.transforms import network_size
 from maskray.platform.evaluation.matching import ImageMatches, match_image
 from maskray.platform.evaluation.rules import IouType
 from maskray.platform.files.model_folder import read_model_folder, read_model_spec, read_weights

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from maskray.model.config import InputConfig, ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch
-from maskray.platform.data.transforms import Pixels, resize_image
+from maskray.platform.data.decode import Pixels
+from maskray.platform.data.transforms import resize_image
 
 # The largest differences that rounding in another order explains.
 TOLERANCES = {"boxes": 0.05, "scores": 1e-3, "masks": 1e-2, "keypoints": 0.5}

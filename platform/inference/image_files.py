@@ -60,7 +60,7 @@ def predict_files(
 
 def read_image(path: Path) -> ndarray:
     """The pixels of a file, uint8 (H, W, 3) RGB, turned upright; ValueError naming the file."""
-    from maskray.platform.data.transforms import decode_image
+    from maskray.platform.data.decode import decode_image
 
     try:
         return decode_image(path.read_bytes())

@@ -20,10 +20,11 @@ from maskray.model.config import InputConfig
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch
 from maskray.platform.data.batch import single_image
+from maskray.platform.data.decode import decode_row
 from maskray.platform.data.manifest import Manifest
-from maskray.platform.data.shards import RowReader
+from maskray.platform.data.row_reader import RowReader
 from maskray.platform.data.stream import eval_rows
-from maskray.platform.data.transforms import decode_row, flip_boxes
+from maskray.platform.data.transforms import flip_boxes
 from maskray.platform.files.atomic import replaced_file
 from maskray.platform.train.run_files import RunFiles
 

@@ -28,6 +28,8 @@ from maskray.model.torchvision_names import read_torchvision
 CONSTANTS = 1e-5
 EDGES = {"shorter_edge": 128, "longer_edge_max": 208}
 
+pytestmark = pytest.mark.slow
+
 
 @dataclasses.dataclass
 class Step:

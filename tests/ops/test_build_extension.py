@@ -131,6 +131,7 @@ print(digest.hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_every_instruction_set_gives_the_same_bits():
     digests = set()
     for isa in ("baseline", "avx2", "avx512"):
@@ -168,6 +169,7 @@ def test_cuda_library_loads_and_registers_every_operator():
             assert torch._C._dispatch_has_kernel_for_dispatch_key(f"maskray::{name}", device)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HAS_TOOLKIT, reason="no CUDA toolkit that fits torch")
 def test_a_cuda_source_compiles(tmp_path):
     torch_found = build.find_torch()

@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 
+from maskray.platform.data.decode import image_size
 from maskray.platform.data.manifest import Manifest
-from maskray.platform.data.shards import RowReader
-from maskray.platform.data.transforms import image_size
+from maskray.platform.data.row_reader import RowReader
 from maskray.platform.files.storage import write_whole
 from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.cluster.deploy import Server, deploy

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Collection
 from fastapi import Request
 from PIL import Image, UnidentifiedImageError
 
-from maskray.platform.data.transforms import FORMATS, image_size
+from maskray.platform.data.decode import FORMATS, image_size
 
 DRAINED_BYTES = 64_000_000  # read and thrown away after a refusal, so that the client gets to read the answer
 

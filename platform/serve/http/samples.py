@@ -15,8 +15,8 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 from PIL import Image
 
+from maskray.platform.data.decode import decode_image, image_size
 from maskray.platform.data.synthetic.scene import draw_scene
-from maskray.platform.data.transforms import decode_image, image_size
 from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.http.request_checks import RequestError
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from maskray.model.config import ModelSpec
-from maskray.platform.data.transforms import Pixels, decode_image, network_size
+from maskray.platform.data.decode import Pixels, decode_image
+from maskray.platform.data.transforms import network_size
 from maskray.platform.files.model_folder import read_model_folder
 from maskray.platform.inference.predictor import Predictor
 from maskray.platform.serve.http.parameters import Options

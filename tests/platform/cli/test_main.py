@@ -228,6 +228,7 @@ def test_predict_prints_coco_results_and_draws(model_folder, image, tmp_path):
     assert f"{image}: 5 objects" in shown
 
 
+@pytest.mark.slow
 def test_predict_tells_what_is_wrong(model_folder, image, tmp_path):
     cut = tmp_path / "cut.png"
     cut.write_bytes(image.read_bytes()[:2000])
@@ -242,6 +243,7 @@ def test_predict_tells_what_is_wrong(model_folder, image, tmp_path):
         assert re.search(expected, line), line
 
 
+@pytest.mark.slow
 def test_models_of_an_empty_registry(tmp_path):
     done = maskray("models", "list", "--output", tmp_path)
     assert (done.returncode, done.stdout) == (0, "no registered models\n")

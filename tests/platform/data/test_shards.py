@@ -10,7 +10,8 @@ import pytest
 
 from maskray.platform.data.formats.coco import read_dataset
 from maskray.platform.data.manifest import Manifest, find_manifest, read_manifest
-from maskray.platform.data.shards import RowReader, read_rows, write_shards
+from maskray.platform.data.row_reader import RowReader, read_rows
+from maskray.platform.data.shards import write_shards
 from maskray.platform.data.synthetic.dataset import SyntheticPaths
 
 pytestmark = pytest.mark.usefixtures("cluster")

@@ -91,11 +91,13 @@ def test_the_command_tells_what_it_compared(exported):
     assert f"resnet18, 4 classes, image {SIZE[0]} x {SIZE[1]}" in output
 
 
+@pytest.mark.slow
 def test_the_file_finds_what_the_model_finds(exported):
     images = {"wide": noise(60, 100), "tall": noise(100, 60), "small": noise(9, 7)}
     assert_parity(exported, images)
 
 
+@pytest.mark.slow
 def test_the_file_finds_what_the_model_finds_on_images(exported, shared):
     images = sorted(shared("data/demo-photos").glob("*.jpg"))[:2]
     assert len(images) == 2
@@ -113,12 +115,14 @@ def assert_parity(exported, images):
         assert max(comparison.differences["scores"], comparison.differences["masks"]) < 1e-4
 
 
+@pytest.mark.slow
 def test_the_file_without_detections(exported):
     session = onnxruntime.InferenceSession(str(exported[2]), providers=["CPUExecutionProvider"])
     inputs = {"image": np.zeros((3, *SIZE), np.float32), "image_size": np.zeros(2, np.int64)}
     assert [output.shape for output in session.run(None, inputs)] == [(0, 4), (0,), (0,), (0, 28, 28), (0, 5, 3)]
 
 
+@pytest.mark.slow
 def test_the_file_is_of_standard_operators_and_says_what_it_is(exported):
     _, spec, out, _ = exported
     content = onnx.load(out)
@@ -145,6 +149,7 @@ def test_the_file_is_of_standard_operators_and_says_what_it_is(exported):
     }
 
 
+@pytest.mark.slow
 def test_one_map_and_roi_align_without_half_pixels(tmp_path):
     model, spec = small_model(LEGACY_C4)
     write_onnx(tmp_path / "c4.onnx", model, spec, 90, 117)  # of one map any size will do
@@ -159,6 +164,7 @@ def test_one_map_and_roi_align_without_half_pixels(tmp_path):
     assert not any(item.agrees for item in compare_onnx(tmp_path / "c4.onnx", model, spec, images, 90, 117))
 
 
+@pytest.mark.slow
 def test_a_file_that_disagrees_is_not_written(tmp_path, monkeypatch):
     model, spec = small_model({"backbone": {"features": "c4"}, "masks": False})
     write_model_folder(tmp_path / "model", model, spec)

@@ -120,6 +120,7 @@ def test_check_that_breaks_is_a_finding(monkeypatch, tmp_path):
     assert "output" in states(findings)
 
 
+@pytest.mark.slow
 def test_command_and_its_exit_code(tmp_path):
     command = [sys.executable, "-m", "maskray.platform.cli.main", "doctor"]
     good = subprocess.run([*command, "--output", str(tmp_path), "--json"], capture_output=True, text=True, timeout=600)

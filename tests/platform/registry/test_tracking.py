@@ -121,6 +121,7 @@ def test_environment_of_the_process_cannot_redirect_a_run(job, tmp_path, monkeyp
     assert tracking.client.get_experiment(experiment_id).name == "mine"
 
 
+@pytest.mark.slow
 def test_other_processes_log_by_uri_and_run_id_at_the_same_time(job, tmp_path):
     tracking = Tracking(TrackingConfig(), tmp_path)
     run_id = tracking.start_run(job, {})

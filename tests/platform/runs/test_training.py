@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from maskray.platform.data.manifest import read_manifest
-from maskray.platform.data.shards import read_rows
+from maskray.platform.data.row_reader import read_rows
 from maskray.platform.data.synthetic.dataset import synthesize
 from maskray.platform.files.model_folder import read_model_folder, write_model_folder
 from maskray.platform.inference.image_files import predict_files

@@ -135,6 +135,7 @@ def check_tracking(folder: Path, records: list[TrialRecord]) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_sweep_that_runs_already_is_left_alone(tree, tmp_path):
     import fcntl
 

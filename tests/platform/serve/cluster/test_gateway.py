@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskray.platform.data.transforms import decode_image
+from maskray.platform.data.decode import decode_image
 from maskray.platform.files.model_folder import read_model_folder
 from maskray.platform.inference.drawing import draw_detections
 from maskray.platform.inference.predictor import Predictor

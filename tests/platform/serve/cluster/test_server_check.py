@@ -4,10 +4,11 @@ import pytest
 import torch
 from PIL import Image
 
+from maskray.platform.data.decode import decode_row
 from maskray.platform.data.formats.coco import read_dataset
-from maskray.platform.data.shards import RowReader, write_shards
+from maskray.platform.data.row_reader import RowReader
+from maskray.platform.data.shards import write_shards
 from maskray.platform.data.synthetic.dataset import synthesize
-from maskray.platform.data.transforms import decode_row
 from maskray.platform.files.model_folder import read_model_folder, write_model_folder
 from maskray.platform.inference.predictor import Predictor
 from maskray.platform.job.serve_config import ServeConfig

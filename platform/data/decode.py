@@ -1,0 +1,129 @@
+"""Encoded images of any kind to RGB pixels, the same everywhere; imports no torch, so that what only reads stays small.
+
+Training, evaluation and the server call the same functions, so a model sees the same pixels everywhere.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
+
+# What an image may be encoded as. Pillow knows dozens more, each a parser that a hostile upload could reach.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+_DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSES = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode_image(data: bytes, max_pixels: int | None = None, size: tuple[int, int] | None = None) -> Pixels:
+    """Decode an encoded image to (H, W, 3) uint8 RGB as a viewer would show it, EXIF orientation applied.
+
+    Gray, palette, CMYK and 16-bit images are converted; an alpha channel is dropped; of an animation the first frame
+    is taken; unreadable EXIF data counts as none. max_pixels is compared with the header, before anything is decoded.
+    size is the (width, height) that an annotation file states: where only the stored, unrotated frame has it, the
+    annotations were made in that frame and the orientation is not applied; where neither has it, that is an error.
+    ValueError when the data are broken, truncated, of another format, too large or not of that size.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        stored = image.size
+        if max_pixels is not None and stored[0] * stored[1] > max_pixels:
+            raise ValueError(f"{stored[0]}x{stored[1]} pixels are more than the {max_pixels} allowed")
+        transpose = _choose_transpose(_orientation(image), stored, size)
+        image.load()
+        rgb = _to_rgb(image)
+        return np.array(rgb if transpose is None else rgb.transpose(transpose))
+    except _DECODE_ERRORS as error:
+        raise _decode_error(error) from None
+
+
+def image_size(data: bytes, size: tuple[int, int] | None = None) -> tuple[int, int]:
+    """(width, height) that decode_image would return, from the header alone; ValueError as there."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        transpose = _choose_transpose(_orientation(image), image.size, size)
+    except _DECODE_ERRORS as error:
+        raise _decode_error(error) from None
+    return _transposed_size(image.size, transpose)
+
+
+def decode_row(row: Mapping[str, Any], max_pixels: int | None = None) -> Pixels:
+    """Decode the image of a dataset row in the frame of its annotations; ValueError naming the image."""
+    try:
+        return decode_image(row["image"], max_pixels, (int(row["width"]), int(row["height"])))
+    except ValueError as error:
+        raise ValueError(f"image {row['image_id']} ({row['file_name']}): {error}") from None
+
+
+def _decode_error(error: Exception) -> ValueError:
+    """One line for whatever Pillow found wrong."""
+    if isinstance(error, UnidentifiedImageError):
+        return ValueError(f"image cannot be decoded: not one of {', '.join(FORMATS)}")
+    return ValueError(f"image cannot be decoded: {' '.join(str(error).split())}")
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8; 1 where the file has none or its EXIF block is damaged, as viewers do."""
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except _DECODE_ERRORS:
+        return 1
+
+
+def _transposed_size(stored: tuple[int, int], transpose: Image.Transpose | None) -> tuple[int, int]:
+    swaps = transpose in (_TRANSPOSES[5], _TRANSPOSES[6], _TRANSPOSES[7], _TRANSPOSES[8])
+    return (stored[1], stored[0]) if swaps else stored
+
+
+def _choose_transpose(
+    orientation: int, stored: tuple[int, int], expected: tuple[int, int] | None
+) -> Image.Transpose | None:
+    transpose = _TRANSPOSES.get(orientation)
+    shown = _transposed_size(stored, transpose)
+    if expected is None or shown == expected:
+        return transpose
+    if stored == expected:
+        return None
+    raise ValueError(
+        f"the file is {shown[0]}x{shown[1]} (width x height), the annotation file says {expected[0]}x{expected[1]}"
+    )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip it to white
+        wide = np.asarray(image).astype(np.int64)
+        return Image.fromarray((wide.clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("pixels are floating point numbers, of unknown range")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")

@@ -1,0 +1,109 @@
+"""Decoding and orientation of images."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from maskray.platform.data.decode import decode_image, decode_row, image_size
+
+CORNERS = np.zeros((32, 48, 3), dtype=np.uint8)
+CORNERS[:16, :16] = (255, 0, 0)  # red at the upper left
+CORNERS[16:, 32:] = (0, 0, 255)  # blue at the lower right
+
+
+def encode(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def oriented(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encode(Image.fromarray(CORNERS), exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "expected"),
+    [
+        (1, CORNERS),
+        (2, CORNERS[:, ::-1]),
+        (3, CORNERS[::-1, ::-1]),
+        (4, CORNERS[::-1]),
+        (5, CORNERS.transpose(1, 0, 2)),
+        (6, np.rot90(CORNERS, -1)),  # the camera was turned: shown a quarter turn clockwise
+        (7, CORNERS[::-1, ::-1].transpose(1, 0, 2)),
+        (8, np.rot90(CORNERS)),
+    ],
+)
+def test_exif_orientation_is_applied(orientation: int, expected: np.ndarray) -> None:
+    np.testing.assert_array_equal(decode_image(oriented(orientation)), expected)
+    assert image_size(oriented(orientation)) == expected.shape[1::-1]
+
+
+def test_annotated_size_decides_the_frame() -> None:
+    data = oriented(6)
+    assert decode_image(data, size=(32, 48)).shape == (48, 32, 3)
+    np.testing.assert_array_equal(decode_image(data, size=(48, 32)), CORNERS)  # annotated in the stored frame
+    with pytest.raises(ValueError, match=r"the file is 32x48 \(width x height\), the annotation file says 50x50"):
+        decode_image(data, size=(50, 50))
+    with pytest.raises(ValueError, match=r"image 7 \(a\.png\): .*says 50x50"):
+        decode_row({"image": data, "width": 50, "height": 50, "image_id": 7, "file_name": "a.png"})
+
+
+def test_damaged_exif_counts_as_none() -> None:
+    data = encode(Image.fromarray(CORNERS), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xffgarbage")
+    assert decode_image(data).shape == CORNERS.shape
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    gray = Image.fromarray(np.full((8, 9), 255, np.uint8)).convert(mode)
+    decoded = decode_image(encode(gray, "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"))
+    assert decoded.dtype == np.uint8
+    np.testing.assert_allclose(
+        decoded, np.full((8, 9, 3), 255), atol=2
+    )  # of whole numbers from one colour space to another
+
+
+def test_sixteen_bit_gray_keeps_its_range() -> None:
+    wide = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    np.testing.assert_array_equal(decode_image(encode(Image.fromarray(wide)))[..., 0].ravel(), np.arange(256))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_a_cut_file_is_an_error_wherever_it_is_cut(format: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    data = encode(Image.fromarray(noise), format)
+    assert decode_image(data).shape == (64, 64, 3)
+    for share in (0.0, 0.01, 0.1, 0.5, 0.9, 0.98):
+        with pytest.raises(ValueError, match="image cannot be decoded"):
+            decode_image(data[: int(len(data) * share)])
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_a_value_error(data: bytes) -> None:
+    for head in (b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"GIF89a", b"BM", b"II*\0"):
+        try:
+            decoded = decode_image(head + data, max_pixels=10_000)
+        except ValueError:
+            continue
+        assert decoded.size <= 30_000
+
+
+def test_size_is_checked_before_decoding() -> None:
+    data = encode(Image.new("RGB", (200, 100)))[:60]  # the header alone, so decoding would fail in another way
+    with pytest.raises(ValueError, match="200x100 pixels are more than the 19999 allowed"):
+        decode_image(data, max_pixels=19_999)
+
+
+def test_other_formats_are_refused() -> None:
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        decode_image(encode(Image.new("RGB", (8, 8)), "PPM"))
