@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from maskray.platform.cli.models import Output, TrackingUri, model_folder
+
+if TYPE_CHECKING:
+    from maskray.platform.inference.image_files import FilePrediction
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 ModelSource = typer.Option(
@@ -83,18 +88,38 @@ def predict(
     tracking_uri: TrackingUri = None,
     output: Output = "outputs",
 ) -> None:
-    """Find the objects in images; results are in COCO format with masks as RLE."""
+    """Find the objects in images; results are in COCO format with masks as RLE.
+
+    Files that are no readable images are told while the others are answered; the exit code is 1 then. Hidden files of
+    a folder, as macOS leaves them beside each image, are passed over and counted.
+    """
     paths = list_images(images)
     from maskray.platform.inference.image_files import predict_files
 
     folder = model_folder(model, tracking_uri, output)
     predictions = predict_files(paths, folder, device, score_threshold, out)
+    failed: list[FilePrediction] = []
+    sound = _aside(predictions, failed)
     if as_json:
-        print(json.dumps([result for prediction in predictions for result in prediction.results]))
+        print(json.dumps([result for prediction in sound for result in prediction.results]))
     else:
         from maskray.platform.cli.tables import print_predictions
 
-        print_predictions(predictions)
+        print_predictions(sound)
+    if failed:
+        if len(paths) > 1:
+            print(f"error: {len(failed)} of {len(paths)} files are no readable images", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _aside(predictions: Iterable[FilePrediction], failed: list[FilePrediction]) -> Iterator[FilePrediction]:
+    """The predictions but for those without an image, which are told on stderr as they come and kept in `failed`."""
+    for prediction in predictions:
+        if prediction.error is None:
+            yield prediction
+        else:
+            failed.append(prediction)
+            print(f"error: {prediction.error}", file=sys.stderr)
 
 
 def list_images(paths: list[Path]) -> list[Path]:
@@ -102,7 +127,10 @@ def list_images(paths: list[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
+            named = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES and file.is_file())
+            inside = [file for file in named if not file.name.startswith(".")]
+            if len(inside) < len(named):
+                print(f"{path}: {len(named) - len(inside)} hidden files are passed over", file=sys.stderr)
             if not inside:
                 raise ValueError(f"{path}: no images in this folder ({', '.join(IMAGES)})")
             found.extend(inside)

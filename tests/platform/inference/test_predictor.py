@@ -74,9 +74,11 @@ def assert_same(left: list[dict], right: list[dict]) -> None:
     what a random network makes of it; boxes are in pixels of images of up to 500.
     """
     assert len(left) == len(right)
+    # Batches of another size are convolved by other kernels.
     np.testing.assert_allclose([r["score"] for r in left], [r["score"] for r in right], atol=1e-4)
     rest = list(right)
     for a in left:
+        # As above, up to 0.05 pixels of a box.
         same = [
             b for b in rest if b["category_id"] == a["category_id"] and np.allclose(b["bbox"], a["bbox"], atol=0.05)
         ]
