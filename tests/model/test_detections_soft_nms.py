@@ -58,6 +58,7 @@ def test_classes_and_images_lower_only_their_own() -> None:
     scores = torch.tensor([[0.9, 0.0], [0.0, 0.8], [0.66, 0.0]])
     found = select_detections(scores, BOXES, torch.tensor([0, 0, 1]), config(nms_iou=0.0))
     assert found.boxes.tolist() == [A, B, C]
+    # Products of two float32 factors.
     assert found.scores.tolist() == pytest.approx([0.9, 0.8, 0.66], rel=1e-6)
     assert (found.classes.tolist(), found.image_index.tolist()) == ([0, 1, 0], [0, 0, 1])
 
@@ -102,6 +103,7 @@ def test_equals_the_definition_within_image_and_class(keys: dict[str, Any]) -> N
         mine = found.image_index == index
         assert found.boxes[mine].tolist() == [box for _, box, _ in expected]
         assert found.classes[mine].tolist() == [label for _, _, label in expected]
+        # Float64; only the order of the products differs.
         assert found.scores[mine].tolist() == pytest.approx([score for score, _, _ in expected], rel=1e-12)
 
 

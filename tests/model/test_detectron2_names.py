@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from maskray.model.build_model import build_model
-from maskray.model.config import InputConfig, ModelConfig
+from maskray.model.coco_categories import NAMES, labels_of_imported
+from maskray.model.config import Category, InputConfig, LabelMap, ModelConfig
 from maskray.model.detectron2_names import read_detectron2
 from maskray.model.imported import build_imported
+from maskray.model.transfer import Source, transfer
 
 SMALL: dict[str, Any] = {"stem_channels": 8, "res2_channels": 4}
 FPN: dict[str, Any] = {**SMALL, "fpn_channels": 8}
@@ -49,11 +51,11 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def detectron2_state(values: dict[str, Any]) -> tuple[ModelConfig, dict[str, Tensor]]:
+def detectron2_state(values: dict[str, Any], num_classes: int = 6) -> tuple[ModelConfig, dict[str, Tensor]]:
     """A small model and its state dict under detectron2's names, made by rules of this test's own."""
     config = ModelConfig.model_validate(values)
     torch.manual_seed(0)
-    model = build_model(config, InputConfig(), 6)
+    model = build_model(config, InputConfig(), num_classes)
     bottom_up = "backbone.bottom_up." if config.backbone.features == "fpn" else "backbone."
     state = {}
     for name, tensor in model.state_dict().items():
@@ -181,3 +183,28 @@ def test_what_does_not_fit_is_named() -> None:
     block = {name.replace("res4.5", "res4.6"): tensor for name, tensor in state.items() if "res4.5" in name}
     with pytest.raises(ValueError, match=r"blocks of res2 to res5 \(3, 4, 7, 3\) are those of no known ResNet"):
         read_detectron2(state | block)
+
+
+@pytest.mark.parametrize("case", ["r50 fpn", "r50 c4", "r50 dc5"])
+def test_its_80_classes_start_a_model_of_others_by_name(case: str) -> None:
+    """Rows of the one class that COCO has keep their bits; the job must have the pixels that the weights know."""
+    state = detectron2_state(CASES[case], 80)[1]
+    found = read_detectron2(state)
+    labels = LabelMap(categories=tuple(Category(id=id, name=name) for id, name in enumerate(("sled", "Dog", "rider"))))
+    source = Source("coco.pkl", found.tensors, found.model, found.input, labels_of_imported(80))
+    model = build_model(found.model, found.input, 3)
+    with pytest.raises(ValueError, match=r"coco\.pkl: was trained on other pixels than the job's; set input"):
+        transfer(model, InputConfig(), labels, source, {})
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    taken = transfer(model, found.input, labels, source, {})
+    assert taken.classes == {"sled": None, "Dog": "dog", "rider": None}
+    dog = list(NAMES.values()).index("dog")
+    places = {"box_predictor.cls_score": ("box_head.classifier", 1), "box_predictor.bbox_pred": ("box_head.deltas", 4),
+              "mask_head.predictor": ("mask_head.predictor", 1)}  # fmt: skip
+    for theirs, (ours, size) in places.items():
+        for kind in ("weight", "bias"):
+            rows = model.state_dict()[f"roi_heads.{ours}.{kind}"]
+            wanted = state[f"roi_heads.{theirs}.{kind}"][dog * size : (dog + 1) * size]
+            assert torch.equal(rows[size : 2 * size], wanted), theirs
+            assert torch.equal(rows[:size], before[f"roi_heads.{ours}.{kind}"][:size]), theirs
+    assert {row.part for row in taken.parts if row.anew or row.left} == set()

@@ -70,6 +70,7 @@ def test_the_graph_finds_what_the_model_finds(name: str) -> None:
         expected = model.detect(Batch(image[None], size[None], torch.tensor([1]), size[None]))
         assert len(expected.scores) == 20
         for key, tensor in found.items():
+            # The compiled graph sums in another order: 1e-5 of a value, 1e-4 pixels of a box.
             torch.testing.assert_close(tensor, getattr(expected, key), rtol=1e-5, atol=1e-4, msg=key)
     assert ("masks" in found, "keypoints" in found) == (model.config.masks, model.config.keypoints)
 

@@ -85,6 +85,7 @@ def test_smooth_l1_is_an_option() -> None:
     targets = Targets(torch.tensor([[[0.0, 1, 10, 10]]]), torch.tensor([[0]]))
     rpn = build_rpn(samples_per_image=2, box_loss="smooth_l1", smooth_l1_beta=1.0)  # type: ignore[arg-type]
     loss = rpn.losses(output, targets, None)["loss_rpn_box"].item()
+    # Float32 logarithms of float32 anchors.
     assert loss == pytest.approx((0.05**2 + math.log(0.9) ** 2) / 2 / 2, rel=1e-4)
 
 

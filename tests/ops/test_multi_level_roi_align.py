@@ -82,6 +82,7 @@ def test_equals_the_pooler_of_torchvision():
     assert levels.unique().numel() > 1
     rows = torch.cat([torch.tensor([0, 0, 0, 0, 1, 1]).double()[:, None], torch.cat([boxes, boxes[:2]])], 1)
     ours = multi_level_roi_align(features, rows, levels, 7, pooler.scales, 2, aligned=False)
+    # Float64: sums in another order alone.
     torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)
 
 

@@ -78,6 +78,7 @@ def test_equals_torchvision_forward_and_backward(dtype, sampling_ratio, aligned,
     weights = torch.randn(ours.shape, generator=generator, dtype=dtype)
     (our_grad,) = torch.autograd.grad((ours * weights).sum(), features)
     (their_grad,) = torch.autograd.grad((theirs * weights).sum(), features)
+    # A gradient is the sum of some twenty bins.
     torch.testing.assert_close(our_grad, their_grad, atol=20 * tolerance, rtol=20 * tolerance)
 
 
@@ -96,6 +97,7 @@ def test_any_shape_equals_the_definition(seed, size, pooled, channels, sampling_
     features = torch.randn(2, channels, *size, generator=generator, dtype=torch.float64)
     boxes = random_boxes(4, 2, 10, generator)
     arguments = (pooled, 1.0, sampling_ratio, aligned, reduction)
+    # Float64: sums in another order alone.
     torch.testing.assert_close(
         roi_align(features, boxes, *arguments), reference.roi_align(features, boxes, *arguments), atol=1e-12, rtol=0
     )

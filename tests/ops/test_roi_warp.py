@@ -87,6 +87,7 @@ def test_any_shape_equals_the_definition_and_its_gradient(seed, size, pooled, sa
     boxes = random_boxes(4, 10, generator)
     arguments = (pooled, 1.0, sampling_ratio, reduction)
     ours, expected = roi_warp(features, boxes, *arguments), reference.roi_warp(features, boxes, *arguments)
+    # Float64: sums in another order alone.
     torch.testing.assert_close(ours, expected, atol=1e-12, rtol=0)
     if sampling_ratio == 1 or reduction == "mean":  # two equal maxima share the gradient in the definition alone
         gradients = [torch.autograd.grad(value.square().sum(), features)[0] for value in (ours, expected)]

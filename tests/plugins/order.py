@@ -17,14 +17,18 @@ LONGEST = (
     "tests/platform/train/test_launch.py",
     "tests/platform/runs/test_training.py",
     "tests/platform/runs/test_publication.py",
+    "tests/test_plugins.py",
     "tests/platform/evaluation/test_evaluate_model.py",
     "tests/platform/data/test_stream.py",
     "tests/platform/data/test_shards.py",
     "tests/platform/serve/cluster/test_gateway.py",
     "tests/platform/serve/cluster/test_server_check.py",
     "tests/platform/cli/test_main.py",
-    "tests/test_plugins.py",
     "tests/platform/registry/test_registration.py",
+    "tests/platform/registry/test_promotion.py",
+    "tests/platform/serve/web/test_page_browser.py",
+    "tests/platform/serve/web/test_page_requests.py",
+    "tests/platform/serve/web/test_page_accessibility.py",
 )
 
 

@@ -39,6 +39,7 @@ def test_round_trip_and_torchvision(pairs: list[tuple[list[float], list[float]]]
     deltas = encode_boxes(boxes, references, RCNN)
     scale = (boxes[:, 2:] - boxes[:, :2]) / (references[:, 2:] - references[:, :2])
     within = (scale < math.exp(MAX_LOG_SCALE)).all(dim=1)
+    # Float32 on either side.
     torch.testing.assert_close(
         decode_deltas(deltas, references, RCNN)[within], boxes[within], atol=ROUNDING_PIXELS, rtol=1e-4
     )

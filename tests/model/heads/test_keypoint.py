@@ -37,6 +37,7 @@ def test_loss_is_the_entropy_of_labelled_keypoints_inside_the_box() -> None:
     )
     first = math.log(math.exp(5) + 15) - 5
     corner = math.log(16)  # on the far border: the last cell; the others are not labelled or outside
+    # Float32 logarithms of a sum.
     assert keypoint_loss(logits, keypoints, box).item() == pytest.approx((first + corner) / 2, rel=1e-6)
 
 

@@ -73,8 +73,10 @@ def test_softmax_loss_by_hand() -> None:
     first = math.log(math.exp(2) + 2) - 2  # a pixel of the object: class 1
     second = math.log(math.exp(1) + 2) - 1  # a pixel beside it: background
     loss = mask_loss(logits, torch.tensor([1]), target, "softmax")
+    # Float32 logarithms.
     assert loss.item() == pytest.approx((first + second) / 2, rel=1e-6)
     chances = mask_probabilities(logits, torch.tensor([1]), "softmax")
+    # Float32 exponentials.
     assert chances.flatten().tolist() == pytest.approx([math.exp(-first), 1 / (math.exp(1) + 2)], rel=1e-5)
 
 
@@ -110,6 +112,7 @@ def test_soft_targets_are_those_of_torchvision() -> None:
     boxes = torch.tensor([[3.2, 4.1, 30.0, 20.0], [0.0, 0.0, 49.0, 39.0], [10.0, 10.0, 11.0, 12.5]])
     gt_index = torch.tensor([2, 0, 1])
     theirs = project_masks_on_boxes(masks, boxes, gt_index, 28)
+    # Float32 sums of four weighted corners per sample.
     torch.testing.assert_close(crop_masks(masks, gt_index, boxes, 28, targets="soft"), theirs, atol=1e-5, rtol=0)
 
 

@@ -68,6 +68,7 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     gray = Image.fromarray(np.full((8, 9), 255, np.uint8)).convert(mode)
     decoded = decode_image(encode(gray, "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"))
     assert decoded.dtype == np.uint8
+    # JPEG and colour spaces round.
     np.testing.assert_allclose(
         decoded, np.full((8, 9, 3), 255), atol=2
     )  # of whole numbers from one colour space to another

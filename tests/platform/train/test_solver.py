@@ -31,6 +31,7 @@ CONFIG = TrainConfig(
     ],
 )
 def test_schedule_by_hand(step: int, expected: float) -> None:
+    # Float64: products in another order alone.
     assert learning_rate(CONFIG, step) == pytest.approx(expected, rel=1e-12)
 
 

@@ -129,6 +129,7 @@ def test_tensors_hold_what_json_holds(send, jpeg, png):
     np.testing.assert_allclose(tensors["scores"], [one["score"] for _, one in found])
     boxes = np.array([one["bbox"] for _, one in found])
     np.testing.assert_allclose(tensors["boxes"][:, :2], boxes[:, :2], rtol=1e-6)  # float32 and back
+    # Float32 sums.
     np.testing.assert_allclose(tensors["boxes"][:, 2:], boxes[:, :2] + boxes[:, 2:], rtol=1e-6)
     offsets, counts = tensors["mask_offsets"], tensors["mask_counts"].tobytes()
     masks = [counts[start:end].decode() for start, end in itertools.pairwise(offsets)]
