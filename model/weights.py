@@ -1,4 +1,4 @@
-"""Loads weights into a model: ImageNet ResNets of torchvision, .safetensors and .pth files, model folders."""
+"""Reads weights: torchvision's own, .safetensors and .pth files, model folders; no pickled code runs."""
 
 from __future__ import annotations
 
@@ -6,61 +6,15 @@ import argparse
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
-from maskray.model.backbone.timm_network import rename_timm
+from torch import Tensor
 
 TORCHVISION_PREFIX = "torchvision:"
 WEIGHTS_FILE = "model.safetensors"
-_SECOND = "rpn_backbone."
 STEP_COUNTER = "num_batches_tracked"  # of batch norm in training; frozen batch norm has no use for it
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """Names of parameters and buffers, sorted: loaded; missing from the source; in the source but not in the model."""
-
-    source: str
-    loaded: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    unexpected: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        counts = f"{len(self.loaded)} loaded, {len(self.missing)} missing, {len(self.unexpected)} unexpected"
-        return f"weights of {self.source}: {counts}"
-
-
-def load_weights(model: nn.Module, source: str) -> LoadReport:
-    """Copy the tensors of `source` whose names the model has, and report the rest.
-
-    `source` is torchvision:resnet50 (its default ImageNet weights, for the backbone alone; the name must be that of
-    the model's backbone), the path of a .safetensors file, of a .pth file (a state dict, or a dict that holds one under
-    `model` or `state_dict`; read without pickled code) or of a model folder. Missing names keep their values. A file of
-    timm's own names is for the backbone alone.
-    Raises ValueError where the source cannot be read, a shape differs or no name fits.
-    """
-    state = _read_torchvision(model, source) if source.startswith(TORCHVISION_PREFIX) else read_state(Path(source))
-    own = model.state_dict()
-    state = rename_timm(own, state)
-    if any(name.startswith(_SECOND) for name in own) and not any(name.startswith(_SECOND) for name in state):
-        # Both backbones begin with the same weights (Ren et al. 2015, section 3.2).
-        state |= {f"rpn_{name}": tensor for name, tensor in state.items() if name.startswith("backbone.")}
-    loaded = sorted(own.keys() & state.keys())
-    if not loaded:
-        raise ValueError(f"{source}: none of its {len(state)} names fits the model, e.g. {next(iter(state), 'none')!r}")
-    for name in loaded:
-        if own[name].shape != state[name].shape:
-            raise ValueError(
-                f"{source}: {name} has shape {tuple(state[name].shape)}, the model needs {tuple(own[name].shape)}"
-            )
-    model.load_state_dict({name: state[name] for name in loaded}, strict=False)
-    unexpected = (name for name in state.keys() - own.keys() if not name.endswith(STEP_COUNTER))
-    return LoadReport(source, loaded, sorted(own.keys() - state.keys()), sorted(unexpected))
 
 
 def from_torchvision(name: str) -> str | None:
@@ -87,38 +41,48 @@ def rename_torchvision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in renamed.items() if name is not None}
 
 
-def _read_torchvision(model: nn.Module, source: str) -> dict[str, Tensor]:
+def weights_of_torchvision(name: str) -> Any:
+    """The default weights of a network or detection model of torchvision; ValueError where it has none."""
     from torchvision.models import get_model_weights  # a second of imports that only this source needs
 
-    name = source.removeprefix(TORCHVISION_PREFIX)
-    wanted: str = model.config.backbone.name  # type: ignore[union-attr, assignment]
-    if ":" in wanted:
-        raise ValueError(f"{source}: the backbone is {wanted}, whose weights come from a file")
-    if name != wanted:
-        raise ValueError(f"{source}: the backbone is {wanted}, so its weights are {TORCHVISION_PREFIX}{wanted}")
-    norm: str = model.config.backbone.norm  # type: ignore[union-attr, assignment]
-    if norm == "group_norm":
-        raise ValueError(f"{source}: its weights were trained with batch norm, model.backbone.norm is group_norm")
     try:
-        weights = get_model_weights(name).DEFAULT
-    except ValueError:
+        return get_model_weights(name).DEFAULT
+    except (ValueError, AttributeError):
         raise ValueError(
-            f"{source}: torchvision has no weights of this network; of ResNeXt it has resnext50_32x4d, "
-            "resnext101_32x8d and resnext101_64x4d"
+            f"{TORCHVISION_PREFIX}{name}: torchvision has no weights of this network; of ResNeXt it has "
+            "resnext50_32x4d, resnext101_32x8d and resnext101_64x4d"
         ) from None
-    file = weights.url.rsplit("/", 1)[-1]
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def cached_file(weights: Any) -> Path:
+    """Where torchvision keeps a file of its weights, whether it is there or not."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / str(weights.url).rsplit("/", 1)[-1]
+
+
+def download_torchvision(name: str) -> tuple[dict[str, Tensor], Path]:
+    """Names and tensors of torchvision's default weights, checked by its hash, and the file that they are in.
+
+    Raises ValueError that says which file goes into which folder where there is no network.
+    """
+    source = f"{TORCHVISION_PREFIX}{name}"
+    weights = weights_of_torchvision(name)
+    file = cached_file(weights)
     try:
         state = weights.get_state_dict(progress=False, check_hash=True)
     except OSError as error:  # urllib's errors are OSErrors
-        raise ValueError(f"{source}: download failed ({error}); put the file {file} into {folder}") from None
-    except RuntimeError as error:  # wrong hash or a truncated file
-        raise ValueError(f"{source}: {file} is not usable ({error}); put a whole copy into {folder}") from None
-    return rename_torchvision(state)
+        raise ValueError(f"{source}: download failed ({error}); put the file {file.name} into {file.parent}") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:  # wrong hash or a truncated file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{source}: {file.name} is not usable ({reason}); put a whole copy into {file.parent}"
+        ) from None
+    return dict(state), file
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Names and tensors of a .safetensors or .pth file or of a model folder, as load_weights reads them, on the CPU.
+    """Names and tensors of a .safetensors or .pth file or of a model folder, on the CPU.
+
+    A .pth file holds a state dict, or a dict that holds one under `model` or `state_dict`.
 
     Raises ValueError of one line for a file that is missing, damaged or holds other things; no pickled code runs.
     """

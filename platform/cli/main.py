@@ -63,16 +63,21 @@ def check(
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan and the resolved job as JSON.")] = False,
 ) -> None:
-    """Validate a job and show what it is going to do, in less than a second; exit code 1 if it cannot work."""
+    """Validate a job and show what it is going to do; nothing is started, and exit code 1 says that it cannot work.
+
+    That takes less than a second, or some more where it starts from weights: what it takes of them is shown too.
+    """
     from maskray.platform.cli.plan import print_plan
-    from maskray.platform.job.kinds import load_any, plan_any
+    from maskray.platform.job.kinds import KINDS, load_any, plan_any
 
     job = load_any(job_file, overrides or [])
     plan = plan_any(job)
+    weights = [] if plan.problems else KINDS[job.kind].weights(job)
     if as_json:
-        print(json.dumps({"plan": plan.as_dict(), "job": job.model_dump(mode="json")}, indent=1))
+        tree = {"plan": plan.as_dict(), "initial_weights": dict(weights), "job": job.model_dump(mode="json")}
+        print(json.dumps(tree, indent=1))
     else:
-        print_plan(job, plan)
+        print_plan(job, plan, weights)
     if plan.problems:
         raise typer.Exit(1)
 

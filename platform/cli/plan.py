@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -9,10 +11,11 @@ from rich.table import Table
 from maskray.platform.job.kinds import KINDS, AnyJob, AnyPlan
 
 
-def print_plan(job: AnyJob, plan: AnyPlan) -> None:
-    """Print the plan as tables, then warnings and problems, one line each."""
+def print_plan(job: AnyJob, plan: AnyPlan, weights: Sequence[tuple[str, str]] = ()) -> None:
+    """Print the plan as tables, what is taken of the initial weights, then warnings and problems, one line each."""
     console = Console()
-    for heading, rows in KINDS[job.kind].rows(job, plan):
+    tables = KINDS[job.kind].rows(job, plan)
+    for heading, rows in [*tables, ("initial weights", list(weights))] if weights else tables:
         if heading:
             console.print(f"[bold]{escape(heading)}[/]")
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))

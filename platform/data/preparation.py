@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from maskray.platform.data.formats.coco import read_dataset
+from maskray.model.config import LabelMap
+from maskray.platform.data.formats.coco import parse_json, read_bytes, read_dataset, read_labels
 from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.shards import write_shards
-from maskray.platform.data.synthetic.dataset import synthesize
+from maskray.platform.data.synthetic.dataset import synthesize, synthetic_categories
+from maskray.platform.data.synthetic.scene import CLASSES
 from maskray.platform.job.data_config import ROWS_PER_SHARD, CocoSource, ShardSource, Source, SyntheticSource
 
 
@@ -23,6 +25,23 @@ def check_source(source: Source, field: str) -> None:
             read_manifest(source.path)
     except ValueError as error:
         raise ValueError(f"{field}: {error}") from None
+
+
+def labels_known_early(source: Source, most_bytes: int) -> LabelMap | None:
+    """The label map of a source before it is read whole; None where its annotation file has more bytes than that."""
+    if isinstance(source, ShardSource):
+        return read_manifest(source.path).labels
+    if isinstance(source, SyntheticSource):
+        return LabelMap.model_validate(
+            {"categories": [
+                {key: entry[key] for key in entry if key != "supercategory"}
+                for entry in synthetic_categories(source.classes or CLASSES, source.keypoints)
+            ]}
+        )  # fmt: skip
+    path = Path(source.annotations)
+    if path.is_file() and path.stat().st_size > most_bytes:
+        return None
+    return read_labels(path, parse_json(path, read_bytes(path)))
 
 
 def prepare(

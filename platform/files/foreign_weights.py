@@ -51,7 +51,9 @@ def read_foreign_file(
         raise ValueError(f"library {library!r} is unknown; valid: {', '.join(LIBRARIES)}")
     if library != "torchvision" and norm_eps is not None:
         raise ValueError(f"the epsilon of the norm is known of {library}'s models (1e-5): it is for torchvision's")
-    state = _read_tensors(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; give the file of the weights")
+    state = read_tensors(path)
     edges = {"shorter_edge": shorter_edge, "longer_edge_max": longer_edge_max}
     try:
         _check_library(state, library)
@@ -70,9 +72,16 @@ def read_foreign_file(
     return ForeignModel(model, spec, [*imported.notes, note])
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    if path.is_dir():
-        raise ValueError(f"{path}: is a folder; give the file of the weights")
+def library_of(state: Mapping[str, Tensor]) -> str | None:
+    """The library whose names these are, of LIBRARIES; None for any other."""
+    return next((library for library, prefix in LIBRARIES.items() if any(n.startswith(prefix) for n in state)), None)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Names and tensors of a .pth, .safetensors or (detectron2) .pkl file, or of a model folder; no code in it is run.
+
+    Raises ValueError of one line that begins with the path.
+    """
     if path.suffix != ".pkl":
         return read_state(path)
     try:

@@ -51,7 +51,13 @@ class TrainConfig(Config):
     clip_gradient_norm: float | None = Field(None, gt=0)
     accumulate_steps: Positive = 1
     initial_weights: str | None = Field(
-        None, description="torchvision:NAME for its ImageNet weights, or a .safetensors, .pth or model folder path."
+        None,
+        description="torchvision:NAME, of ImageNet (resnet50) or a detector (maskrcnn_resnet50_fpn); a model folder or "
+        "checkpoint, models:/NAME@alias, or a .safetensors, .pth or .pkl file.",
+    )
+    class_names: dict[str, str] = Field(
+        default_factory=dict,
+        description="Names of classes in initial_weights where they are others than those of the data: {mine: theirs}.",
     )
     checkpoint_every: Positive = Field(1000, description="Steps between checkpoints; the last step always has one.")
     evaluate_every: int = Field(0, ge=0, description="Steps between evaluations in training, at checkpoints; 0 none.")

@@ -25,13 +25,16 @@ AnyPlan = Plan | SweepPlan
 class Kind:
     """What can be done with the jobs of one kind.
 
-    `plan` starts nothing; `rows` are a plan for the terminal; `run` gets the job and whether it goes on; `move` sets
-    the address of the cluster; `paths` are what every node has to see, as dotted key and path.
+    `plan` starts nothing; `rows` are a plan for the terminal; `weights` says, in seconds and from names and shapes
+    alone, what is taken of the weights that it starts from, as rows (none where there are none); `run` gets the job
+    and whether it goes on; `move` sets the address of the cluster; `paths` are what every node has to see, as dotted
+    key and path.
     """
 
     config: type[AnyJob]
     plan: Callable[[Any], AnyPlan]
     rows: Callable[[Any, Any], PlanRows]
+    weights: Callable[[Any], list[tuple[str, str]]]
     run: Callable[[Any, bool], object]
     move: Callable[[Any, str], AnyJob]
     paths: Callable[[Any], Iterator[tuple[str, str]]]
@@ -43,6 +46,15 @@ def _run_training(job: JobConfig, resume: bool) -> object:
     return run_training(job, resume)
 
 
+def _weights_of_training(job: JobConfig) -> list[tuple[str, str]]:
+    if job.train.initial_weights is None:
+        return []
+    from maskray.platform.runs.starting_weights import explain_weights
+
+    taken = explain_weights(job)
+    return [] if taken is None else taken.lines()
+
+
 def _run_sweep(sweep: SweepConfig, resume: bool) -> object:
     """A sweep goes on where it was without being asked to."""
     from maskray.platform.sweep.sweep_run import run_sweep
@@ -51,8 +63,8 @@ def _run_sweep(sweep: SweepConfig, resume: bool) -> object:
 
 
 KINDS: dict[str, Kind] = {
-    "train": Kind(JobConfig, plan_job, plan_rows, _run_training, move_job, read_paths),
-    "sweep": Kind(SweepConfig, plan_sweep, sweep_rows, _run_sweep, move_sweep, read_sweep_paths),
+    "train": Kind(JobConfig, plan_job, plan_rows, _weights_of_training, _run_training, move_job, read_paths),
+    "sweep": Kind(SweepConfig, plan_sweep, sweep_rows, lambda sweep: [], _run_sweep, move_sweep, read_sweep_paths),
 }
 
 

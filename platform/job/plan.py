@@ -106,8 +106,10 @@ def _find_problems(job: JobConfig) -> list[str]:
         if figure.split("/")[0] not in job.evaluation.iou_types:
             problems.append(f"evaluation.expect names {figure}, which evaluation.iou_types does not compute")
     prefix, _, weights = (job.train.initial_weights or "").partition(":")
-    if prefix == "torchvision" and weights != job.model.backbone.name:
+    if prefix == "torchvision" and "rcnn" not in weights and weights != job.model.backbone.name:
         problems.append(f"train.initial_weights is {weights}, but model.backbone.name is {job.model.backbone.name}")
+    if job.train.class_names and job.train.initial_weights is None:
+        problems.append("train.class_names says what classes are called in train.initial_weights, which is not set")
     if job.tracking.alias and not job.tracking.register_as:
         problems.append("tracking.alias needs a registered model: set tracking.register_as")
     return problems
@@ -214,5 +216,5 @@ def read_paths(job: JobConfig) -> Iterator[tuple[str, str]]:
         if isinstance(source, ShardSource):
             yield f"data.{split}.path", source.path
     weights = job.train.initial_weights
-    if weights is not None and not weights.startswith("torchvision:"):
+    if weights is not None and not weights.startswith(("torchvision:", "models:/")):
         yield "train.initial_weights", weights

@@ -37,6 +37,7 @@ from maskray.platform.runs.publication import (
     publish_evaluation,
     publish_metrics,
 )
+from maskray.platform.runs.starting_weights import explain_weights, locate_weights
 from maskray.platform.runs.summary import RunSummary, print_summary
 from maskray.platform.runs.validation import ShardValidation
 from maskray.platform.train.launch import train
@@ -107,13 +108,16 @@ def run_training(
         connect(job.resources.address, job.resources.local_cpus)
         with run.stage("data"):
             manifests = _prepare_data(run)
+        located, taken = _start_weights(run, manifests["train"])
     except BaseException:
         if not resume:
             shutil.rmtree(run.folder, ignore_errors=True)
         raise
     run_id = _start_tracking(run, manifests, parent)
     try:
-        summary = _train_and_register(run, run_id, manifests)
+        if taken:
+            run.publish(lambda: run.tracking.log_text(run_id, taken, "initial_weights.txt"))
+        summary = _train_and_register(run, run_id, manifests, located)
         run.publish(lambda: run.tracking.finish_run(run_id))
     except BaseException as error:
         _tell_failure(run, run_id, status_after(error))
@@ -141,6 +145,8 @@ def _check(job: JobConfig, resume: bool) -> None:
     problems = plan_job(job).problems
     if problems:
         raise ValueError("\n".join(problems))
+    if not resume:
+        explain_weights(job)
     check_publication(job.evaluation, job.data.val, Tracking(job.tracking, job.output), resume)
 
 
@@ -183,6 +189,23 @@ def _prepare_data(run: _Run) -> dict[str, Manifest]:
     return manifests
 
 
+def _start_weights(run: _Run, train: Manifest) -> tuple[str | None, str]:
+    """Where the weights to start from are, and the table of what is taken, which a new run prints."""
+    source = run.job.train.initial_weights
+    if source is None:
+        return None, ""
+    located = locate_weights(source, run.tracking, run.folder / "initial_weights")
+    if run.resume:
+        return located, ""
+    taken = explain_weights(run.job, train.labels, located)
+    assert taken is not None
+    lines = [f"  {name}: {value}" for name, value in taken.lines()]
+    run.console.print(f"[bold]weights of {escape(source)}[/]", soft_wrap=True)
+    for line in lines:
+        run.tell(line)
+    return located, "\n".join([f"weights of {source}", *lines, ""])
+
+
 def _start_tracking(run: _Run, manifests: Mapping[str, Manifest], parent: Parent | None) -> str:
     run_id = run.state.get("run_id")
     if run_id is None:
@@ -196,7 +219,9 @@ def _start_tracking(run: _Run, manifests: Mapping[str, Manifest], parent: Parent
     return str(run_id)
 
 
-def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest]) -> RunSummary:
+def _train_and_register(
+    run: _Run, run_id: str, manifests: Mapping[str, Manifest], initial_weights: str | None
+) -> RunSummary:
     job, val = run.job, manifests["val"]
     spec = ModelSpec(model=job.model, input=job.input, labels=val.labels)
     with run.stage("training"):
@@ -208,6 +233,7 @@ def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest
             validate=ShardValidation(val.location, spec, job.evaluation.iou_types),
             resume=run.resume,
             callbacks=run.callbacks,
+            initial_weights=initial_weights,
         )
     write_whole(run.folder / JOB_FILE, dump_job(job))  # what may change on a resume is taken up now, and not before
     out = run.folder / "evaluation"

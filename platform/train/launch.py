@@ -56,11 +56,13 @@ def train(
     validate: Validation | None = None,
     resume: bool = False,
     callbacks: Sequence[UserCallback] = (),
+    initial_weights: str | None = None,
 ) -> TrainResult:
     """Train `job` on the shards at `manifest_path` with data parallel workers; Ray must be connected.
 
     Writes run_folder/checkpoints, history.jsonl and events.jsonl; run_folder must be seen by every node. `tracking`
-    holds the `uri` and `run_id` that rank 0 logs metrics to; `callbacks` are told of each checkpoint by Ray Train.
+    holds the `uri` and `run_id` that rank 0 logs metrics to; `callbacks` are told of each checkpoint by Ray Train;
+    `initial_weights` is where those of the job are, if not where it says (a registered model, fetched).
     A worker that dies is replaced, up to resources.max_failures times, and training goes on from the newest complete
     checkpoint; `resume` does the same for a run that was interrupted as a whole. With the same number of workers the
     numbers are those of a run that was never interrupted.
@@ -84,7 +86,7 @@ def train(
         manifest_path = str(Path(manifest_path).resolve())
     if newest is not None and _is_complete(job, manifest_path, newest, validate is not None):
         return _collect(record, job.train.best_metric)
-    plan = WorkerPlan(job, manifest_path, str(folder), tracking, validate)
+    plan = WorkerPlan(job, manifest_path, str(folder), tracking, validate, initial_weights)
     with TrainingProgress(record, job.train.total_steps, job.train.images_per_batch):
         _fit(plan, record, callbacks)
     return _collect(record, job.train.best_metric)

@@ -22,9 +22,10 @@ from maskray.model.build_model import build_model
 from maskray.model.config import ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch
-from maskray.model.weights import load_weights
+from maskray.model.transfer import transfer
 from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.stream import train_batches
+from maskray.platform.files.initial_weights import open_source
 from maskray.platform.job.config import JobConfig, TrackingConfig
 from maskray.platform.job.resume import check_same_config, training_config
 from maskray.platform.machine.memory import return_large_blocks
@@ -55,6 +56,7 @@ class WorkerPlan:
     run_folder: str
     tracking: dict[str, str] | None
     validate: Validation | None
+    initial_weights: str | None = None  # where they are, if not where the job says
 
 
 def train_worker(config: dict[str, WorkerPlan]) -> None:
@@ -83,6 +85,9 @@ def train_worker(config: dict[str, WorkerPlan]) -> None:
 
 def _train(plan: WorkerPlan, record: RunFiles, rank: int, num_ranks: int) -> None:
     job = plan.job
+    if plan.initial_weights is not None:
+        train_config = job.train.model_copy(update={"initial_weights": plan.initial_weights})
+        job = job.model_copy(update={"train": train_config})
     return_large_blocks()
     torch.set_num_threads(max(1, int(job.resources.cpus_per_worker)))
     device = ray.train.torch.get_device() if job.resources.gpus_per_worker > 0 else torch.device("cpu")
@@ -178,7 +183,9 @@ def _build_model(context: RunContext, stage: Stage, path: Path | None) -> tuple[
         return model, checkpoint
     if job.train.initial_weights is not None and context.rank == 0:
         # The others get them when DistributedDataParallel starts.
-        load_weights(model, job.train.initial_weights)
+        source = open_source(job.train.initial_weights)
+        taken = transfer(model, job.input, context.spec.labels, source, job.train.class_names)
+        context.record.note("initial_weights", **taken.as_dict())
     return model, None
 
 

@@ -140,6 +140,15 @@ def _annotate(instance: Instance, annotation_id: int, image_id: int) -> dict[str
     return annotation
 
 
+def synthetic_categories(names: Collection[str], keypoints: bool = False) -> list[dict[str, Any]]:
+    """The categories of a set in which these classes are drawn, as in its COCO file: of keypoints, persons alone."""
+    if keypoints:
+        return [{"id": 1, "name": "person", "supercategory": "person", "keypoints": KEYPOINTS, "skeleton": SKELETON}]
+    return [
+        {"id": number, "name": name, "supercategory": "shape"} for name, number in CATEGORY_IDS.items() if name in names
+    ]
+
+
 def _write_annotations(
     paths: SyntheticPaths,
     info: dict[str, Any],
@@ -148,10 +157,7 @@ def _write_annotations(
     names: Collection[str],
 ) -> None:
     """Both files as COCO splits them: keypoints of persons alone, instances of all classes without keypoints."""
-    categories = [
-        {"id": number, "name": name, "supercategory": "shape"} for name, number in CATEGORY_IDS.items() if name in names
-    ]
-    person = {"id": 1, "name": "person", "supercategory": "person", "keypoints": KEYPOINTS, "skeleton": SKELETON}
+    categories, (person,) = synthetic_categories(names), synthetic_categories(names, keypoints=True)
     persons = [entry for entry in objects if entry["category_id"] == person["id"]]
     plain = [{key: entry[key] for key in entry if not key.endswith("keypoints")} for entry in objects]
     _write_json(paths.keypoints, {"info": info, "images": images, "annotations": persons, "categories": [person]})

@@ -1,0 +1,49 @@
+"""What a job takes of the weights that it starts from: known before anything starts, told where the run is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from maskray.model.build_model import build_model
+from maskray.model.config import InputConfig, LabelMap, ModelConfig
+from maskray.model.mask_rcnn import MaskRCNN
+from maskray.model.transfer import Transfer, plan_transfer
+from maskray.platform.data.preparation import labels_known_early
+from maskray.platform.files.initial_weights import open_source
+from maskray.platform.job.config import JobConfig
+from maskray.platform.job.plan import COUNTED_BYTES
+from maskray.platform.registry.models import URI, resolve_model
+from maskray.platform.registry.tracking import Tracking
+
+
+def locate_weights(source: str, tracking: Tracking, cache: Path | None = None) -> str:
+    """What a worker can open: a registered model is fetched into `cache` (none: the user's) and its folder named."""
+    return resolve_model(source, tracking, cache) if source.startswith(URI) else source
+
+
+def explain_weights(job: JobConfig, labels: LabelMap | None = None, located: str | None = None) -> Transfer | None:
+    """What the job takes of train.initial_weights, from names and shapes alone; None where it starts from nothing.
+
+    `labels` are those of the data (none: as far as they are known before the data are read), `located` what
+    locate_weights gave. Raises ValueError where the weights cannot be read or are of another architecture.
+    """
+    if job.train.initial_weights is None:
+        return None
+    if located is None:
+        located = locate_weights(job.train.initial_weights, Tracking(job.tracking, job.output))
+    if labels is None:
+        labels = labels_known_early(job.data.train, COUNTED_BYTES)
+    source = open_source(located, names_only=True)
+    model = _empty_model(job.model, job.input, 1 if labels is None else labels.num_classes)
+    return plan_transfer(model, job.input, labels, source, job.train.class_names)
+
+
+def _empty_model(config: ModelConfig, input_config: InputConfig, num_classes: int) -> MaskRCNN:
+    """A model of names and shapes."""
+    try:
+        with torch.device("meta"):
+            return build_model(config, input_config, num_classes)
+    except (NotImplementedError, RuntimeError):  # some networks of timm look at values while they are built
+        return build_model(config, input_config, num_classes)
