@@ -27,9 +27,14 @@ EPS = (
 
 
 def import_model(
-    file: Annotated[Path, typer.Argument(help="Weights: .pth, .safetensors or .pkl.", show_default=False)],
-    library: Annotated[Library, typer.Option("--from", help="Library that trained them.", show_default=False)],
+    file: Annotated[
+        str,
+        typer.Argument(help="A .pth, .safetensors or .pkl file, or torchvision:NAME.", show_default=False),
+    ],
     out: Annotated[Path, typer.Option(help="Model folder to write; never overwritten.", show_default=False)],
+    library: Annotated[
+        Library | None, typer.Option("--from", help="Library that trained them.", show_default=False)
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help=LABELS, show_default=False)] = None,
     shorter_edge: Annotated[int, typer.Option(help="Pixels of the shorter edge at inference.")] = 800,
     longer_edge_max: Annotated[int, typer.Option(help="Most pixels of the longer edge.")] = 1333,
@@ -38,12 +43,19 @@ def import_model(
     """Turn weights of torchvision or detectron2 into a model folder that gives the same answers."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out}: exists already; a model folder is never overwritten")
+    from maskray.model.weights import TORCHVISION_PREFIX, download_torchvision
     from maskray.platform.files.foreign_weights import read_foreign_file
     from maskray.platform.files.model_folder import write_model_folder
 
     categories = None if labels is None else read_labels(labels)
+    path = Path(file)
+    if file.startswith(TORCHVISION_PREFIX):
+        library = library or Library.torchvision
+        path = download_torchvision(file.removeprefix(TORCHVISION_PREFIX))[1]
+    if library is None:
+        raise ValueError(f"{file}: say whose it is: --from {' or --from '.join(Library)}")
     foreign = read_foreign_file(
-        file,
+        path,
         library.value,
         labels=categories,
         norm_eps=norm_eps,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ray.exceptions import OutOfMemoryError
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -30,6 +31,7 @@ from maskray.platform.train.training_progress import TrainingProgress
 from maskray.platform.train.worker import WorkerPlan, train_worker
 
 # How often Ray Train looks at its workers: the time in which it sees one that died, and takes up a report.
+MOST_REASON = 500  # letters of what Ray says of a failure; advice of its own follows
 POLL_SECONDS = "0.5"
 
 
@@ -115,11 +117,24 @@ def _fit(plan: WorkerPlan, record: RunFiles, callbacks: Sequence[UserCallback]) 
         kind = NonFiniteLossError if failure.kind == NonFiniteLossError.__name__ else ValueError
         raise kind(failure.message) from None
     if error is not None:
-        reasons = " ".join(str(error).split())
         raise TrainingInterruptedError(
             f"training was given up after {plan.job.resources.max_failures} restarts (resources.max_failures); "
-            f"the run can be resumed. Last error: {reasons[-600:]}"
+            f"the run can be resumed. Last error: {describe_failure(error)}"
         ) from error
+
+
+def describe_failure(error: TrainingFailedError) -> str:
+    """What a worker ended of, in one line that begins with the cause, and what helps where memory was short."""
+    failures = getattr(error, "worker_failures", None) or {}
+    cause = next(iter(failures.values()), None) or getattr(error, "controller_failure", error)
+    lines = str(cause).strip().splitlines()
+    if any("Traceback (most recent call last)" in line for line in lines):
+        lines = lines[-1:]  # of what our own code raised, the error itself
+    text = " ".join(" ".join(lines).split())
+    told = f"{type(cause).__name__}: {text[:MOST_REASON]}{' ...' if len(text) > MOST_REASON else ''}"
+    if isinstance(cause, OutOfMemoryError) or "low on memory" in text:
+        told += " Smaller images_per_batch, fewer num_workers and num_evaluators, or more memory help."
+    return told
 
 
 def build_ray_trainer(plan: WorkerPlan, callbacks: Sequence[UserCallback] = ()) -> TorchTrainer:

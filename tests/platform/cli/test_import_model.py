@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 
 from maskray.model.array_pickle import load_arrays
 from maskray.model.torchvision_names import read_torchvision
+from maskray.model.weights import cached_file, weights_of_torchvision
 from maskray.platform.cli.main import app
 from maskray.platform.files.model_folder import read_model_folder
 
@@ -186,3 +187,19 @@ def test_a_process_says_so_on_stderr_and_overwrites_nothing(file: Path, tmp_path
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"error: {tmp_path}: exists already; a model folder is never overwritten\n"
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_model_that_torchvision_publishes_is_taken_by_its_name(
+    state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "HASH_REGEX", torch.hub.re.compile("(?!)"))  # other weights have another hash
+    name = "maskrcnn_resnet50_fpn"
+    file = cached_file(weights_of_torchvision(name))
+    file.parent.mkdir(parents=True)
+    torch.save(state, file)
+    done = import_model(f"torchvision:{name}", "--out", tmp_path / "imported")
+    assert done.exit_code == 0, done.exception
+    assert "assumed: epsilon of the backbone's normalisation 0" in done.stdout  # which the name of the file tells
+    refused = import_model(file, "--out", tmp_path / "other")
+    assert "say whose it is: --from torchvision or --from detectron2" in str(refused.exception)

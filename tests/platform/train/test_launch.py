@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 import torch
+from ray.exceptions import OutOfMemoryError
+from ray.train import ControllerError, WorkerGroupError
 
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch
@@ -24,7 +26,7 @@ from maskray.platform.files.model_folder import read_model_folder
 from maskray.platform.job.config import JobConfig, TrackingConfig
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.train.checkpoint import best_checkpoint, list_checkpoints, read_checkpoint
-from maskray.platform.train.launch import TrainResult, train
+from maskray.platform.train.launch import TrainResult, describe_failure, train
 from maskray.platform.train.run_context import Validation
 from maskray.platform.train.run_files import RunFiles
 from maskray.platform.train.trainer import NonFiniteLossError
@@ -253,3 +255,15 @@ def make_single_validation() -> Validation:
             return {"segm/AP": 0.5}
 
     return SingleValidation()
+
+
+def test_the_cause_of_a_lost_worker_comes_first() -> None:
+    """Ray's memory monitor gives the reason, and then advice of its own that is longer than a screen."""
+    text = "Task was killed due to the node running low on memory.\nMemory was 22.9GB / 24.1GB. " + "Refer to it. " * 90
+    told = describe_failure(WorkerGroupError("one of two", {1: OutOfMemoryError(text)}))
+    assert told.startswith("OutOfMemoryError: Task was killed due to the node running low on memory. Memory was 22.9GB")
+    assert told.endswith(" ... Smaller images_per_batch, fewer num_workers and num_evaluators, or more memory help.")
+    assert len(told) < 650
+    raised = RuntimeError("Traceback (most recent call last):\n  File x\nKeyError: 'a'\n")
+    assert describe_failure(WorkerGroupError("", {0: raised})) == "RuntimeError: KeyError: 'a'"
+    assert describe_failure(ControllerError(OSError("disk full"))) == "OSError: disk full"
