@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ import typer
 
 from maskray.platform.cli import data, export, import_model, inference, models, serve, sweep
 from maskray.platform.cli.errors import tell_error
+from maskray.platform.machine.proxies import reach_loopback_directly
 
 app = typer.Typer(
     name="maskray",
@@ -153,6 +155,7 @@ def doctor(
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and leave with its exit code: 0 done, 1 error, 2 usage, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    reach_loopback_directly(os.environ)
     verbose = "--verbose" in arguments
     try:
         app([argument for argument in arguments if argument != "--verbose"], prog_name="maskray")
