@@ -6,12 +6,14 @@ import contextlib
 import logging
 import os
 import secrets
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
 
 TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 START_SECONDS = 240.0
+ANSWER_SECONDS = 30.0  # in which the head of a cluster that is just starting listens
 
 
 def starts_cluster(address: str | None = None) -> bool:
@@ -44,7 +46,25 @@ def connect(address: str | None = None, local_cpus: int = 4) -> None:
         with patience():
             ray.init(**options, logging_level=logging.WARNING, log_to_driver=False)
     else:
-        ray.init(address=address or os.environ["RAY_ADDRESS"], logging_level=logging.WARNING, log_to_driver=False)
+        place = address or os.environ["RAY_ADDRESS"]
+        _check_answers(place, "" if address else " (RAY_ADDRESS)")
+        ray.init(address=place, logging_level=logging.WARNING, log_to_driver=False)
+
+
+def _check_answers(address: str, where: str) -> None:
+    """Raise ConnectionError where nobody listens at HOST:PORT for half a minute; Ray itself would try for many."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # such as auto, of which Ray knows what it means
+    until = time.monotonic() + ANSWER_SECONDS
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+            return
+        except (OSError, OverflowError) as error:
+            if time.monotonic() > until or isinstance(error, OverflowError):
+                raise ConnectionError(f"no Ray cluster answers at {address}{where}: {error}") from None
+            time.sleep(0.5)
 
 
 @contextlib.contextmanager

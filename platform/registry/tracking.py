@@ -7,6 +7,7 @@ import http.client
 import json
 import logging
 import os
+import re
 import time
 import urllib.error
 import urllib.parse
@@ -54,7 +55,9 @@ class Tracking:
         if config.uri is None and output_folder is None:
             raise ValueError("tracking.uri: give a tracking server, or an output folder for the sqlite file")
         self.config = config
-        self.uri = config.uri or f"sqlite:///{Path(output_folder or '.').absolute()}/mlflow.db"
+        # A database URI ends its path at ? and #, and reads % as the beginning of a quoted letter.
+        folder = re.sub("[%?#]", lambda sign: urllib.parse.quote(sign[0]), str(Path(output_folder or ".").absolute()))
+        self.uri = config.uri or f"{SQLITE}{folder}/mlflow.db"
 
     @property
     def client(self) -> Any:
@@ -67,6 +70,8 @@ class Tracking:
 
         if self.uri.startswith(SQLITE):
             self._sqlite_folder.mkdir(parents=True, exist_ok=True)
+            if "%" in self.uri:
+                _leave_folders_to_us()
         for chatty in ("mlflow.store.db.utils", "alembic"):  # one screen of table migrations for a new sqlite file
             logging.getLogger(chatty).setLevel(logging.WARNING)
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
@@ -203,7 +208,8 @@ class Tracking:
 
     @property
     def _sqlite_folder(self) -> Path:
-        return Path(self.uri.removeprefix(SQLITE)).absolute().parent
+        path = self.uri.removeprefix(SQLITE).partition("?")[0]
+        return Path(urllib.parse.unquote(path)).absolute().parent
 
     def _experiment_id(self, client: Any) -> str:
         """Id of the experiment, made where it is not there yet."""
@@ -228,6 +234,14 @@ class Tracking:
         entities = _entities("Param", cut)
         for start in range(0, len(entities), MOST_PARAMS):
             client.log_batch(run_id, params=entities[start : start + MOST_PARAMS])
+
+
+def _leave_folders_to_us() -> None:
+    """MLflow makes the folder of a database by the letters of its URI, quoted ones too: an empty one beside it."""
+    from mlflow.store.db import utils
+
+    if hasattr(utils, "_make_parent_dirs_if_sqlite"):
+        utils._make_parent_dirs_if_sqlite = lambda uri: None
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ import pytest
 import ray
 from ray._private import services
 
+from maskray.platform.machine import ray_cluster
 from maskray.platform.machine.ray_cluster import connect, patience
 
 VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")
@@ -96,3 +99,14 @@ def test_doctor_starts_a_cluster_that_leaves_no_token_behind(tmp_path):
     findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
     assert findings["Ray"]["state"] == "ok", findings
     assert not (tmp_path / ".ray").exists()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://localhost:{port}", "127.0.0.1:99999"])
+def test_a_cluster_that_has_ended_is_named(address, monkeypatch):
+    monkeypatch.setattr(ray_cluster, "ANSWER_SECONDS", 0.1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = address.format(port=free.getsockname()[1])  # bound, and nobody listens
+        monkeypatch.setenv("RAY_ADDRESS", place)
+        with pytest.raises(ConnectionError, match=f"no Ray cluster answers at {re.escape(place)} .RAY_ADDRESS."):
+            ray_cluster.connect()

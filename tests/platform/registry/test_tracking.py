@@ -15,6 +15,7 @@ from maskray.platform.job.config import JobConfig, TrackingConfig
 from maskray.platform.job.load import public_job, public_uri
 from maskray.platform.job.sweep_config import SweepConfig
 from maskray.platform.machine.environment import describe_commit, describe_environment
+from maskray.platform.registry.models import list_models
 from maskray.platform.registry.tracking import Tracking, flatten
 
 DIGESTS = {"train": "a" * 64, "val": "b" * 64}
@@ -102,6 +103,14 @@ def test_run_page_is_known_for_a_server_only(tracking, job):
     run_id = tracking.start_run(job, {})
     url = tracking.run_url(run_id)
     assert url is None if tracking.uri.startswith("sqlite") else url.endswith(f"/runs/{run_id}")
+
+
+@pytest.mark.parametrize("name", ["50% done", "a%20b", "what?now", "a #1 é", "q&a=b;c+d"])
+def test_an_output_folder_of_any_name_holds_its_database(name, tmp_path):
+    folder = tmp_path / name
+    assert list_models(Tracking(TrackingConfig(), folder)) == []
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (folder / "mlflow.db").is_file()
 
 
 def test_sqlite_run_leaves_nothing_outside_its_folder(job, tmp_path, monkeypatch):
