@@ -18,6 +18,7 @@ MAY_CHANGE = frozenset(
         "data.rows_per_shard",
         "data.decode",
         "data.max_bad_images",
+        "data.max_bad_annotations",
         "train.steps",
         "train.checkpoint_every",
         "train.evaluate_every",
@@ -29,7 +30,9 @@ MAY_CHANGE = frozenset(
 # Trials of one sweep are compared, so those that have ended bind those that go on.
 MAY_CHANGE_IN_SWEEP = frozenset(["resources", "serve", "evaluation", "tracking"])
 # Of the keys that are bound: what they name is in the digest of the data, or in the weights by then.
-_NOT_IN_STEPS = frozenset(["name", "kind", "output", "data.train", "data.val", "train.initial_weights"])
+_NOT_IN_STEPS = frozenset(
+    ["name", "kind", "output", "data.train", "data.val", "data.objects_without_masks", "train.initial_weights"]
+)
 
 
 def check_same_job(before: JobConfig, now: JobConfig, may_change: Collection[str] = MAY_CHANGE) -> None:
