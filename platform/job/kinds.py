@@ -12,8 +12,9 @@ from typing import Any
 
 from maskray.platform.job.config import JobConfig
 from maskray.platform.job.load import load_kind
-from maskray.platform.job.plan import Plan, PlanRows, move_job, plan_job, plan_rows, read_paths
+from maskray.platform.job.plan import Plan, PlanRows, move_job, plan_rows, read_paths
 from maskray.platform.job.sweep_config import SweepConfig
+from maskray.platform.runs.data_check import plan_with_data
 from maskray.platform.sweep.sweep_plan import SweepPlan, plan_sweep, sweep_rows
 from maskray.platform.sweep.trials import move_sweep, read_sweep_paths
 
@@ -51,7 +52,7 @@ def _run_sweep(sweep: SweepConfig, resume: bool) -> object:
 
 
 KINDS: dict[str, Kind] = {
-    "train": Kind(JobConfig, plan_job, plan_rows, _run_training, move_job, read_paths),
+    "train": Kind(JobConfig, plan_with_data, plan_rows, _run_training, move_job, read_paths),
     "sweep": Kind(SweepConfig, plan_sweep, sweep_rows, _run_sweep, move_sweep, read_sweep_paths),
 }
 

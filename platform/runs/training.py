@@ -18,7 +18,8 @@ from rich.markup import escape
 from maskray.model.config import ModelSpec
 from maskray.platform.data.keypoints import check_keypoints
 from maskray.platform.data.manifest import Manifest
-from maskray.platform.data.preparation import check_source, prepare
+from maskray.platform.data.preparation import check_source, read_source, write_source
+from maskray.platform.data.suitability import missing_categories, split_rules
 from maskray.platform.evaluation.evaluate import evaluate_model
 from maskray.platform.evaluation.report import EvaluatedModel
 from maskray.platform.files.storage import write_whole
@@ -30,6 +31,8 @@ from maskray.platform.machine.ray_cluster import connect
 from maskray.platform.registry.registration import register_model
 from maskray.platform.registry.server_errors import wait_for_server
 from maskray.platform.registry.tracking import RunStatus, Tracking, status_after
+from maskray.platform.runs.data_check import lacking_line
+from maskray.platform.runs.data_report import check_objects_left, describe_split
 from maskray.platform.runs.publication import (
     check_publication,
     collect_evidence,
@@ -166,20 +169,28 @@ def _open_run(job: JobConfig, resume: bool) -> _Run:
 
 
 def _prepare_data(run: _Run) -> dict[str, Manifest]:
-    data = run.job.data
-    manifests = {
-        split: prepare(source, split, run.folder / "data", data.rows_per_shard, data.max_bad_images)
+    """Read all data and see that they fit before a shard is written; a label map that lacks categories is filled up."""
+    job, data, folder = run.job, run.job.data, run.folder / "data"
+    rules = split_rules(data, job.model.masks, job.evaluation.iou_types)
+    read = {
+        split: read_source(source, split, folder, rules[split])
         for split, source in (("train", data.train), ("val", data.val))
     }
-    if manifests["train"].labels != manifests["val"].labels:
-        raise ValueError("data.val: its categories are not those of data.train")
-    check_keypoints(run.job.model, manifests["train"].labels, flip=data.flip > 0)
+    labels = read["train"].labels
+    missing = missing_categories(labels, read["val"].labels, "data.val", "data.train")
+    check_keypoints(job.model, labels, flip=data.flip > 0)
+    if missing:
+        run.tell(f"  {lacking_line(missing)}")
+    manifests = {
+        split: write_source(source, split, folder, data.rows_per_shard, data.max_bad_images)
+        for split, source in read.items()
+    }
+    manifests["val"] = manifests["val"].model_copy(update={"labels": labels})
     for split, manifest in manifests.items():
-        run.console.print(
-            f"  {split}: {manifest.num_images} images, {manifest.num_annotations} annotations, "
-            f"{manifest.labels.num_classes} classes, {len(manifest.bad_images)} left out",
-            soft_wrap=True,
-        )
+        for line in describe_split(split, manifest):
+            run.tell(f"  {line}")
+    for line in check_objects_left(manifests, read["train"].dataset, data, job.input):
+        run.tell(f"  {line}")
     return manifests
 
 
