@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,13 @@ from pycocotools import mask as rle_masks
 
 from maskray.platform.data.formats.segmentation import rle_text_problem
 from maskray.platform.evaluation.evaluate import evaluate_files
+from maskray.platform.evaluation.results import GroundTruth, read_results
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.integers(0, 20) | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.sampled_from(["size", "counts"]), inner),
+    max_leaves=8,
+)
 
 
 @pytest.fixture
@@ -61,6 +69,59 @@ def test_a_perfect_detection_scores_one(files, iou_type):
 
 def test_boxes_come_from_masks_where_a_file_has_masks_only(files):
     assert evaluate_files(*files(change_result=lambda r: r.pop("bbox")), "bbox").stats[0] == pytest.approx(1.0)
+
+
+def test_boxes_come_from_polygons_too(files):
+    """The polygon of the very box; whole numbers as float and ids as text are of the same object."""
+    polygon = {"segmentation": [[3, 2, 12, 2, 12, 8, 3, 8]], "image_id": 7.0, "category_id": "3"}
+    gt, dt = files(change_result=lambda r: (r.pop("bbox"), r.update(polygon)))
+    assert evaluate_files(gt, dt, "bbox").stats[0] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"iscrowd": "0"},
+        {"iscrowd": None},
+        {"area": "54"},
+        {"area": None},
+        {"image_id": 7.0},
+        {"bbox": None},
+        {"id": "1"},
+    ],
+)
+def test_ground_truth_is_read_as_meant_and_that_is_told(files, caplog, change):
+    stats = evaluate_files(*files(change_gt=lambda g: g["annotations"][0].update(change)), "bbox").stats
+    assert stats == evaluate_files(*files(change_gt=lambda g: g["annotations"][0].update(id=1)), "bbox").stats
+    assert stats[0] == pytest.approx(1.0)
+    assert "gt.json: read as meant: 1 " in caplog.text
+
+
+def test_ground_truth_of_boxes_alone_evaluates_boxes(files):
+    gt, dt = files(change_gt=lambda g: g["annotations"][0].pop("segmentation"))
+    assert evaluate_files(gt, dt, "bbox").stats[0] == pytest.approx(1.0)
+    with pytest.raises(ValueError, match=r"annotation 1: no segmentation, which segm needs \(1 of 1 annotations\)"):
+        evaluate_files(gt, dt, "segm")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(["image_id", "category_id", "score", "bbox", "segmentation", "keypoints"]), VALUES)
+)
+@pytest.mark.parametrize("iou_type", ["bbox", "segm", "keypoints"])
+def test_any_result_is_read_or_refused_in_one_line(iou_type, change):
+    truth = GroundTruth(Path("gt"), {7: (10, 20)}, {7: []}, (3,))
+    entry = {"image_id": 7, "category_id": 3, "score": 0.5, "bbox": [1, 2, 3, 4]} | change
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(json.dumps([entry]))
+        file.flush()
+        told = f"{file.name}: result 0: "
+        try:
+            read_results(file.name, truth, iou_type)
+        except ValueError as error:
+            told = str(error)
+    assert told.startswith(f"{file.name}: result 0: ")
+    assert told.isprintable()
 
 
 def test_no_detections_at_all_score_zero(files):
