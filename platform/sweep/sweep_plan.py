@@ -9,9 +9,9 @@ from typing import Any
 from maskray.platform.evaluation.paper import read_paper_table
 from maskray.platform.evaluation.rules import RULES, metric_names
 from maskray.platform.job.config import DATA_CPUS, JobConfig
+from maskray.platform.job.data_config import CocoSource
 from maskray.platform.job.plan import Plan, PlanRows, plan_job, plan_rows
 from maskray.platform.job.sweep_config import TRIAL_CPUS, SweepConfig, TableConfig
-from maskray.platform.runs.data_check import examine_data
 from maskray.platform.sweep.trial_record import OUTCOMES, TrialRecord
 from maskray.platform.sweep.trials import Trial, list_trials, sweep_folder
 
@@ -90,6 +90,10 @@ def _data_problems(jobs: Iterable[JobConfig]) -> list[str]:
     """What is wrong with the annotation files of jobs; files that several name for the same use are read once."""
     problems: dict[str, list[str]] = {}
     for job in jobs:
+        if not any(isinstance(source, CocoSource) for source in (job.data.train, job.data.val)):
+            continue
+        from maskray.platform.runs.data_check import examine_data  # numpy and pyarrow: only who has annotation files
+
         parts = (job.data, job.model.masks, job.evaluation.iou_types)
         if str(parts) not in problems:
             problems[str(parts)] = examine_data(job).problems

@@ -128,4 +128,4 @@ def has_fractions(segmentation: Segmentation, image: ImageRecord) -> bool:
     """Whether all coordinates of polygons lie within the first pixel of an image of some size."""
     if not isinstance(segmentation, list) or min(image.width, image.height) < LEAST_EDGE:
         return False
-    return all(min(polygon) >= 0 and max(polygon) <= 1 for polygon in segmentation)
+    return all(max(polygon) <= 1 and min(polygon) >= 0 for polygon in segmentation)
