@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskray.platform.job.data_config import ROWS_PER_SHARD
+from maskray.platform.job.data_config import MAX_BAD_ANNOTATIONS, ROWS_PER_SHARD
+
+if TYPE_CHECKING:
+    from maskray.platform.data.validate import ValidationReport
 
 app = typer.Typer(help="Check, shard and synthesize data sets in COCO format.", no_args_is_help=True)
 
 Annotations = Annotated[Path, typer.Argument(help="Annotation file in COCO format.", show_default=False)]
 Images = Annotated[Path, typer.Argument(help="Folder of the original image.", show_default=False)]
+
+
+class WithoutMasks(StrEnum):
+    """What becomes of objects without a segmentation."""
+
+    keep = "keep"
+    drop = "drop"
+
+
+MaxBadAnnotations = Annotated[
+    float,
+    typer.Option(
+        min=0, help="Unreadable annotations that may be left out: below 1 a share, one in any case; from 1 a number."
+    ),
+]
 
 
 @app.command()
@@ -23,18 +42,31 @@ def validate(
     images: Images,
     check_images: Annotated[bool, typer.Option(help="Open every image; without, only the annotations.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    fix: Annotated[
+        Path | None, typer.Option(metavar="OUT.json", help="New file for repaired annotations.", show_default=False)
+    ] = None,
+    max_bad_annotations: MaxBadAnnotations = MAX_BAD_ANNOTATIONS,
 ) -> None:
-    """Find every mistake in a data set: broken images, boxes outside, dangling ids, ...; exit code 1 if any."""
+    """Find every mistake in a data set: broken images, boxes outside, dangling ids, ...
+
+    What is plainly meant, such as ids written 1.0, is told and no mistake; exit code 1 if there is any other.
+    """
     from maskray.platform.data.validate import validate_dataset
 
-    report = validate_dataset(str(annotations), str(images), check_images=check_images)
+    if fix is not None:
+        from maskray.platform.files.atomic import refuse_existing
+
+        refuse_existing(fix)
+    report = validate_dataset(str(annotations), str(images), check_images, max_bad_annotations, fix is not None)
     if as_json:
-        print(json.dumps(_plain(report), indent=1))
+        print(json.dumps(_plain_report(report), indent=1))
     else:
         from maskray.platform.cli.tables import print_validation
 
         print_validation(report)
-    if report.problems:
+    if fix is not None:
+        _write_repair(report, fix, quiet=as_json)
+    elif not report.is_clean:
         raise typer.Exit(1)
 
 
@@ -45,13 +77,22 @@ def shard(
     out: Annotated[str, typer.Option(help="Folder or file-system URI (s3://, gs://, ...) of the shards.")],
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Images in one shard.")] = ROWS_PER_SHARD,
     max_bad_images: Annotated[int, typer.Option(min=0, help="Unreadable images that may be left out.")] = 0,
+    max_bad_annotations: MaxBadAnnotations = MAX_BAD_ANNOTATIONS,
+    without_masks: Annotated[
+        WithoutMasks, typer.Option(help="Objects without segmentation: keep them, or leave them out.")
+    ] = WithoutMasks.keep,
     address: Annotated[str | None, typer.Option(help="Ray cluster; none starts one on this machine.")] = None,
     cpus: Annotated[int, typer.Option(min=1, help="Logical CPUs of the cluster on this machine.")] = 4,
 ) -> None:
     """Write a data set as Parquet shards, in parallel; safe to run again after an interruption."""
     from maskray.platform.data.formats.coco import read_dataset
+    from maskray.platform.data.formats.problem import Verdict, describe_counts
 
-    dataset = read_dataset(annotations, images)
+    dataset = read_dataset(annotations, images, max_bad_annotations)
+    if without_masks is WithoutMasks.drop:
+        from maskray.platform.data.suitability import ReadingRules, fit_masks
+
+        dataset = fit_masks(dataset, str(annotations), ReadingRules(masks="all", without_masks="drop"))
     from maskray.platform.data.shards import write_shards
     from maskray.platform.machine.ray_cluster import connect
 
@@ -60,6 +101,13 @@ def shard(
     print(f"{out}: {manifest.num_images} images, {manifest.num_annotations} annotations, {len(manifest.shards)} shards")
     for bad in manifest.bad_images:
         print(f"left out: image {bad.image_id} ({bad.file_name}): {bad.reason}")
+    for left in manifest.left_out:
+        print(f"left out: image {left.image_id}, annotation {left.annotation_id}: {left.reason}")
+    verdicts: tuple[Verdict, ...] = ("suspect", "read")
+    for verdict in verdicts:
+        told = describe_counts(manifest.problems, verdict)
+        if told:
+            print(f"{'look suspicious' if verdict == 'suspect' else 'read as meant'}: {told}")
 
 
 @app.command()
@@ -80,6 +128,28 @@ def synthesize(
     print(f"{num_images} images in {paths.images}, annotations in {paths.annotations}")
 
 
-def _plain(value: Any) -> Any:
-    """Dataclasses as dictionaries, for JSON."""
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+def _plain_report(report: ValidationReport) -> dict[str, Any]:
+    """A report as plain values for JSON, without the repaired file."""
+    return {
+        "problems": [asdict(problem) | {"verdict": problem.verdict} for problem in report.problems],
+        "counts": report.counts,
+        "refusal": report.refusal,
+        "changes": None if report.repair is None else list(report.repair.changes),
+    }
+
+
+def _write_repair(report: ValidationReport, out: Path, quiet: bool) -> None:
+    """Write the repaired annotations and print what was changed; ValueError where they cannot be repaired."""
+    from maskray.platform.files.atomic import new_file
+
+    repair = report.repair
+    assert repair is not None
+    if not quiet:
+        for line in repair.changes:
+            print(line)
+    if repair.tree is None:
+        raise ValueError(f"{out}: not written: {len(repair.changes)} mistakes that only a person can mend")
+    with new_file(out) as temporary:
+        temporary.write_text(json.dumps(repair.tree), encoding="utf-8")
+    if not quiet:
+        print(f"{out}: {len(repair.tree['annotations'])} annotations of {len(repair.tree['images'])} images")

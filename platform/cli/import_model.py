@@ -43,20 +43,14 @@ def import_model(
     """Turn weights of torchvision or detectron2 into a model folder that gives the same answers."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out}: exists already; a model folder is never overwritten")
-    from maskray.model.weights import TORCHVISION_PREFIX, download_torchvision
     from maskray.platform.files.foreign_weights import read_foreign_file
     from maskray.platform.files.model_folder import write_model_folder
 
     categories = None if labels is None else read_labels(labels)
-    path = Path(file)
-    if file.startswith(TORCHVISION_PREFIX):
-        library = library or Library.torchvision
-        path = download_torchvision(file.removeprefix(TORCHVISION_PREFIX))[1]
-    if library is None:
-        raise ValueError(f"{file}: say whose it is: --from {' or --from '.join(Library)}")
+    path, trained_by = _locate(file, library)
     foreign = read_foreign_file(
         path,
-        library.value,
+        trained_by.value,
         labels=categories,
         norm_eps=norm_eps,
         shorter_edge=shorter_edge,
@@ -77,6 +71,17 @@ def import_model(
     )
     for note in foreign.notes:
         print(f"assumed: {note}")
+
+
+def _locate(file: str, library: Library | None) -> tuple[Path, Library]:
+    """Where the weights are, downloaded if they are torchvision's own, and whose they are."""
+    from maskray.model.weights import TORCHVISION_PREFIX, download_torchvision
+
+    if file.startswith(TORCHVISION_PREFIX):
+        return download_torchvision(file.removeprefix(TORCHVISION_PREFIX))[1], library or Library.torchvision
+    if library is None:
+        raise ValueError(f"{file}: say whose it is: --from {' or --from '.join(Library)}")
+    return Path(file), library
 
 
 def read_labels(path: Path) -> LabelMap:

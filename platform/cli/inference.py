@@ -14,6 +14,7 @@ import typer
 from maskray.platform.cli.models import Output, TrackingUri, model_folder
 
 if TYPE_CHECKING:
+    from maskray.platform.evaluation.rules import IouType as Compared
     from maskray.platform.inference.image_files import FilePrediction
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -36,7 +37,10 @@ def evaluate(
     model: Annotated[str | None, typer.Option(help="In place of --dt: a model, to be run on --images.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the original image, for --model.")] = None,
     out: Annotated[Path | None, typer.Option(help="New folder for results and report of --model.")] = None,
-    iou_type: Annotated[IouType, typer.Option(help="Compare boxes, masks or keypoints.")] = IouType.bbox,
+    iou_type: Annotated[
+        IouType | None,
+        typer.Option(help="Compare boxes, masks or keypoints; none takes boxes of --dt, and all that --model finds."),
+    ] = None,
     partitions: Annotated[int, typer.Option(min=1, help="Parts evaluated in parallel; the metrics are the same.")] = 1,
     as_json: Annotated[
         bool, typer.Option("--json", help='Print {"stats": [metrics in order]} and nothing else.')
@@ -47,23 +51,24 @@ def evaluate(
 ) -> None:
     """Compute the COCO metrics of a results file, or of a model: 12 of boxes and of masks, 10 of keypoints."""
     if model is not None and dt is None and images is not None and out is not None:
-        _evaluate_model(model_folder(model, tracking_uri, output), gt, images, out, device)
+        _evaluate_model(model_folder(model, tracking_uri, output), gt, images, out, device, iou_type)
         return
     if dt is None or model is not None:
         raise ValueError("evaluate takes --gt with --dt, or --gt with --model, --images and --out")
     from maskray.platform.evaluation.evaluate import evaluate_files
 
-    metrics = evaluate_files(str(gt), str(dt), iou_type.value, partitions)
+    compared: Compared = "bbox" if iou_type is None else iou_type.value
+    metrics = evaluate_files(str(gt), str(dt), compared, partitions)
     stats = [float(value) for value in metrics.stats]
     if as_json:
         print(json.dumps({"stats": stats}))
     else:
         from maskray.platform.cli.tables import print_metrics
 
-        print_metrics(stats, iou_type.value)
+        print_metrics(stats, compared)
 
 
-def _evaluate_model(folder: str, gt: Path, images: Path, out: Path, device: str) -> None:
+def _evaluate_model(folder: str, gt: Path, images: Path, out: Path, device: str, iou_type: IouType | None) -> None:
     from rich.console import Console
 
     from maskray.platform.job.config import ResourceConfig
@@ -73,7 +78,8 @@ def _evaluate_model(folder: str, gt: Path, images: Path, out: Path, device: str)
     if device not in ("cpu", "cuda"):
         raise ValueError(f"device {device!r}: cpu or cuda")
     resources = ResourceConfig(num_workers=1, gpus_per_worker=float(device == "cuda"))
-    print_summary(evaluate_on_coco(folder, gt, images, out, resources), Console())
+    compared: Compared | None = None if iou_type is None else iou_type.value
+    print_summary(evaluate_on_coco(folder, gt, images, out, resources, compared), Console())
 
 
 def predict(

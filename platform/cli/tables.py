@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from maskray.platform.data.formats.problem import Verdict, describe_counts
 from maskray.platform.evaluation.rules import RULES, IouType
 
 if TYPE_CHECKING:
+    from maskray.platform.data.validate import ValidationReport
     from maskray.platform.inference.image_files import FilePrediction
     from maskray.platform.machine.doctor import Finding
     from maskray.platform.registry.models import ModelVersion
+
+VERDICT_WORDS: dict[Verdict, str] = {
+    "read": "read as meant",
+    "suspect": "read as it stands, but suspicious",
+    "dropped": "left out",
+    "refused": "refused",
+}
 
 
 def print_metrics(stats: list[float], iou_type: IouType) -> None:
@@ -67,20 +75,26 @@ def print_versions(versions: Sequence[ModelVersion]) -> None:
     Console().print(table)
 
 
-def print_validation(report: Any) -> None:
-    """Print what is in a data set and what is wrong with it: counts by code, then the first problems of each."""
+def print_validation(report: ValidationReport) -> None:
+    """Print what is in a data set and what is wrong with it: counts, the first problems, how many of each code."""
     console = Console()
     for name, count in report.counts.items():
         console.print(f"{name:<28} {count}", highlight=False)
-    if not report.problems:
-        console.print("[green]ok:[/] no problems")
-        return
-    codes = Counter(problem.code for problem in report.problems)
-    for problem in report.problems[:50]:
+    mistakes = [problem for problem in report.problems if problem.verdict != "read"]
+    for problem in mistakes[:50]:
         console.print(f"[red]wrong:[/] {escape(str(problem))}", soft_wrap=True)
-    if len(report.problems) > 50:
-        console.print(f"... and {len(report.problems) - 50} more (--json lists all)")
-    console.print("problems: " + ", ".join(f"{count} {code}" for code, count in codes.most_common()), soft_wrap=True)
+    if len(mistakes) > 50:
+        console.print(f"... and {len(mistakes) - 50} more (--json lists all)")
+    for verdict, words in VERDICT_WORDS.items():
+        told = describe_counts(report.problem_counts, verdict)
+        if told:
+            console.print(f"{words}: {told}", soft_wrap=True)
+    if report.refusal is not None:
+        console.print(f"[red]refused:[/] {escape(report.refusal)}", soft_wrap=True)
+    elif report.is_clean:
+        console.print("[green]ok:[/] no problems" if not report.problems else "[green]ok:[/] every object is read")
+    else:
+        console.print(f"read by every command: {report.counts['annotations read']} annotations", soft_wrap=True)
 
 
 def print_findings(findings: list[Finding]) -> None:

@@ -12,6 +12,7 @@ from maskray.model.config import Config, LabelMap
 from maskray.platform.files.storage import absolute_location, is_file, open_folder, read_file, write_whole
 
 MANIFEST_NAME = "manifest.json"
+MOST_LISTED = 1000
 
 
 class ShardInfo(Config):
@@ -31,11 +32,30 @@ class BadImage(Config):
     reason: str
 
 
+class LeftOut(Config):
+    """An annotation that could not be read, and why; the id is None where it has none."""
+
+    image_id: int | None
+    annotation_id: int | None
+    reason: str
+
+
+class MaskGaps(Config):
+    """Objects without a segmentation: how many that are no crowds, how many crowds, and where the first of each is."""
+
+    objects: int
+    crowds: int
+    first_object: str = ""
+    first_crowd: str = ""
+
+
 class Manifest(Config):
     """A complete folder of shards. The lists have one entry per row, in global row order.
 
     digest is the sha256 of the source that was sharded; widths and heights are pixels of the original image in the
-    frame of its annotations; num_objects counts annotations that are not crowds. location is where it was read from.
+    frame of its annotations; num_objects counts annotations that are not crowds. problems counts what was odd
+    in the source by code (VERDICTS of formats/problem.py), left_out lists what was dropped of it, up to MOST_LISTED;
+    mask_gaps is None in shards that are older than it. location is where it was read from.
     """
 
     format: Literal[1] = 1
@@ -49,6 +69,9 @@ class Manifest(Config):
     heights: tuple[int, ...]
     num_objects: tuple[int, ...]
     bad_images: tuple[BadImage, ...] = ()
+    problems: dict[str, int] = Field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
+    mask_gaps: MaskGaps | None = None
     location: str = Field("", exclude=True)
 
     @model_validator(mode="after")

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from maskray.model.config import LabelMap
 from maskray.platform.data.formats.coco import parse_json, read_bytes, read_dataset, read_labels
+from maskray.platform.data.formats.records import CocoDataset
 from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.shards import write_shards
+from maskray.platform.data.suitability import ReadingRules, fit_masks, mask_gap_problem
 from maskray.platform.data.synthetic.dataset import synthesize, synthetic_categories
 from maskray.platform.data.synthetic.scene import CLASSES
 from maskray.platform.job.data_config import ROWS_PER_SHARD, CocoSource, ShardSource, Source, SyntheticSource
+
+NO_RULES = ReadingRules()
+
+
+@dataclass(frozen=True)
+class ReadSource:
+    """A source that was read: shards that are there, or a dataset and the folder of its images to make them of."""
+
+    manifest: Manifest | None = None
+    dataset: CocoDataset | None = None
+    images: str = ""
+
+    @property
+    def labels(self) -> LabelMap:
+        """Its categories."""
+        source = self.dataset or self.manifest
+        assert source is not None
+        return source.labels
 
 
 def check_source(source: Source, field: str) -> None:
@@ -44,17 +65,19 @@ def labels_known_early(source: Source, most_bytes: int) -> LabelMap | None:
     return read_labels(path, parse_json(path, read_bytes(path)))
 
 
-def prepare(
-    source: Source, split: str, folder: str | Path, rows_per_shard: int = ROWS_PER_SHARD, max_bad_images: int = 0
-) -> Manifest:
-    """The manifest of a source, for split "train" or "val"; what has to be made is made below folder, once.
+def read_source(source: Source, split: str, folder: str | Path, rules: ReadingRules = NO_RULES) -> ReadSource:
+    """Read a source, for split "train" or "val", by the rules; no image is opened and no shard is written.
 
-    Synthetic images go to <folder>/synthetic, shards to <folder>/shards/<split>; both are taken as they are when
-    they are complete and of the same source. Needs Ray unless the source is shards. ValueError naming data.<split>.
+    Synthetic images are drawn to <folder>/synthetic. ValueError naming data.<split>.
     """
     try:
         if isinstance(source, ShardSource):
-            return read_manifest(source.path)
+            manifest = read_manifest(source.path)
+            remedy = "make these shards anew with --without-masks drop, or set model.masks: false"
+            problem = mask_gap_problem(manifest.mask_gaps, rules.masks, manifest.num_annotations, remedy)
+            if problem is not None:
+                raise ValueError(f"{source.path}: {problem}")
+            return ReadSource(manifest)
         if isinstance(source, SyntheticSource):
             paths = synthesize(
                 Path(folder) / "synthetic",
@@ -71,12 +94,41 @@ def prepare(
             images = str(paths.images)
         else:
             annotations, images = source.annotations, source.images
-        return write_shards(
-            read_dataset(annotations, images),
-            images,
-            Path(folder) / "shards" / split,
-            rows_per_shard,
-            max_bad_images,
-        )
+        dataset = fit_masks(read_dataset(annotations, images, rules.max_bad_annotations), annotations, rules)
+        return ReadSource(None, dataset, images)
     except ValueError as error:
         raise ValueError(f"data.{split}: {error}") from None
+
+
+def write_source(
+    read: ReadSource,
+    split: str,
+    folder: str | Path,
+    rows_per_shard: int = ROWS_PER_SHARD,
+    max_bad_images: int = 0,
+) -> Manifest:
+    """The manifest of a source that was read; shards are made at <folder>/shards/<split>, once.
+
+    They are taken as they are when they are complete and of the same source. Needs Ray unless the source is shards.
+    ValueError naming data.<split>.
+    """
+    if read.dataset is None:
+        assert read.manifest is not None
+        return read.manifest
+    try:
+        destination = Path(folder) / "shards" / split
+        return write_shards(read.dataset, read.images, destination, rows_per_shard, max_bad_images)
+    except ValueError as error:
+        raise ValueError(f"data.{split}: {error}") from None
+
+
+def prepare(
+    source: Source,
+    split: str,
+    folder: str | Path,
+    rows_per_shard: int = ROWS_PER_SHARD,
+    max_bad_images: int = 0,
+    rules: ReadingRules = NO_RULES,
+) -> Manifest:
+    """The manifest of a source, for split "train" or "val": read_source and write_source in one."""
+    return write_source(read_source(source, split, folder, rules), split, folder, rows_per_shard, max_bad_images)

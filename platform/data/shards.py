@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,9 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from maskray.platform.data.decode import decode_image
-from maskray.platform.data.formats.coco import CocoDataset, ImageRecord, annotation_dicts
+from maskray.platform.data.formats.problem import count_codes
+from maskray.platform.data.formats.records import CocoDataset, ImageRecord, annotation_dicts
 from maskray.platform.data.manifest import (
+    MOST_LISTED,
     BadImage,
+    LeftOut,
     Manifest,
     ShardInfo,
     check_shards,
@@ -27,6 +31,7 @@ from maskray.platform.data.manifest import (
     read_manifest,
     write_manifest,
 )
+from maskray.platform.data.suitability import find_mask_gaps
 from maskray.platform.files.storage import open_folder, write_file
 from maskray.platform.job.data_config import ROWS_PER_SHARD
 from maskray.platform.machine.progress_bar import track
@@ -85,6 +90,8 @@ def write_shards(
         if len(bad) > max_bad_images:
             shown = "; ".join(f"image {image.image_id} ({image.file_name}): {image.reason}" for image in bad[:5])
             raise ValueError(f"{len(bad)} unreadable images, {max_bad_images} allowed: {shown}")
+    if len(bad) == len(source.images):
+        raise ValueError(f"all {len(bad)} images are unreadable, such as {bad[0].file_name}: {bad[0].reason}")
     manifest = _describe(source, [parts[index] for index in sorted(parts)], bad)
     write_manifest(destination, manifest)
     return read_manifest(destination)
@@ -196,5 +203,16 @@ def _describe(source: CocoDataset, parts: Iterable[dict[str, Any]], bad: list[Ba
         num_annotations=sum(info["num_annotations"] for info in infos),
         shards=tuple(ShardInfo(**info["shard"]) for info in infos),
         bad_images=tuple(sorted(bad, key=lambda image: image.image_id)),
+        problems=count_codes(source.problems),
+        left_out=_list_left_out(source),
+        mask_gaps=find_mask_gaps(source.images),
         **rows,
+    )
+
+
+def _list_left_out(source: CocoDataset) -> tuple[LeftOut, ...]:
+    dropped = (problem for problem in source.problems if problem.verdict == "dropped")
+    return tuple(
+        LeftOut(image_id=problem.image_id, annotation_id=problem.annotation_id, reason=problem.message)
+        for problem in itertools.islice(dropped, MOST_LISTED)
     )

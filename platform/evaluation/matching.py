@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle_masks
 
+from maskray.platform.data.formats.segmentation import segmentation_rle
 from maskray.platform.evaluation.oks import detection_area, keypoints_problem, num_labelled, similarities
 from maskray.platform.evaluation.rules import RULES, IouType, Rules
 
@@ -134,12 +135,7 @@ def match_greedily(
 
 def annotation_rle(segmentation: Any, image_size: tuple[int, int]) -> dict[str, Any]:
     """A COCO segmentation, polygons or RLE of either kind, as one compressed RLE; image_size is height and width."""
-    height, width = image_size
-    if isinstance(segmentation, list):
-        return rle_masks.merge(rle_masks.frPyObjects(segmentation, height, width))
-    if isinstance(segmentation["counts"], list):
-        return rle_masks.frPyObjects(segmentation, height, width)
-    return dict(segmentation)
+    return segmentation_rle(segmentation, *image_size)
 
 
 def _check_regions(

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from maskray.model.config import Config, Fraction, Positive
 
 ROWS_PER_SHARD = 256
+MAX_BAD_ANNOTATIONS = 0.01
 
 SyntheticClass = Literal["person", "circle", "square", "triangle", "star", "ring", "cross", "crescent"]
 
@@ -71,3 +72,13 @@ class DataConfig(Config):
         "collate", description="Decode in the training process (fast on one machine) or in Ray Data tasks (CPU nodes)."
     )
     max_bad_images: int = Field(0, ge=0, description="Unreadable images that may be skipped, counted and listed.")
+    max_bad_annotations: float = Field(
+        MAX_BAD_ANNOTATIONS,
+        ge=0,
+        allow_inf_nan=False,
+        description="Unreadable annotations that may be left out, counted and listed: below 1 a share of all (one in "
+        "any case), from 1 on a number; 0 none.",
+    )
+    objects_without_masks: Literal["error", "drop"] = Field(
+        "error", description="Where masks are wanted: objects without segmentation end the run, or are left out."
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maskray.platform.job.config import JobConfig
+from maskray.platform.job.data_config import CocoSource
 from maskray.platform.job.load import load_kind
 from maskray.platform.job.plan import Plan, PlanRows, move_job, plan_job, plan_rows, read_paths
 from maskray.platform.job.sweep_config import SweepConfig
@@ -40,6 +41,15 @@ class Kind:
     paths: Callable[[Any], Iterator[tuple[str, str]]]
 
 
+def _plan_training(job: JobConfig) -> Plan:
+    """The plan of a job, and what its annotation files tell where it names some."""
+    if not any(isinstance(source, CocoSource) for source in (job.data.train, job.data.val)):
+        return plan_job(job)
+    from maskray.platform.runs.data_check import plan_with_data  # numpy and pyarrow: only who has annotation files
+
+    return plan_with_data(job)
+
+
 def _run_training(job: JobConfig, resume: bool) -> object:
     from maskray.platform.runs.training import run_training  # torch and Ray: only who runs a job waits for them
 
@@ -63,7 +73,7 @@ def _run_sweep(sweep: SweepConfig, resume: bool) -> object:
 
 
 KINDS: dict[str, Kind] = {
-    "train": Kind(JobConfig, plan_job, plan_rows, _weights_of_training, _run_training, move_job, read_paths),
+    "train": Kind(JobConfig, _plan_training, plan_rows, _weights_of_training, _run_training, move_job, read_paths),
     "sweep": Kind(SweepConfig, plan_sweep, sweep_rows, lambda sweep: [], _run_sweep, move_sweep, read_sweep_paths),
 }
 

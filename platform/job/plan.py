@@ -150,7 +150,7 @@ def _count_images(source: Source, where: str, problems: list[str], warnings: lis
         return len(tree["images"]) if isinstance(source, CocoSource) else int(tree["num_images"])
     except FileNotFoundError:
         warnings.append(f"{where}: no file {path} on this machine")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problems.append(f"{where}: {path} is not what it should be: {type(error).__name__}: {error}")
     return None
 

@@ -18,6 +18,7 @@ MAY_CHANGE = frozenset(
         "data.rows_per_shard",
         "data.decode",
         "data.max_bad_images",
+        "data.max_bad_annotations",
         "train.steps",
         "train.checkpoint_every",
         "train.evaluate_every",
@@ -30,7 +31,16 @@ MAY_CHANGE = frozenset(
 MAY_CHANGE_IN_SWEEP = frozenset(["resources", "serve", "evaluation", "tracking"])
 # Of the keys that are bound: what they name is in the digest of the data, or in the weights by then.
 _NOT_IN_STEPS = frozenset(
-    ["name", "kind", "output", "data.train", "data.val", "train.initial_weights", "train.class_names"]
+    [
+        "name",
+        "kind",
+        "output",
+        "data.train",
+        "data.val",
+        "data.objects_without_masks",
+        "train.initial_weights",
+        "train.class_names",
+    ]
 )
 
 

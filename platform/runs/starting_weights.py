@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -38,6 +39,24 @@ def explain_weights(job: JobConfig, labels: LabelMap | None = None, located: str
     source = open_source(located, names_only=True)
     model = _empty_model(job.model, job.input, 1 if labels is None else labels.num_classes)
     return plan_transfer(model, job.input, labels, source, job.train.class_names)
+
+
+def start_weights(
+    job: JobConfig, labels: LabelMap, tracking: Tracking, folder: Path, resume: bool, tell: Callable[[str], None]
+) -> tuple[str | None, str]:
+    """Where the weights of a run in a folder are, and the table of what is taken, which a new run tells."""
+    source = job.train.initial_weights
+    if source is None:
+        return None, ""
+    located = locate_weights(source, tracking, folder / "initial_weights")
+    if resume:
+        return located, ""
+    taken = explain_weights(job, labels, located)
+    assert taken is not None
+    lines = [f"weights of {source}", *(f"  {name}: {value}" for name, value in taken.lines())]
+    for line in lines:
+        tell(line)
+    return located, "\n".join([*lines, ""])
 
 
 def _empty_model(config: ModelConfig, input_config: InputConfig, num_classes: int) -> MaskRCNN:

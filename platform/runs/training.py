@@ -18,7 +18,8 @@ from rich.markup import escape
 from maskray.model.config import ModelSpec
 from maskray.platform.data.keypoints import check_keypoints
 from maskray.platform.data.manifest import Manifest
-from maskray.platform.data.preparation import check_source, prepare
+from maskray.platform.data.preparation import check_source, read_source, write_source
+from maskray.platform.data.suitability import missing_categories, split_rules
 from maskray.platform.evaluation.evaluate import evaluate_model
 from maskray.platform.evaluation.report import EvaluatedModel
 from maskray.platform.files.storage import write_whole
@@ -30,6 +31,8 @@ from maskray.platform.machine.ray_cluster import connect
 from maskray.platform.registry.registration import register_model
 from maskray.platform.registry.server_errors import wait_for_server
 from maskray.platform.registry.tracking import RunStatus, Tracking, status_after
+from maskray.platform.runs.data_check import lacking_line
+from maskray.platform.runs.data_report import check_objects_left, describe_split
 from maskray.platform.runs.publication import (
     check_publication,
     collect_evidence,
@@ -37,7 +40,7 @@ from maskray.platform.runs.publication import (
     publish_evaluation,
     publish_metrics,
 )
-from maskray.platform.runs.starting_weights import explain_weights, locate_weights
+from maskray.platform.runs.starting_weights import explain_weights, start_weights
 from maskray.platform.runs.summary import RunSummary, print_summary
 from maskray.platform.runs.validation import ShardValidation
 from maskray.platform.train.launch import train
@@ -108,7 +111,7 @@ def run_training(
         connect(job.resources.address, job.resources.local_cpus)
         with run.stage("data"):
             manifests = _prepare_data(run)
-        located, taken = _start_weights(run, manifests["train"])
+        located, taken = start_weights(job, manifests["train"].labels, run.tracking, run.folder, resume, run.tell)
     except BaseException:
         if not resume:
             shutil.rmtree(run.folder, ignore_errors=True)
@@ -172,38 +175,29 @@ def _open_run(job: JobConfig, resume: bool) -> _Run:
 
 
 def _prepare_data(run: _Run) -> dict[str, Manifest]:
-    data = run.job.data
-    manifests = {
-        split: prepare(source, split, run.folder / "data", data.rows_per_shard, data.max_bad_images)
+    """Read all data and see that they fit before a shard is written; a label map that lacks categories is filled up."""
+    job, data, folder = run.job, run.job.data, run.folder / "data"
+    rules = split_rules(data, job.model.masks, job.evaluation.iou_types)
+    read = {
+        split: read_source(source, split, folder, rules[split])
         for split, source in (("train", data.train), ("val", data.val))
     }
-    if manifests["train"].labels != manifests["val"].labels:
-        raise ValueError("data.val: its categories are not those of data.train")
-    check_keypoints(run.job.model, manifests["train"].labels, flip=data.flip > 0)
+    labels = read["train"].labels
+    missing = missing_categories(labels, read["val"].labels, "data.val", "data.train")
+    check_keypoints(job.model, labels, flip=data.flip > 0)
+    if missing:
+        run.tell(f"  {lacking_line(missing)}")
+    manifests = {
+        split: write_source(source, split, folder, data.rows_per_shard, data.max_bad_images)
+        for split, source in read.items()
+    }
+    manifests["val"] = manifests["val"].model_copy(update={"labels": labels})
     for split, manifest in manifests.items():
-        run.console.print(
-            f"  {split}: {manifest.num_images} images, {manifest.num_annotations} annotations, "
-            f"{manifest.labels.num_classes} classes, {len(manifest.bad_images)} left out",
-            soft_wrap=True,
-        )
+        for line in describe_split(split, manifest):
+            run.tell(f"  {line}")
+    for line in check_objects_left(manifests, read["train"].dataset, data, job.input):
+        run.tell(f"  {line}")
     return manifests
-
-
-def _start_weights(run: _Run, train: Manifest) -> tuple[str | None, str]:
-    """Where the weights to start from are, and the table of what is taken, which a new run prints."""
-    source = run.job.train.initial_weights
-    if source is None:
-        return None, ""
-    located = locate_weights(source, run.tracking, run.folder / "initial_weights")
-    if run.resume:
-        return located, ""
-    taken = explain_weights(run.job, train.labels, located)
-    assert taken is not None
-    lines = [f"  {name}: {value}" for name, value in taken.lines()]
-    run.console.print(f"[bold]weights of {escape(source)}[/]", soft_wrap=True)
-    for line in lines:
-        run.tell(line)
-    return located, "\n".join([f"weights of {source}", *lines, ""])
 
 
 def _start_tracking(run: _Run, manifests: Mapping[str, Manifest], parent: Parent | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from maskray.model.config import ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
-from maskray.platform.data.manifest import read_manifest
+from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.stream import eval_rows
 from maskray.platform.evaluation.evaluate import evaluate_rows, merge_parts
 from maskray.platform.evaluation.rules import IouType
@@ -25,11 +25,15 @@ class ShardValidation:
 
     def evaluate(self, model: MaskRCNN, rank: int, num_ranks: int) -> list[Any]:
         """Parts of this rank's images; every image belongs to one rank."""
-        manifest = read_manifest(self.location)
+        manifest = self._manifest()
         device = next(model.parameters()).device
         predictor = Predictor(model, self.spec, str(device))
         return evaluate_rows(predictor, manifest, eval_rows(manifest, rank, num_ranks), self.iou_types)
 
     def merge(self, parts: list[Any]) -> dict[str, float]:
         """Metrics of all images; raises ValueError where one is missing or there twice."""
-        return merge_parts(parts, read_manifest(self.location), self.iou_types)
+        return merge_parts(parts, self._manifest(), self.iou_types)
+
+    def _manifest(self) -> Manifest:
+        """The shards with the categories of the model, of which they may lack some."""
+        return read_manifest(self.location).model_copy(update={"labels": self.spec.labels})

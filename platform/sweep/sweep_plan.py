@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from maskray.platform.evaluation.paper import read_paper_table
 from maskray.platform.evaluation.rules import RULES, metric_names
-from maskray.platform.job.config import DATA_CPUS
+from maskray.platform.job.config import DATA_CPUS, JobConfig
+from maskray.platform.job.data_config import CocoSource
 from maskray.platform.job.plan import Plan, PlanRows, plan_job, plan_rows
 from maskray.platform.job.sweep_config import TRIAL_CPUS, SweepConfig, TableConfig
 from maskray.platform.sweep.trial_record import OUTCOMES, TrialRecord
@@ -53,6 +55,7 @@ def plan_sweep(sweep: SweepConfig) -> SweepPlan:
     jobs = {trial.label: trial.job for trial in reversed(trials)}
     plans = {label: plan_job(jobs[label], new=False) for label in labels}
     problems = [f"{label}: {problem}" for label, plan in plans.items() for problem in plan.problems]
+    problems += _data_problems(jobs.values())
     problems += _table_problems(sweep, trials, labels) + _scheduler_problems(sweep, trials)
     resources = trials[0].job.resources
     needed = sweep.max_concurrent * (TRIAL_CPUS + max(plan.cpus_needed for plan in plans.values()))
@@ -81,6 +84,20 @@ def sweep_rows(sweep: SweepConfig, plan: SweepPlan) -> PlanRows:
     ]
     ((_, first),) = plan_rows(plan.trials[0].job, plan.first)
     return [("", rows), ("first trial", first)]
+
+
+def _data_problems(jobs: Iterable[JobConfig]) -> list[str]:
+    """What is wrong with the annotation files of jobs; files that several name for the same use are read once."""
+    problems: dict[str, list[str]] = {}
+    for job in jobs:
+        if not any(isinstance(source, CocoSource) for source in (job.data.train, job.data.val)):
+            continue
+        from maskray.platform.runs.data_check import examine_data  # numpy and pyarrow: only who has annotation files
+
+        parts = (job.data, job.model.masks, job.evaluation.iou_types)
+        if str(parts) not in problems:
+            problems[str(parts)] = examine_data(job).problems
+    return [problem for found in problems.values() for problem in found]
 
 
 def _table_problems(sweep: SweepConfig, trials: list[Trial], labels: tuple[str, ...]) -> list[str]:

@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from maskray.platform.data.preparation import check_source, prepare
+from maskray.platform.data.suitability import split_rules
 from maskray.platform.files.storage import write_whole
 from maskray.platform.job.data_config import ShardSource
 from maskray.platform.job.load import dump_job, load_job
@@ -177,14 +178,17 @@ def _share_data(sweep: SweepConfig, trials: Sequence[Trial]) -> list[Trial]:
     result = []
     for trial in trials:
         data = trial.job.data
-        made_of = [data.train, data.val, data.rows_per_shard, data.max_bad_images]
+        made_of: list[Any] = [data.train, data.val, data.rows_per_shard, data.max_bad_images]
+        rules = split_rules(data, trial.job.model.masks, trial.job.evaluation.iou_types)
+        if data.objects_without_masks == "drop":  # what is left out depends on what masks are wanted of
+            made_of += [rules[split].masks for split in ("train", "val")]
         text = json.dumps([part.model_dump(mode="json") if hasattr(part, "model_dump") else part for part in made_of])
         key = hashlib.sha256(text.encode()).hexdigest()[:12]
         if key not in shared:
             folder = sweep_folder(sweep) / "data" / key
             shared[key] = {
                 split: ShardSource(
-                    path=prepare(source, split, folder, data.rows_per_shard, data.max_bad_images).location
+                    path=prepare(source, split, folder, data.rows_per_shard, data.max_bad_images, rules[split]).location
                 )
                 for split, source in (("train", data.train), ("val", data.val))
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as rle_masks
 
+from maskray.platform.data.formats.segmentation import rle_text_problem
 from maskray.platform.evaluation.evaluate import evaluate_files
-from maskray.platform.evaluation.results import rle_problem
+from maskray.platform.evaluation.results import GroundTruth, read_results
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.integers(0, 20) | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.sampled_from(["size", "counts"]), inner),
+    max_leaves=8,
+)
 
 
 @pytest.fixture
@@ -63,6 +71,59 @@ def test_boxes_come_from_masks_where_a_file_has_masks_only(files):
     assert evaluate_files(*files(change_result=lambda r: r.pop("bbox")), "bbox").stats[0] == pytest.approx(1.0)
 
 
+def test_boxes_come_from_polygons_too(files):
+    """The polygon of the very box; whole numbers as float and ids as text are of the same object."""
+    polygon = {"segmentation": [[3, 2, 12, 2, 12, 8, 3, 8]], "image_id": 7.0, "category_id": "3"}
+    gt, dt = files(change_result=lambda r: (r.pop("bbox"), r.update(polygon)))
+    assert evaluate_files(gt, dt, "bbox").stats[0] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"iscrowd": "0"},
+        {"iscrowd": None},
+        {"area": "54"},
+        {"area": None},
+        {"image_id": 7.0},
+        {"bbox": None},
+        {"id": "1"},
+    ],
+)
+def test_ground_truth_is_read_as_meant_and_that_is_told(files, caplog, change):
+    stats = evaluate_files(*files(change_gt=lambda g: g["annotations"][0].update(change)), "bbox").stats
+    assert stats == evaluate_files(*files(change_gt=lambda g: g["annotations"][0].update(id=1)), "bbox").stats
+    assert stats[0] == pytest.approx(1.0)
+    assert "gt.json: read as meant: 1 " in caplog.text
+
+
+def test_ground_truth_of_boxes_alone_evaluates_boxes(files):
+    gt, dt = files(change_gt=lambda g: g["annotations"][0].pop("segmentation"))
+    assert evaluate_files(gt, dt, "bbox").stats[0] == pytest.approx(1.0)
+    with pytest.raises(ValueError, match=r"annotation 1: no segmentation, which segm needs \(1 of 1 annotations\)"):
+        evaluate_files(gt, dt, "segm")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(["image_id", "category_id", "score", "bbox", "segmentation", "keypoints"]), VALUES)
+)
+@pytest.mark.parametrize("iou_type", ["bbox", "segm", "keypoints"])
+def test_any_result_is_read_or_refused_in_one_line(iou_type, change):
+    truth = GroundTruth(Path("gt"), {7: (10, 20)}, {7: []}, (3,))
+    entry = {"image_id": 7, "category_id": 3, "score": 0.5, "bbox": [1, 2, 3, 4]} | change
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(json.dumps([entry]))
+        file.flush()
+        told = f"{file.name}: result 0: "
+        try:
+            read_results(file.name, truth, iou_type)
+        except ValueError as error:
+            told = str(error)
+    assert told.startswith(f"{file.name}: result 0: ")
+    assert told.isprintable()
+
+
 def test_no_detections_at_all_score_zero(files):
     assert evaluate_files(*files(results=[]), "segm").stats[:4] == [0.0] * 4
 
@@ -100,11 +161,10 @@ def test_a_bad_result_is_named(files, change, iou_type, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda g: g["annotations"][0].update(image_id=1), r"annotations\[0\]: image id 1 is not among the images"),
-        (lambda g: g["annotations"][0].update(category_id=1), r"annotations\[0\]: category id 1 is not among"),
-        (lambda g: g["annotations"][0].pop("area"), r"annotations\[0\]: no 'area'"),
-        (lambda g: g["annotations"][0].update(segmentation=[]), "no segmentation, which segm needs"),
-        (lambda g: g["images"][0].pop("height"), r"images\[0\]: no 'height'"),
+        (lambda g: g["annotations"][0].update(image_id=1), "annotation 1: image id 1 is not among the images"),
+        (lambda g: g["annotations"][0].update(category_id=1), "annotation 1: category id 1 is not among"),
+        (lambda g: g["annotations"][0].update(segmentation=[]), "annotation 1: no segmentation, which segm needs"),
+        (lambda g: g["images"][0].pop("height"), "image 7: height is None, not an integer"),
         (lambda g: g["images"].append(g["images"][0]), "image id 7 stands twice"),
         (lambda g: g.pop("categories"), "no list 'categories'"),
     ],
@@ -132,11 +192,10 @@ def test_files_that_are_missing_cut_short_or_something_else(files):
 @given(st.integers(1, 40), st.integers(1, 40), st.floats(0, 1), st.integers(0, 2**31))
 def test_the_rle_of_any_mask_is_sound_and_a_changed_one_is_not(height, width, density, seed):
     mask = np.asfortranarray(np.random.default_rng(seed).random((height, width)) < density)
-    rle = rle_masks.encode(mask.astype(np.uint8))
-    rle = {"size": rle["size"], "counts": rle["counts"].decode()}
-    assert rle_problem(rle, (height, width)) is None
-    assert rle_problem(rle | {"counts": rle["counts"] + "1"}, (height, width)) is not None
-    assert rle_problem(rle | {"counts": rle["counts"][:-1]}, (height, width)) is not None
+    counts = rle_masks.encode(mask.astype(np.uint8))["counts"].decode()
+    assert rle_text_problem(counts, mask.size) is None
+    assert rle_text_problem(counts + "1", mask.size) is not None
+    assert rle_text_problem(counts[:-1], mask.size) is not None
 
 
 def test_ray_tasks_give_the_published_metrics(ray_cluster, shared):

@@ -192,10 +192,21 @@ def test_a_model_is_evaluated_on_a_data_set_by_itself(summary: RunSummary, tmp_p
     assert again.metrics == pytest.approx(summary.metrics, abs=1e-9)  # of float64 sums in another order
     results = json.loads((out / "results.json").read_text())
     assert results == json.loads((summary.folder / "evaluation" / "results.json").read_text())
+    tree = json.loads(annotations.read_text())
+    for annotation in tree["annotations"]:
+        annotation["segmentation"] = []
+    (tmp_path / "boxes.json").write_text(json.dumps(tree))
+    with pytest.raises(ValueError, match=r"boxes\.json: image .*: no segmentation, .*--iou-type bbox"):
+        evaluate_on_coco(str(summary.checkpoint), tmp_path / "boxes.json", data / "val", tmp_path / "b", resources)
+    boxes = evaluate_on_coco(
+        str(summary.checkpoint), tmp_path / "boxes.json", data / "val", tmp_path / "b", resources, "bbox"
+    )
+    of_boxes = {name: value for name, value in summary.metrics.items() if name.startswith("bbox/")}
+    assert boxes.metrics == pytest.approx(of_boxes, abs=1e-9)
     with pytest.raises(ValueError, match="exists already; an evaluation is never written over another"):
         evaluate_on_coco(str(summary.checkpoint), annotations, data / "val", out, resources)
     with pytest.raises(ValueError, match="no-photographs: no such folder"):
-        evaluate_on_coco(str(summary.checkpoint), annotations, tmp_path / "no-photographs", tmp_path / "b", resources)
+        evaluate_on_coco(str(summary.checkpoint), annotations, tmp_path / "no-photographs", tmp_path / "c", resources)
 
 
 def test_a_run_name_is_used_once(summary: RunSummary, output: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
 from maskray.platform.data.batch import decode_rle, rasterize
-from maskray.platform.data.formats.coco import rle_text_problem
+from maskray.platform.data.formats.segmentation import rle_text_problem
 from maskray.platform.data.synthetic.outline import encode_rle, encode_segmentation, trace_outlines
 
 MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=14))
@@ -41,14 +41,13 @@ def test_a_segmentation_gives_back_its_mask(mask: np.ndarray) -> None:
 def test_rle_text_is_checked_in_full(mask: np.ndarray, extra: int) -> None:
     encoded = encode_rle(mask)
     np.testing.assert_array_equal(decode_rle(encoded), mask)
-    assert rle_text_problem(encoded) is None
-    larger = encoded | {"size": [mask.shape[0] + extra, mask.shape[1]]}
-    assert "do not add up" in str(rle_text_problem(larger))
+    assert rle_text_problem(encoded["counts"], mask.size) is None
+    assert "do not add up" in str(rle_text_problem(encoded["counts"], mask.size + extra))
 
 
 @pytest.mark.parametrize("counts", ["", "0000zzzz", "0000000000", "P"])
 def test_short_counts_are_found_that_pycocotools_decodes_to_anything(counts: str) -> None:
-    assert rle_text_problem({"size": [10, 10], "counts": counts}) is not None
+    assert rle_text_problem(counts, 100) is not None
 
 
 def test_uncompressed_rle() -> None:

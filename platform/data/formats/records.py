@@ -1,0 +1,68 @@
+"""What every format is read into: images with their objects, the label map, and what was odd on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from maskray.model.config import LabelMap
+from maskray.platform.data.formats.problem import Problem
+
+Segmentation = list[list[float]] | dict[str, Any]
+
+
+@dataclass(slots=True)
+class Annotation:
+    """One object: bbox is x y width height in pixels of the original image, area in square pixels.
+
+    segmentation is a list of polygons [x0, y0, x1, y1, ...], or an RLE {"size": [h, w], "counts": list or text}, or
+    None; keypoints are x, y, visibility of each in turn, or None; num_keypoints of them are labelled.
+    """
+
+    id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    area: float
+    iscrowd: int = 0
+    segmentation: Segmentation | None = None
+    keypoints: list[float] | None = None
+    num_keypoints: int = 0
+
+
+@dataclass(slots=True)
+class ImageRecord:
+    """One image and its objects; width and height in pixels as the annotation file states them."""
+
+    image_id: int
+    file_name: str
+    width: int
+    height: int
+    annotations: list[Annotation] = field(default_factory=list)
+
+
+@dataclass
+class CocoDataset:
+    """A whole annotation file: images by id, classes by category id, and the sha256 digest of the source.
+
+    problems are all that was odd and read nevertheless, and the objects that were left out.
+    """
+
+    labels: LabelMap
+    images: list[ImageRecord]
+    digest: str
+    problems: Sequence[Problem] = ()
+
+    @property
+    def num_annotations(self) -> int:
+        """Annotations of all images, crowds included."""
+        return sum(len(image.annotations) for image in self.images)
+
+
+def annotation_dicts(record: ImageRecord) -> list[dict[str, Any]]:
+    """The annotations of an image as plain COCO dictionaries with image_id, for JSON."""
+    return [_plain(annotation) | {"image_id": record.image_id} for annotation in record.annotations]
+
+
+def _plain(annotation: Annotation) -> dict[str, Any]:
+    return {name: getattr(annotation, name) for name in annotation.__slots__}

@@ -1,0 +1,108 @@
+"""Whether data that were read are what a job wants of them: masks where masks are wanted, and categories that agree."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from maskray.model.config import LabelMap
+from maskray.platform.data.formats.problem import Problem, shown
+from maskray.platform.data.formats.records import CocoDataset, ImageRecord
+from maskray.platform.data.manifest import MaskGaps
+from maskray.platform.job.data_config import MAX_BAD_ANNOTATIONS, DataConfig
+
+DROP_REMEDY = "data.objects_without_masks: drop leaves them out, model.masks: false trains boxes alone"
+MaskUse = Literal["none", "objects", "all"]  # of which annotations masks are wanted; crowds are not trained on
+
+
+@dataclass(frozen=True)
+class ReadingRules:
+    """What may be left out of a source, which of its annotations need a mask, and what a refusal says may be done."""
+
+    max_bad_annotations: float = MAX_BAD_ANNOTATIONS
+    masks: MaskUse = "none"
+    without_masks: Literal["error", "drop"] = "error"
+    remedy: str = DROP_REMEDY
+
+
+def split_rules(data: DataConfig, masks: bool, iou_types: Sequence[str]) -> dict[str, ReadingRules]:
+    """The rules for train and val: a model with masks trains on those of objects, segm is evaluated on all of val."""
+    uses: dict[str, MaskUse] = {
+        "train": "objects" if masks else "none",
+        "val": "all" if "segm" in iou_types else "none",
+    }
+    return {
+        split: ReadingRules(data.max_bad_annotations, use, data.objects_without_masks) for split, use in uses.items()
+    }
+
+
+def find_mask_gaps(images: Iterable[ImageRecord]) -> MaskGaps:
+    """The objects of images that have no segmentation."""
+    counts, firsts = [0, 0], ["", ""]
+    for image in images:
+        for annotation in image.annotations:
+            if annotation.segmentation is None:
+                crowd = annotation.iscrowd
+                counts[crowd] += 1
+                firsts[crowd] = firsts[crowd] or f"image {image.image_id}, annotation {annotation.id}"
+    return MaskGaps(objects=counts[0], crowds=counts[1], first_object=firsts[0], first_crowd=firsts[1])
+
+
+def mask_gap_problem(gaps: MaskGaps | None, masks: MaskUse, num_annotations: int, remedy: str) -> str | None:
+    """Why data with gaps cannot give the masks that are wanted, as one line; None where they can, or nobody knows."""
+    if gaps is None or masks == "none":
+        return None
+    missing = gaps.objects + (gaps.crowds if masks == "all" else 0)
+    if missing == 0:
+        return None
+    first = gaps.first_object or gaps.first_crowd
+    share = f"{missing} of {num_annotations} annotations"
+    return f"{first}: no segmentation, and masks are wanted ({share} have none): {remedy}"
+
+
+def fit_masks(dataset: CocoDataset, name: str, rules: ReadingRules) -> CocoDataset:
+    """The dataset without annotations that lack a mask where rules say drop; ValueError naming one where they do not.
+
+    name is what messages call the source.
+    """
+    problem = mask_gap_problem(find_mask_gaps(dataset.images), rules.masks, dataset.num_annotations, rules.remedy)
+    if problem is None:
+        return dataset
+    if rules.without_masks == "error":
+        raise ValueError(f"{name}: {problem}")
+    images, dropped = [], []
+    for image in dataset.images:
+        lacking = [a for a in image.annotations if a.segmentation is None and (rules.masks == "all" or not a.iscrowd)]
+        dropped += [Problem("no_mask", "no segmentation", image.image_id, found.id) for found in lacking]
+        gone = {found.id for found in lacking}
+        images.append(replace(image, annotations=[found for found in image.annotations if found.id not in gone]))
+    digest = hashlib.sha256(f"{dataset.digest} {rules.masks} without masks dropped".encode()).hexdigest()
+    return CocoDataset(dataset.labels, images, digest, [*dataset.problems, *dropped])
+
+
+def missing_categories(reference: LabelMap, labels: LabelMap, name: str, other: str) -> tuple[str, ...]:
+    """Names of the categories of reference that a label map lacks, whose others have the same id and name.
+
+    Names of keypoints may be missing on either side. ValueError where one is another or is not there: name and other
+    are what its line calls the label map and the reference.
+    """
+    by_id = {category.id: category for category in reference.categories}
+    by_name = {category.name: category for category in reference.categories}
+    for category in labels.categories:
+        known = by_id.get(category.id)
+        if known is None and category.name in by_name:
+            of_other = by_name[category.name].id
+            wrong = f"{shown(category.name)} has id {category.id}, there {of_other}"
+        elif known is None:
+            wrong = f"{shown(category.name)} (id {category.id}) is not there"
+        elif known.name != category.name:
+            wrong = f"id {category.id} is {shown(category.name)}, there {shown(known.name)}"
+        elif known.keypoints and category.keypoints and known.keypoints != category.keypoints:
+            wrong = f"{shown(category.name)} has other keypoints there"
+        else:
+            continue
+        raise ValueError(f"{name}: its categories are not those of {other}: {wrong}")
+    ids = set(labels.category_ids)
+    return tuple(category.name for category in reference.categories if category.id not in ids)

@@ -1,0 +1,88 @@
+"""What the annotation files of a job say before anything starts: the same reading as the run's, for its plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from maskray.model.config import LabelMap
+from maskray.platform.data.formats.coco import read_file
+from maskray.platform.data.formats.problem import count_codes, describe_counts
+from maskray.platform.data.suitability import (
+    DROP_REMEDY,
+    ReadingRules,
+    find_mask_gaps,
+    mask_gap_problem,
+    missing_categories,
+    split_rules,
+)
+from maskray.platform.job.config import JobConfig
+from maskray.platform.job.data_config import CocoSource, Source
+from maskray.platform.job.plan import COUNTED_BYTES, URI, Plan, plan_job
+
+
+@dataclass
+class DataFindings:
+    """Lines about the data of a job: what stops it, and what deserves a look."""
+
+    problems: list[str]
+    warnings: list[str]
+
+
+def plan_with_data(job: JobConfig, new: bool = True) -> Plan:
+    """plan_job, and what the annotation files tell: problems that would stop the run, and what is worth a look.
+
+    Files of this machine up to COUNTED_BYTES are read, images are not opened.
+    """
+    plan = plan_job(job, new)
+    found = examine_data(job)
+    return replace(plan, problems=(*plan.problems, *found.problems), warnings=(*plan.warnings, *found.warnings))
+
+
+def examine_data(job: JobConfig) -> DataFindings:
+    """What is wrong with the annotation files of a job, as far as they can be read in the time of a plan."""
+    found = DataFindings([], [])
+    rules = split_rules(job.data, job.model.masks, job.evaluation.iou_types)
+    train = _examine(job.data.train, "data.train", rules["train"], found)
+    val = _examine(job.data.val, "data.val", rules["val"], found)
+    if train is not None and val is not None:
+        try:
+            missing = missing_categories(train, val, "data.val", "data.train")
+        except ValueError as error:
+            found.problems.append(str(error))
+        else:
+            if missing:
+                found.warnings.append(lacking_line(missing))
+    return found
+
+
+def lacking_line(missing: tuple[str, ...]) -> str:
+    """That data.val lacks categories, as one line."""
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    return f"data.val lacks {', '.join(missing[:5])}{more}: the categories of data.train are taken for both"
+
+
+def _examine(source: Source, where: str, rules: ReadingRules, found: DataFindings) -> LabelMap | None:
+    """The label map of a COCO source that is small and here and sound; what is odd about it goes to found."""
+    if not isinstance(source, CocoSource) or URI.match(source.annotations):
+        return None
+    path = Path(source.annotations)
+    if not path.is_file() or path.stat().st_size > COUNTED_BYTES:
+        return None
+    try:
+        reading = read_file(path, source.images)
+        labels = reading.accept(rules.max_bad_annotations)
+    except ValueError as error:
+        found.problems.append(f"{where}: {error}")
+        return None
+    counts = count_codes(problem for problem in reading.problems if problem.code != "no_segmentation")
+    for verdict, words in (("dropped", "would be left out"), ("suspect", "look suspicious")):
+        told = describe_counts(counts, verdict)  # type: ignore[arg-type]
+        if told:
+            first = next(problem for problem in reading.problems if problem.verdict == verdict)
+            found.warnings.append(f"{where}: {path}: annotations or images that {words}: {told}; {first.line}")
+    gap = mask_gap_problem(find_mask_gaps(reading.images), rules.masks, reading.num_annotations, DROP_REMEDY)
+    if gap is not None:
+        listed = found.problems if rules.without_masks == "error" else found.warnings
+        listed.append(f"{where}: {path}: {gap}")
+    return labels
