@@ -31,6 +31,7 @@ def config(**keys: Any) -> TrainConfig:
         ({"evaluate_every_epochs": 1}, "must be a multiple of checkpoint_every_epochs"),
         ({"checkpoint_every_epochs": 2, "evaluate_every_epochs": 3}, "must be a multiple of checkpoint_every_epochs"),
         ({"checkpoint_every_epochs": 2, "evaluate_every": 1000}, "evaluate_every must be in epochs as"),
+        ({"patience": 3}, "patience 3 counts evaluations in training: set evaluate_every"),
         ({"optimizer": {"name": "adamw"}, "momentum": 0.5}, "momentum 0.5 has no effect: optimizer.name is adamw"),
         ({"optimizer": {"momentum": 0.8}}, "Unable to extract tag using discriminator 'name'"),
         ({"optimizer": {"name": "sgd", "momentum": 0.8}, "momentum": 0.5}, "momentum 0.5 and optimizer.momentum 0.8"),
