@@ -16,7 +16,7 @@ from maskray.model.backbone.timm_network import rename_timm
 from maskray.model.class_rows import PER_CLASS, Rows, class_rows, copy_rows, fits, keypoint_names, plain
 from maskray.model.config import InputConfig, LabelMap, ModelConfig
 from maskray.model.mask_rcnn import MaskRCNN
-from maskray.model.parts import PARTS, part_of
+from maskray.model.parts import TENSOR_PARTS, part_of
 from maskray.model.weights import STEP_COUNTER
 
 SAME_STATISTICS = 0.01  # of pixel values: what others round of 0.485 x 255
@@ -100,7 +100,7 @@ def plan_transfer(
     parts: list[PartReport] = []
     whole: list[str] = []
     rows: list[str] = []
-    for part in PARTS:
+    for part in TENSOR_PARTS:
         mine = [name for name in own if part_of(name) == part and _counts(name)]
         others = [name for name in theirs if part_of(name) == part and _counts(name)]
         if not mine and not others:

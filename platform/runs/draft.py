@@ -120,7 +120,9 @@ def _header(name: str, facts: DataFacts, task: Task, start: Start | None) -> str
 
 
 def _block(tree: Mapping[str, Any], why: str = "") -> str:
-    text = yaml.safe_dump(dict(tree), sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+    # A leaf in one line, but never the file itself.
+    flow = None if any(isinstance(value, dict | list) for value in tree.values()) else False
+    text = yaml.safe_dump(dict(tree), sort_keys=False, default_flow_style=flow, width=110, allow_unicode=True)
     return (f"# {why}\n" if why else "") + text.rstrip()
 
 

@@ -16,10 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from maskray.model.config import ModelSpec
-from maskray.platform.data.keypoints import check_keypoints
 from maskray.platform.data.manifest import Manifest
-from maskray.platform.data.preparation import check_source, read_source, write_source
-from maskray.platform.data.suitability import missing_categories, split_rules
+from maskray.platform.data.preparation import check_source
 from maskray.platform.evaluation.evaluate import evaluate_model
 from maskray.platform.evaluation.report import EvaluatedModel
 from maskray.platform.files.storage import write_whole
@@ -31,8 +29,6 @@ from maskray.platform.machine.ray_cluster import connect
 from maskray.platform.registry.registration import register_model
 from maskray.platform.registry.server_errors import wait_for_server
 from maskray.platform.registry.tracking import RunStatus, Tracking, status_after
-from maskray.platform.runs.data_check import lacking_line
-from maskray.platform.runs.data_report import check_objects_left, describe_split
 from maskray.platform.runs.publication import (
     check_publication,
     collect_evidence,
@@ -40,6 +36,7 @@ from maskray.platform.runs.publication import (
     publish_evaluation,
     publish_metrics,
 )
+from maskray.platform.runs.run_data import in_steps, prepare_data
 from maskray.platform.runs.starting_weights import explain_weights, start_weights
 from maskray.platform.runs.summary import RunSummary, print_summary
 from maskray.platform.runs.validation import ShardValidation
@@ -55,7 +52,7 @@ STATE_FILE = "run.json"
 class _Run:
     """A run on its way: its folder, what is already done, and how long each stage took."""
 
-    job: JobConfig
+    job: JobConfig  # as it was written
     folder: Path
     tracking: Tracking
     resume: bool
@@ -63,6 +60,8 @@ class _Run:
     seconds: dict[str, float] = field(default_factory=dict)
     console: Console = field(default_factory=Console)
     callbacks: Sequence[UserCallback] = ()
+    timed: JobConfig | None = None  # the job with its length in steps, once the images are counted
+    initial_weights: str | None = None  # where they are, once they are located
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -110,8 +109,10 @@ def run_training(
     try:
         connect(job.resources.address, job.resources.local_cpus)
         with run.stage("data"):
-            manifests = _prepare_data(run)
-        located, taken = start_weights(job, manifests["train"].labels, run.tracking, run.folder, resume, run.tell)
+            manifests = prepare_data(job, run.folder / "data", run.tell)
+            run.timed = in_steps(job, manifests["train"], run.tell)
+        labels = manifests["train"].labels
+        run.initial_weights, taken = start_weights(job, labels, run.tracking, run.folder, resume, run.tell)
     except BaseException:
         if not resume:
             shutil.rmtree(run.folder, ignore_errors=True)
@@ -120,7 +121,7 @@ def run_training(
     try:
         if taken:
             run.publish(lambda: run.tracking.log_text(run_id, taken, "initial_weights.txt"))
-        summary = _train_and_register(run, run_id, manifests, located)
+        summary = _train_and_register(run, run_id, manifests)
         run.publish(lambda: run.tracking.finish_run(run_id))
     except BaseException as error:
         _tell_failure(run, run_id, status_after(error))
@@ -174,32 +175,6 @@ def _open_run(job: JobConfig, resume: bool) -> _Run:
     return run
 
 
-def _prepare_data(run: _Run) -> dict[str, Manifest]:
-    """Read all data and see that they fit before a shard is written; a label map that lacks categories is filled up."""
-    job, data, folder = run.job, run.job.data, run.folder / "data"
-    rules = split_rules(data, job.model.masks, job.evaluation.iou_types)
-    read = {
-        split: read_source(source, split, folder, rules[split])
-        for split, source in (("train", data.train), ("val", data.val))
-    }
-    labels = read["train"].labels
-    missing = missing_categories(labels, read["val"].labels, "data.val", "data.train")
-    check_keypoints(job.model, labels, flip=data.flip > 0)
-    if missing:
-        run.tell(f"  {lacking_line(missing)}")
-    manifests = {
-        split: write_source(source, split, folder, data.rows_per_shard, data.max_bad_images)
-        for split, source in read.items()
-    }
-    manifests["val"] = manifests["val"].model_copy(update={"labels": labels})
-    for split, manifest in manifests.items():
-        for line in describe_split(split, manifest):
-            run.tell(f"  {line}")
-    for line in check_objects_left(manifests, read["train"].dataset, data, job.input):
-        run.tell(f"  {line}")
-    return manifests
-
-
 def _start_tracking(run: _Run, manifests: Mapping[str, Manifest], parent: Parent | None) -> str:
     run_id = run.state.get("run_id")
     if run_id is None:
@@ -213,27 +188,31 @@ def _start_tracking(run: _Run, manifests: Mapping[str, Manifest], parent: Parent
     return str(run_id)
 
 
-def _train_and_register(
-    run: _Run, run_id: str, manifests: Mapping[str, Manifest], initial_weights: str | None
-) -> RunSummary:
-    job, val = run.job, manifests["val"]
+def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest]) -> RunSummary:
+    """Train the job, whose length is in steps by now, and what follows."""
+    job, timed, val = run.job, run.timed, manifests["val"]
+    assert timed is not None
     spec = ModelSpec(model=job.model, input=job.input, labels=val.labels)
     with run.stage("training"):
         trained = train(
-            job,
+            timed,
             manifests["train"].location,
             str(run.folder),
             tracking={"uri": run.tracking.uri, "run_id": run_id},
             validate=ShardValidation(val.location, spec, job.evaluation.iou_types),
             resume=run.resume,
             callbacks=run.callbacks,
-            initial_weights=initial_weights,
+            initial_weights=run.initial_weights,
         )
     write_whole(run.folder / JOB_FILE, dump_job(job))  # what may change on a resume is taken up now, and not before
     out = run.folder / "evaluation"
     with run.stage("evaluation"):
         record = RunFiles(run.folder)
-        training = f"{job.train.steps} steps of {job.train.images_per_batch} images"
+        steps = timed.train.num_steps
+        if trained.early_stop is not None:
+            steps = trained.step
+            run.tell(f"  training ended early, after step {steps}: --resume with a larger train.patience goes on")
+        training = f"{steps} steps of {job.train.images_per_batch} images"
         model = EvaluatedModel(trained.best, job.name, training, public_job(job))
         metrics = evaluate_model(model, val, job.evaluation, job.resources, out, record.history())
         run.publish(lambda: publish_metrics(record, run.tracking, run_id))

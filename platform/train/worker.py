@@ -126,6 +126,8 @@ def _train_stage(context: RunContext, manifest: Manifest, stage: Stage) -> None:
         store = agree(context, lambda: ProposalStore(folder, context.num_ranks))
     if start_step > stage.first_step:
         context.finish_evaluation(trainer, start_step)
+        if context.ends_at(start_step):
+            return
 
     def batches(step: int) -> Iterator[Batch]:
         stream = train_batches(manifest, job.stream, context.rank, context.num_ranks, step)
@@ -172,6 +174,8 @@ def _build_model(context: RunContext, stage: Stage, path: Path | None) -> tuple[
     model = build_model(context.spec.model, job.input, context.spec.labels.num_classes)
     if stage.parts:
         model.train_parts(stage.parts)
+    if job.train.freeze:
+        model.freeze_parts(job.train.freeze)
     if path is not None:
         checkpoint = read_checkpoint(path)
         check_same_config(checkpoint.config, context.config_text)
