@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from maskray.model.config import Config, Fraction, Positive
 from maskray.model.parts import Part
@@ -117,6 +117,11 @@ class TrainConfig(Config):
     keep_checkpoints: Positive = Field(2, description="Newest checkpoints kept; the best is kept besides.")
     best_metric: str = Field("segm/AP", description="Named as evaluation logs it; larger is better.")
     log_every: Positive = 10
+
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {"name": "sgd"} | value if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _length(self) -> Self:

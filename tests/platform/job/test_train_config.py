@@ -33,7 +33,8 @@ def config(**keys: Any) -> TrainConfig:
         ({"checkpoint_every_epochs": 2, "evaluate_every": 1000}, "evaluate_every must be in epochs as"),
         ({"patience": 3}, "patience 3 counts evaluations in training: set evaluate_every"),
         ({"optimizer": {"name": "adamw"}, "momentum": 0.5}, "momentum 0.5 has no effect: optimizer.name is adamw"),
-        ({"optimizer": {"momentum": 0.8}}, "Unable to extract tag using discriminator 'name'"),
+        ({"optimizer": {"betas": [0.9, 0.99]}}, "Extra inputs"),
+        ({"optimizer": "adamw"}, "Input should be a valid dictionary"),
         ({"optimizer": {"name": "sgd", "momentum": 0.8}, "momentum": 0.5}, "momentum 0.5 and optimizer.momentum 0.8"),
         ({"optimizer": {"name": "sgd", "nesterov": True}, "momentum": 0}, "nesterov needs a momentum above 0"),
         ({"optimizer": {"name": "adamw", "betas": [0.9, 1]}}, "less than 1"),
@@ -52,7 +53,7 @@ def test_a_mistake_is_named(keys: dict[str, Any], message: str) -> None:
 def test_momentum_is_that_of_the_optimizer_where_it_has_one() -> None:
     assert config().sgd_momentum == 0.9
     assert config(momentum=0.7).sgd_momentum == 0.7
-    assert config(optimizer={"name": "sgd", "momentum": 0.0}).sgd_momentum == 0.0
+    assert config(optimizer={"momentum": 0.0}).sgd_momentum == 0.0
     assert config(optimizer={"name": "sgd", "momentum": 0.7}, momentum=0.7).sgd_momentum == 0.7
 
 
