@@ -75,7 +75,7 @@ def read_source(source: Source, split: str, folder: str | Path, rules: ReadingRu
             manifest = read_manifest(source.path)
             remedy = "make these shards anew with --without-masks drop, or set model.masks: false"
             problem = mask_gap_problem(manifest.mask_gaps, rules.masks, manifest.num_annotations, remedy)
-            if problem is not None:
+            if problem is not None and rules.without_masks != "boxes_only":
                 raise ValueError(f"{source.path}: {problem}")
             return ReadSource(manifest)
         if isinstance(source, SyntheticSource):

@@ -10,6 +10,7 @@ import hashlib
 import io
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,8 @@ def _write_part(item: dict[str, Any], images: str, destination: str) -> dict[str
 
 
 def _read_image(path: Path, size: tuple[int, int]) -> bytes:
+    if os.path.exists(path) and not path.is_file():  # a device would be read without end
+        raise ValueError("it is no file")
     try:
         data = path.read_bytes()
     except FileNotFoundError:

@@ -23,7 +23,7 @@ class ReadingRules:
 
     max_bad_annotations: float = MAX_BAD_ANNOTATIONS
     masks: MaskUse = "none"
-    without_masks: Literal["error", "drop"] = "error"
+    without_masks: Literal["error", "drop", "boxes_only"] = "error"
     remedy: str = DROP_REMEDY
 
 
@@ -63,12 +63,13 @@ def mask_gap_problem(gaps: MaskGaps | None, masks: MaskUse, num_annotations: int
 
 
 def fit_masks(dataset: CocoDataset, name: str, rules: ReadingRules) -> CocoDataset:
-    """The dataset without annotations that lack a mask where rules say drop; ValueError naming one where they do not.
+    """The dataset as it is where its masks suffice, without annotations that lack one where rules say drop.
 
-    name is what messages call the source.
+    boxes_only keeps them: they train boxes, and evaluation of masks ignores them. ValueError naming one where rules say
+    error; name is what messages call the source.
     """
     problem = mask_gap_problem(find_mask_gaps(dataset.images), rules.masks, dataset.num_annotations, rules.remedy)
-    if problem is None:
+    if problem is None or rules.without_masks == "boxes_only":
         return dataset
     if rules.without_masks == "error":
         raise ValueError(f"{name}: {problem}")

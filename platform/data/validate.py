@@ -146,8 +146,11 @@ def _image_problems(images: list[ImageRecord], folder: Path) -> Iterator[Problem
 
 
 def _image_problem(image: ImageRecord, folder: Path) -> Problem | None:
+    path = folder / image.file_name
+    if os.path.exists(path) and not path.is_file():  # a device would be read without end
+        return Problem("unreadable_image", f"{image.file_name}: it is no file", image.image_id)
     try:
-        data = (folder / image.file_name).read_bytes()
+        data = path.read_bytes()
     except FileNotFoundError:
         return Problem("missing_file", f"{image.file_name} is not in {folder}", image.image_id)
     except OSError as error:

@@ -133,6 +133,17 @@ def match_greedily(
     return matched, ignored
 
 
+def ignore_maskless(annotations: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Ground truth for segm where objects without a mask neither count nor harm: their boxes are taken for crowds."""
+    return [one if one.get("segmentation") else {**one, **_box_as_crowd(one["bbox"])} for one in annotations]
+
+
+def _box_as_crowd(bbox: Sequence[float]) -> dict[str, Any]:
+    x, y, width, height = bbox
+    corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+    return {"segmentation": [corners], "iscrowd": 1}
+
+
 def annotation_rle(segmentation: Any, image_size: tuple[int, int]) -> dict[str, Any]:
     """A COCO segmentation, polygons or RLE of either kind, as one compressed RLE; image_size is height and width."""
     return segmentation_rle(segmentation, *image_size)

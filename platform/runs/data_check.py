@@ -43,8 +43,8 @@ def examine_data(job: JobConfig) -> DataFindings:
     """What is wrong with the annotation files of a job, as far as they can be read in the time of a plan."""
     found = DataFindings([], [])
     rules = split_rules(job.data, job.model.masks, job.evaluation.iou_types)
-    train = _examine(job.data.train, "data.train", rules["train"], found)
-    val = _examine(job.data.val, "data.val", rules["val"], found)
+    train = _examine(job.data.train, "train", rules["train"], found)
+    val = _examine(job.data.val, "val", rules["val"], found)
     if train is not None and val is not None:
         try:
             missing = missing_categories(train, val, "data.val", "data.train")
@@ -62,11 +62,11 @@ def lacking_line(missing: tuple[str, ...]) -> str:
     return f"data.val lacks {', '.join(missing[:5])}{more}: the categories of data.train are taken for both"
 
 
-def _examine(source: Source, where: str, rules: ReadingRules, found: DataFindings) -> LabelMap | None:
+def _examine(source: Source, split: str, rules: ReadingRules, found: DataFindings) -> LabelMap | None:
     """The label map of a COCO source that is small and here and sound; what is odd about it goes to found."""
     if not isinstance(source, CocoSource) or URI.match(source.annotations):
         return None
-    path = Path(source.annotations)
+    where, path = f"data.{split}", Path(source.annotations)
     if not path.is_file() or path.stat().st_size > COUNTED_BYTES:
         return None
     try:
@@ -81,6 +81,8 @@ def _examine(source: Source, where: str, rules: ReadingRules, found: DataFinding
         if told:
             first = next(problem for problem in reading.problems if problem.verdict == verdict)
             found.warnings.append(f"{where}: {path}: annotations or images that {words}: {told}; {first.line}")
+    if not any(not annotation.iscrowd for image in reading.images for annotation in image.annotations):
+        found.problems.append(f"{where}: {path}: no object is left to {'train on' if split == 'train' else 'evaluate'}")
     gap = mask_gap_problem(find_mask_gaps(reading.images), rules.masks, reading.num_annotations, DROP_REMEDY)
     if gap is not None:
         listed = found.problems if rules.without_masks == "error" else found.warnings

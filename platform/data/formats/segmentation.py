@@ -12,8 +12,10 @@ from maskray.platform.data.formats.json_values import is_pixels, read_whole
 from maskray.platform.data.formats.problem import shown
 from maskray.platform.data.formats.records import Segmentation
 
-# Filling a polygon takes memory along its outline, about 100 bytes a pixel; longer ones are of no object.
+# Filling polygons takes memory along their outline, about 100 bytes a pixel, and small images are enlarged with it.
+# Longer ones are of no object: one that goes around every pixel has 4 pixels of outline for each.
 LONGEST_OUTLINE = 4_000_000
+OUTLINE_PER_PIXEL, OUTLINE_PER_SIDE = 4, 1000
 
 Finding = tuple[str, str]  # code and message
 
@@ -27,13 +29,14 @@ def read_segmentation(value: Any, height: int, width: int) -> tuple[Segmentation
     if value is None or value == [] or value == [[]]:
         return None, [("no_segmentation", "no segmentation: a box without a mask")]
     if isinstance(value, list):
-        return _read_polygons(value)
+        longest = OUTLINE_PER_PIXEL * height * width + OUTLINE_PER_SIDE * (height + width)
+        return _read_polygons(value, min(longest, LONGEST_OUTLINE))
     if isinstance(value, dict) and "counts" in value and "size" in value:
         return _read_rle(value, height, width)
     return None, [("bad_segmentation", "segmentation is neither a list of polygons nor an RLE with size and counts")]
 
 
-def _read_polygons(value: list[Any]) -> tuple[Segmentation | None, list[Finding]]:
+def _read_polygons(value: list[Any], longest: int) -> tuple[Segmentation | None, list[Finding]]:
     findings: list[Finding] = []
     if len(value) >= 6 and len(value) % 2 == 0 and is_pixels(value):
         value = [value]
@@ -47,8 +50,8 @@ def _read_polygons(value: list[Any]) -> tuple[Segmentation | None, list[Finding]
             return None, [("bad_segmentation", message)]
     if len(sound) < len(value):
         findings.append(("short_polygon", f"{len(value) - len(sound)} of its polygons are points or lines"))
-    if not all(map(_is_fillable, sound)):
-        return None, [("bad_segmentation", "a polygon is longer than any outline of an object")]
+    if not _are_fillable(sound, longest):
+        return None, [("bad_segmentation", "the polygons are longer than any outline of an object")]
     if len(sound) > 1:
         different = list({tuple(polygon): polygon for polygon in sound}.values())
         if len(different) < len(sound):
@@ -57,12 +60,14 @@ def _read_polygons(value: list[Any]) -> tuple[Segmentation | None, list[Finding]
     return (value if len(sound) == len(value) else sound), findings
 
 
-def _is_fillable(polygon: Sequence[float]) -> bool:
-    if (max(polygon) - min(polygon)) * len(polygon) <= LONGEST_OUTLINE:
-        return True
-    points = np.reshape(np.asarray(polygon, dtype=np.float64), (-1, 2))
-    steps = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1)
-    return float(steps.sum()) <= LONGEST_OUTLINE
+def _are_fillable(polygons: Sequence[Sequence[float]], longest: int) -> bool:
+    if sum((max(polygon) - min(polygon)) * len(polygon) for polygon in polygons) <= longest:
+        return True  # quickly: no step is longer than the extent
+    total = 0.0
+    for polygon in polygons:
+        points = np.reshape(np.asarray(polygon, dtype=np.float64), (-1, 2))
+        total += float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
+    return total <= longest
 
 
 def _read_rle(value: dict[str, Any], height: int, width: int) -> tuple[Segmentation | None, list[Finding]]:

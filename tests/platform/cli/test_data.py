@@ -110,6 +110,15 @@ def test_a_repair_writes_over_nothing_and_is_whole_or_not_there(tmp_path: Path, 
     assert not (tmp_path / "new.json").exists()
 
 
+def test_a_device_and_a_folder_are_no_images(tmp_path: Path, tree: Any, capsys: Any) -> None:
+    (tmp_path / "img/zeros.png").symlink_to("/dev/zero")
+    tree["images"][0]["file_name"], tree["images"][1]["file_name"] = "zeros.png", "."
+    code, out, _ = validate(tmp_path, tree, capsys)
+    assert code == 1
+    assert "unreadable_image: image 1: zeros.png: it is no file" in out
+    assert "unreadable_image: image 2: .: it is no file" in out
+
+
 def test_the_report_as_json_has_verdicts(tmp_path: Path, tree: Any, capsys: Any) -> None:
     tree["annotations"][0]["image_id"] = 2**63
     code, out, _ = validate(tmp_path, tree, capsys, "--json")

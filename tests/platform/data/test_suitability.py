@@ -49,6 +49,8 @@ def test_objects_without_masks_are_left_out_where_rules_say_so() -> None:
         assert fitted.digest != whole.digest  # shards of the one are not taken for the other
     assert kept == {"objects": [10, 12], "all": [10]}
     assert whole.num_annotations == 3
+    keeping = ReadingRules(masks="all", without_masks="boxes_only")
+    assert fit_masks(whole, "f.json", keeping) is whole
     sound = CocoDataset(whole.labels, [ImageRecord(1, "a.png", 9, 9, [Annotation(10, 1, BOX, 16.0, 0, POLYGON)])], "d")
     assert fit_masks(sound, "f.json", ReadingRules(masks="all", without_masks="drop")).digest == "d"
 

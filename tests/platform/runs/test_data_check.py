@@ -87,6 +87,12 @@ def test_what_is_left_out_warns_and_too_much_of_it_stops(job: JobConfig) -> None
     assert "1 of 4 annotations cannot be read, 0 may be left out" in problem
 
 
+def test_no_objects_at_all_are_told(job: JobConfig) -> None:
+    path = Path(job.data.train.annotations)  # type: ignore[union-attr]
+    path.write_text(json.dumps(make_tree() | {"annotations": []}))
+    assert examine_data(job).problems == [f"data.train: {path}: no object is left to train on"]
+
+
 def test_categories_are_compared(job: JobConfig) -> None:
     path = Path(job.data.val.annotations)  # type: ignore[union-attr]
     tree = make_tree()

@@ -108,6 +108,7 @@ def change(*keys: Any, to: Any) -> Callable[[dict[str, Any]], None]:
         (change("annotations", 0, "segmentation", to=[1, 2, 3]), "a polygon is not a list of numbers of pixels"),
         (change("annotations", 0, "segmentation", to=[[0, 0, 1e9, 0, 1e9, 1e9]]), "not a list of numbers of pixels"),
         (change("annotations", 0, "segmentation", to=[[-9e5, 0, 9e5, 1] * 9]), "longer than any outline"),
+        (change("annotations", 0, "segmentation", to=[[0, i, 9, i, 9, 1e3] for i in range(99)]), "longer than any"),
         (change("annotations", 1, "segmentation", "size", to=None), "annotation 2: RLE size None is not"),
         (change("annotations", 0, "bbox", to=[1, 2, 0, 4]), "annotation 1: bbox .* has no area"),
         (change("annotations", 0, "bbox", to=[30, 2, 5, 4]), "annotation 1: bbox .* lies outside the image of 20x10"),
