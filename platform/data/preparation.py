@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from maskray.platform.data.formats.coco import read_dataset
+from maskray.platform.data.formats.coco import CocoDataset, read_dataset
+from maskray.platform.data.formats.reading import dataset_of_tree, detect_format, read_source
 from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.shards import write_shards
 from maskray.platform.data.synthetic.dataset import synthesize
-from maskray.platform.job.data_config import ROWS_PER_SHARD, CocoSource, ShardSource, Source, SyntheticSource
+from maskray.platform.job.data_config import (
+    ROWS_PER_SHARD,
+    CocoSource,
+    FilesSource,
+    ShardSource,
+    Source,
+    SyntheticSource,
+)
+
+log = logging.getLogger(__name__)
 
 
 def check_source(source: Source, field: str) -> None:
@@ -19,6 +30,13 @@ def check_source(source: Source, field: str) -> None:
                 raise ValueError(f"{source.annotations}: no such annotation file")
             if not Path(source.images).is_dir():
                 raise ValueError(f"{source.images}: no such folder of images")
+        elif isinstance(source, FilesSource):
+            if source.images is not None and not Path(source.images).is_dir():
+                raise ValueError(f"{source.images}: no such folder of images")
+            if source.format == "auto":
+                detect_format(source.path)
+            elif not Path(source.path).exists():
+                raise ValueError(f"{source.path}: no such file or folder")
         elif isinstance(source, ShardSource):
             read_manifest(source.path)
     except ValueError as error:
@@ -48,16 +66,20 @@ def prepare(
                 source.keypoints,
                 source.classes,
             )
-            annotations = str(paths.keypoints if source.keypoints else paths.annotations)
-            images = str(paths.images)
+            images: str | Path = paths.images
+            dataset = read_dataset(paths.keypoints if source.keypoints else paths.annotations, images)
+        elif isinstance(source, FilesSource):
+            dataset, images = _read_files(source, split)
         else:
-            annotations, images = source.annotations, source.images
-        return write_shards(
-            read_dataset(annotations, images),
-            images,
-            Path(folder) / "shards" / split,
-            rows_per_shard,
-            max_bad_images,
-        )
+            dataset, images = read_dataset(source.annotations, source.images), source.images
+        return write_shards(dataset, images, Path(folder) / "shards" / split, rows_per_shard, max_bad_images)
     except ValueError as error:
         raise ValueError(f"data.{split}: {error}") from None
+
+
+def _read_files(source: FilesSource, split: str) -> tuple[CocoDataset, Path]:
+    """The data set and its images folder; what the reader of the format did not take is told."""
+    found = read_source(source)
+    for left_out in found.left_out:
+        log.warning("data.%s: left out: %s", split, left_out)
+    return dataset_of_tree(found.name, found.tree, found.images), found.images

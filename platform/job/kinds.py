@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maskray.platform.job.config import JobConfig
+from maskray.platform.job.data_config import FilesSource
 from maskray.platform.job.load import load_kind
 from maskray.platform.job.plan import Plan, PlanRows, move_job, plan_job, plan_rows, read_paths
 from maskray.platform.job.sweep_config import SweepConfig
@@ -37,6 +38,16 @@ class Kind:
     paths: Callable[[Any], Iterator[tuple[str, str]]]
 
 
+def _plan_training(job: JobConfig) -> Plan:
+    return plan_job(job, count_files=_count_files)
+
+
+def _count_files(source: FilesSource) -> int | None:
+    from maskray.platform.data.formats.reading import count_images  # numpy and Pillow: only who has such a source waits
+
+    return count_images(source)
+
+
 def _run_training(job: JobConfig, resume: bool) -> object:
     from maskray.platform.runs.training import run_training  # torch and Ray: only who runs a job waits for them
 
@@ -51,7 +62,7 @@ def _run_sweep(sweep: SweepConfig, resume: bool) -> object:
 
 
 KINDS: dict[str, Kind] = {
-    "train": Kind(JobConfig, plan_job, plan_rows, _run_training, move_job, read_paths),
+    "train": Kind(JobConfig, _plan_training, plan_rows, _run_training, move_job, read_paths),
     "sweep": Kind(SweepConfig, plan_sweep, sweep_rows, _run_sweep, move_sweep, read_sweep_paths),
 }
 
