@@ -68,7 +68,11 @@ def validate_dataset(annotations: str | Path, images: str | Path, check_images: 
     ValueError only where the file is missing or not COCO JSON at all, so that there is nothing to examine.
     """
     path = Path(annotations)
-    tree = parse_json(path, read_bytes(path))
+    return validate_tree(parse_json(path, read_bytes(path)), images, check_images)
+
+
+def validate_tree(tree: dict[str, Any], images: str | Path, check_images: bool = True) -> ValidationReport:
+    """The same of the top level of a COCO file, or of what a reader of another format made."""
     report = ValidationReport()
     categories = _check_ids(report, tree["categories"], "category")
     known = _check_ids(report, tree["images"], "image")
