@@ -1,4 +1,4 @@
-"""`maskray data`: check a data set, write it as shards, draw a synthetic one."""
+"""`maskray data`: check a data set of any format, write it as shards, draw a synthetic one."""
 
 from __future__ import annotations
 
@@ -9,30 +9,45 @@ from typing import Annotated, Any
 
 import typer
 
+from maskray.platform.cli import data_formats
 from maskray.platform.job.data_config import ROWS_PER_SHARD
 
-app = typer.Typer(help="Check, shard and synthesize data sets in COCO format.", no_args_is_help=True)
+app = typer.Typer(help="Check, convert, divide, join, show and shard data sets of any format.", no_args_is_help=True)
+app.command("convert")(data_formats.convert)
+app.command("split")(data_formats.split)
+app.command("merge")(data_formats.merge)
+app.command("show")(data_formats.show)
 
-Annotations = Annotated[Path, typer.Argument(help="Annotation file in COCO format.", show_default=False)]
-Images = Annotated[Path, typer.Argument(help="Folder of the original image.", show_default=False)]
+Annotations = Annotated[
+    Path, typer.Argument(metavar="SOURCE", help="Folder or annotation file of any format.", show_default=False)
+]
+Images = Annotated[
+    Path | None, typer.Argument(help="Folder of the images, where they lie elsewhere.", show_default=False)
+]
 
 
 @app.command()
 def validate(
     annotations: Annotations,
-    images: Images,
+    images: Images = None,
+    format: data_formats.FormatName = "auto",
+    split: data_formats.SplitName = None,
     check_images: Annotated[bool, typer.Option(help="Open every image; without, only the annotations.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Find every mistake in a data set: broken images, boxes outside, dangling ids, ...; exit code 1 if any."""
-    from maskray.platform.data.validate import validate_dataset
+    from maskray.platform.data.formats.reading import read_annotated
+    from maskray.platform.data.validate import validate_tree
 
-    report = validate_dataset(str(annotations), str(images), check_images=check_images)
+    found = read_annotated(annotations, format, split, images, need_images=check_images)
+    report = validate_tree(found.tree, found.images, check_images=check_images)
     if as_json:
-        print(json.dumps(_plain(report), indent=1))
+        left_out = [asdict(one) for one in found.left_out]
+        print(json.dumps(_plain(report) | {"format": found.format, "left_out": left_out}, indent=1))
     else:
         from maskray.platform.cli.tables import print_validation
 
+        data_formats.tell(found)
         print_validation(report)
     if report.problems:
         raise typer.Exit(1)
@@ -41,22 +56,26 @@ def validate(
 @app.command()
 def shard(
     annotations: Annotations,
-    images: Images,
     out: Annotated[str, typer.Option(help="Folder or file-system URI (s3://, gs://, ...) of the shards.")],
+    images: Images = None,
+    format: data_formats.FormatName = "auto",
+    split: data_formats.SplitName = None,
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Images in one shard.")] = ROWS_PER_SHARD,
     max_bad_images: Annotated[int, typer.Option(min=0, help="Unreadable images that may be left out.")] = 0,
     address: Annotated[str | None, typer.Option(help="Ray cluster; none starts one on this machine.")] = None,
     cpus: Annotated[int, typer.Option(min=1, help="Logical CPUs of the cluster on this machine.")] = 4,
 ) -> None:
     """Write a data set as Parquet shards, in parallel; safe to run again after an interruption."""
-    from maskray.platform.data.formats.coco import read_dataset
+    from maskray.platform.data.formats.reading import dataset_of_tree, read_annotated
 
-    dataset = read_dataset(annotations, images)
+    found = read_annotated(annotations, format, split, images)
+    dataset = dataset_of_tree(found.name, found.tree, found.images)
+    data_formats.tell(found)
     from maskray.platform.data.shards import write_shards
     from maskray.platform.machine.ray_cluster import connect
 
     connect(address, cpus)
-    manifest = write_shards(dataset, images, out, rows_per_shard, max_bad_images)
+    manifest = write_shards(dataset, found.images, out, rows_per_shard, max_bad_images)
     print(f"{out}: {manifest.num_images} images, {manifest.num_annotations} annotations, {len(manifest.shards)} shards")
     for bad in manifest.bad_images:
         print(f"left out: image {bad.image_id} ({bad.file_name}): {bad.reason}")
