@@ -97,6 +97,9 @@ def merge(
     ],
     out: Annotated[Path, typer.Option(help="New COCO JSON.")],
     format: FormatName = "auto",
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder of the images of all of them, where they lie elsewhere.")
+    ] = None,
 ) -> None:
     """Join data sets into one COCO JSON: categories by name, new ids, images where they are."""
     from maskray.platform.data.formats.reading import read_annotated
@@ -106,7 +109,7 @@ def merge(
     refuse_existing(out)
     if len(sources) < 2:
         raise ValueError("merge takes two sources or more")
-    parts = [read_annotated(source, format) for source in sources]
+    parts = [read_annotated(source, format, None, images) for source in sources]
     for part in parts:
         tell(part)
     merged = join(parts)

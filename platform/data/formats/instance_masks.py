@@ -121,12 +121,7 @@ def _read_masks(findings: Findings, root: Path, images: Path, base: Path, split:
     for stem, files in track(sorted(masks.items()), len(masks), "reading masks"):
         if stem not in by_stem:
             raise ValueError(f"{root / 'masks' / files[0]}: no image of this name in {images}")
-        numbers = read_label_image(root / "masks" / files[0])
-        height, width = numbers.shape
-        real = image_file_size(images / by_stem[stem])
-        if real != (width, height):
-            told = f"{width}x{height} pixels, its image has {real[0]}x{real[1]}"
-            raise ValueError(f"{root / 'masks' / files[0]}: {told}")
+        width, height = image_file_size(images / by_stem[stem])
         image = FoundImage(str((images / by_stem[stem]).relative_to(base).as_posix()), width, height, split=split)
         findings.images.append(image)
         for file in files:
@@ -140,8 +135,8 @@ def _add_objects(
     numbers = read_label_image(folder / file)
     size = (image.height, image.width)
     if numbers.shape != size:
-        raise ValueError(f"{folder / file}: {numbers.shape[1]}x{numbers.shape[0]} pixels, others of {image.file_name} "
-                         f"have {size[1]}x{size[0]}")  # fmt: skip
+        told = f"{numbers.shape[1]}x{numbers.shape[0]} pixels, its image has {size[1]}x{size[0]}"
+        raise ValueError(f"{folder / file}: {told}")
     if one:
         numbers = (numbers != 0).astype(numbers.dtype)
     for number, mask, corner in take_apart(numbers):

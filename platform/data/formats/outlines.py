@@ -24,6 +24,8 @@ Aside = dict[str, Any]  # FoundObject.aside
 CHORD_PIXELS = 0.05
 MOST_CHORDS = 720
 DECIMALS = 3
+# pycocotools keeps five points of each pixel of an outline, and does not look whether there is memory for them.
+MOST_OUTLINE_PIXELS = 4_000_000
 
 
 def polygons_object(
@@ -128,9 +130,12 @@ def _checked(polygon: Sequence[float], size: Size) -> Polygon:
     """A polygon rounded to a thousandth of a pixel."""
     if len(polygon) % 2 or len(polygon) < 6:
         raise ValueError("a polygon of fewer than three corners")
-    reach = 2.0 * max(size)  # time and memory of the filling grow with the length of the outline
+    reach = 2.0 * max(size)
     if not all(-reach <= value <= reach for value in polygon):
         raise ValueError("a polygon whose corners are far outside its image, or no numbers")
+    points = np.reshape(polygon, (-1, 2))
+    if np.abs(points - np.roll(points, 1, axis=0)).sum() > MOST_OUTLINE_PIXELS:
+        raise ValueError(f"a polygon whose outline is longer than {MOST_OUTLINE_PIXELS} pixels")
     return [round(float(value), DECIMALS) for value in polygon]
 
 

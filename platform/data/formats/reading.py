@@ -68,6 +68,8 @@ def detect_format(path: str | Path) -> str:
         found = {name: evidence for name, one in FORMATS.items() if (evidence := one.find(path)) is not None}
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    if not found and path.suffix.lower() in (".zip", ".tar", ".gz", ".rar", ".7z"):
+        raise ValueError(f"{path}: a packed file: unpack it and name the folder")
     if not found:
         looked_for = "; ".join(f"{name}: {one.looks_for}" for name, one in FORMATS.items())
         raise ValueError(f"{path}: no annotations of a known format. Looked for {looked_for}")

@@ -59,6 +59,10 @@ def test_convert_validate_split_merge_show(source: Path, tmp_path: Path) -> None
     code, out, _ = maskray("data", "validate", tmp_path / "parts/val.json", tmp_path / "yolo")
     assert code == 0, out
     assert "ok: no problems" in out
+    parts = [tmp_path / f"parts/{part}.json" for part in ("train", "val")]
+    code, out, _ = maskray("data", "merge", *parts, "--images", tmp_path / "yolo", "--out", tmp_path / "whole.json")
+    assert code == 0
+    assert "12 images" in out
     code, out, _ = maskray("data", "merge", tmp_path / "yolo", source, "--out", tmp_path / "merged.json")
     assert code == 0
     assert "24 images" in out

@@ -61,6 +61,12 @@ def test_area_is_of_the_union_and_the_box_of_the_extremes() -> None:
     assert box_object("a", 8, 8, -1, 20, (10, 10)).bbox == (0, 8, 8, 2)
 
 
+def test_an_outline_that_would_fill_the_memory_is_refused() -> None:
+    zigzag = [value for index in range(200_000) for value in (10_000.0 * (index % 2), 0.05 * index)]
+    with pytest.raises(ValueError, match="outline is longer than 4000000 pixels"):
+        polygons_object("a", [zigzag], (10_000, 10_000))
+
+
 @given(st.lists(st.floats(), min_size=6, max_size=14))
 def test_no_polygon_takes_long_or_ends_otherwise_than_in_a_line(values: list[float]) -> None:
     try:

@@ -84,6 +84,9 @@ def test_an_unknown_folder_says_what_was_looked_for(tmp_path: Path) -> None:
             read_annotated(tmp_path, name)
     with pytest.raises(ValueError, match="no such file or folder"):
         detect_format(tmp_path / "absent")
+    (tmp_path / "data.zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="a packed file: unpack it"):
+        detect_format(tmp_path / "data.zip")
     with pytest.raises(ValueError, match="format 'tiff' is none of auto, roboflow, yolo"):
         read_annotated(tmp_path, "tiff")
 

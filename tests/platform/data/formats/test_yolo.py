@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from maskray.platform.data.formats import yolo
 
@@ -48,6 +49,16 @@ def test_a_box_and_a_polygon_by_hand(images: Path) -> None:
     assert (box["category_id"], box["image_id"], box["iscrowd"]) == (2, 1, 0)
     assert polygon["segmentation"] == [[2, 2, 12, 2, 12, 8, 2, 8]]
     assert (polygon["bbox"], polygon["area"], polygon["category_id"]) == ([2, 2, 10, 6], 60, 1)
+
+
+def test_sizes_are_those_of_the_image_as_it_is_shown(images: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter turn
+    Image.new("RGB", (20, 10)).save(images / "images/train/a.jpg", exif=turned)
+    (images / "images/train/a.png").unlink()
+    found = yolo.read(write(images), None, None)
+    assert [(entry["width"], entry["height"]) for entry in found.tree["images"]] == [(10, 20), (20, 10)]
+    assert found.tree["annotations"][0]["bbox"] == [4, 6, 2, 8]
 
 
 def test_names_as_a_table_and_in_a_file(images: Path) -> None:
