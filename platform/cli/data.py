@@ -1,4 +1,4 @@
-"""`maskray data`: check a data set, write it as shards, draw a synthetic one."""
+"""`maskray data`: check a data set of any format, write it as shards, draw a synthetic one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from maskray.platform.cli import data_formats
 from maskray.platform.job.data_config import MAX_BAD_ANNOTATIONS, ROWS_PER_SHARD
 
 if TYPE_CHECKING:
     from maskray.platform.data.validate import ValidationReport
 
-app = typer.Typer(help="Check, shard and synthesize data sets in COCO format.", no_args_is_help=True)
+app = typer.Typer(help="Check, convert, divide, join, show and shard data sets of any format.", no_args_is_help=True)
+app.command("convert")(data_formats.convert)
+app.command("split")(data_formats.split)
+app.command("merge")(data_formats.merge)
+app.command("show")(data_formats.show)
 
-Annotations = Annotated[Path, typer.Argument(help="Annotation file in COCO format.", show_default=False)]
-Images = Annotated[Path, typer.Argument(help="Folder of the original image.", show_default=False)]
+Annotations = Annotated[
+    Path, typer.Argument(metavar="SOURCE", help="Folder or annotation file of any format.", show_default=False)
+]
+Images = Annotated[
+    Path | None, typer.Argument(help="Folder of the images, where they lie elsewhere.", show_default=False)
+]
 
 
 class WithoutMasks(StrEnum):
@@ -39,7 +48,9 @@ MaxBadAnnotations = Annotated[
 @app.command()
 def validate(
     annotations: Annotations,
-    images: Images,
+    images: Images = None,
+    format: data_formats.FormatName = "auto",
+    split: data_formats.SplitName = None,
     check_images: Annotated[bool, typer.Option(help="Open every image; without, only the annotations.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     fix: Annotated[
@@ -51,18 +62,22 @@ def validate(
 
     What is plainly meant, such as ids written 1.0, is told and no mistake; exit code 1 if there is any other.
     """
-    from maskray.platform.data.validate import validate_dataset
+    from maskray.platform.data.formats.reading import read_annotated
+    from maskray.platform.data.validate import validate_tree
 
     if fix is not None:
         from maskray.platform.files.atomic import refuse_existing
 
         refuse_existing(fix)
-    report = validate_dataset(str(annotations), str(images), check_images, max_bad_annotations, fix is not None)
+    found = read_annotated(annotations, format, split, images, need_images=check_images)
+    report = validate_tree(found.name, found.tree, found.images, check_images, max_bad_annotations, fix is not None)
     if as_json:
-        print(json.dumps(_plain_report(report), indent=1))
+        left_out = [asdict(one) for one in found.left_out]
+        print(json.dumps(_plain_report(report) | {"format": found.format, "left_out": left_out}, indent=1))
     else:
         from maskray.platform.cli.tables import print_validation
 
+        data_formats.tell(found)
         print_validation(report)
     if fix is not None:
         _write_repair(report, fix, quiet=as_json)
@@ -73,8 +88,10 @@ def validate(
 @app.command()
 def shard(
     annotations: Annotations,
-    images: Images,
     out: Annotated[str, typer.Option(help="Folder or file-system URI (s3://, gs://, ...) of the shards.")],
+    images: Images = None,
+    format: data_formats.FormatName = "auto",
+    split: data_formats.SplitName = None,
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Images in one shard.")] = ROWS_PER_SHARD,
     max_bad_images: Annotated[int, typer.Option(min=0, help="Unreadable images that may be left out.")] = 0,
     max_bad_annotations: MaxBadAnnotations = MAX_BAD_ANNOTATIONS,
@@ -85,19 +102,22 @@ def shard(
     cpus: Annotated[int, typer.Option(min=1, help="Logical CPUs of the cluster on this machine.")] = 4,
 ) -> None:
     """Write a data set as Parquet shards, in parallel; safe to run again after an interruption."""
-    from maskray.platform.data.formats.coco import read_dataset
+    from maskray.platform.data.formats.coco import dataset_of_tree
     from maskray.platform.data.formats.problem import Verdict, describe_counts
+    from maskray.platform.data.formats.reading import read_annotated
 
-    dataset = read_dataset(annotations, images, max_bad_annotations)
+    found = read_annotated(annotations, format, split, images)
+    dataset = dataset_of_tree(found.name, found.tree, found.images, max_bad_annotations)
+    data_formats.tell(found)
     if without_masks is WithoutMasks.drop:
         from maskray.platform.data.suitability import ReadingRules, fit_masks
 
-        dataset = fit_masks(dataset, str(annotations), ReadingRules(masks="all", without_masks="drop"))
+        dataset = fit_masks(dataset, found.name, ReadingRules(masks="all", without_masks="drop"))
     from maskray.platform.data.shards import write_shards
     from maskray.platform.machine.ray_cluster import connect
 
     connect(address, cpus)
-    manifest = write_shards(dataset, images, out, rows_per_shard, max_bad_images)
+    manifest = write_shards(dataset, found.images, out, rows_per_shard, max_bad_images)
     print(f"{out}: {manifest.num_images} images, {manifest.num_annotations} annotations, {len(manifest.shards)} shards")
     for bad in manifest.bad_images:
         print(f"left out: image {bad.image_id} ({bad.file_name}): {bad.reason}")

@@ -9,6 +9,7 @@ import io
 import struct
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 
 # What an image may be encoded as. Pillow knows dozens more, each a parser that a hostile upload could reach.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-_DECODE_ERRORS = (
+# What Pillow ends in where a file is damaged or hostile.
+DECODE_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -62,7 +64,7 @@ def decode_image(data: bytes, max_pixels: int | None = None, size: tuple[int, in
         image.load()
         rgb = _to_rgb(image)
         return np.array(rgb if transpose is None else rgb.transpose(transpose))
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise _decode_error(error) from None
 
 
@@ -71,9 +73,20 @@ def image_size(data: bytes, size: tuple[int, int] | None = None) -> tuple[int, i
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         transpose = _choose_transpose(_orientation(image), image.size, size)
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise _decode_error(error) from None
     return _transposed_size(image.size, transpose)
+
+
+def image_file_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) of an image file as decode_image would return it, from its header; ValueError naming the file."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return _transposed_size(image.size, _TRANSPOSES.get(_orientation(image)))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such image") from None
+    except DECODE_ERRORS as error:
+        raise ValueError(f"{path}: {_decode_error(error)}") from None
 
 
 def decode_row(row: Mapping[str, Any], max_pixels: int | None = None) -> Pixels:
@@ -95,7 +108,7 @@ def _orientation(image: Image.Image) -> int:
     """EXIF orientation 1..8; 1 where the file has none or its EXIF block is damaged, as viewers do."""
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         return 1
 
 

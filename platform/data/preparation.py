@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from maskray.model.config import LabelMap
-from maskray.platform.data.formats.coco import parse_json, read_bytes, read_dataset, read_labels
+from maskray.platform.data.formats.coco import dataset_of_tree, parse_json, read_bytes, read_dataset, read_labels
+from maskray.platform.data.formats.reading import detect_format, is_small, read_files
 from maskray.platform.data.formats.records import CocoDataset
 from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.shards import write_shards
 from maskray.platform.data.suitability import ReadingRules, fit_masks, mask_gap_problem
 from maskray.platform.data.synthetic.dataset import synthesize, synthetic_categories
 from maskray.platform.data.synthetic.scene import CLASSES
-from maskray.platform.job.data_config import ROWS_PER_SHARD, CocoSource, ShardSource, Source, SyntheticSource
+from maskray.platform.job.data_config import (
+    ROWS_PER_SHARD,
+    CocoSource,
+    FilesSource,
+    ShardSource,
+    Source,
+    SyntheticSource,
+)
+
+log = logging.getLogger(__name__)
 
 NO_RULES = ReadingRules()
 
@@ -42,6 +53,13 @@ def check_source(source: Source, field: str) -> None:
                 raise ValueError(f"{source.annotations}: no such annotation file")
             if not Path(source.images).is_dir():
                 raise ValueError(f"{source.images}: no such folder of images")
+        elif isinstance(source, FilesSource):
+            if source.images is not None and not Path(source.images).is_dir():
+                raise ValueError(f"{source.images}: no such folder of images")
+            if source.format == "auto":
+                detect_format(source.path)
+            elif not Path(source.path).exists():
+                raise ValueError(f"{source.path}: no such file or folder")
         elif isinstance(source, ShardSource):
             read_manifest(source.path)
     except ValueError as error:
@@ -59,6 +77,8 @@ def labels_known_early(source: Source, most_bytes: int) -> LabelMap | None:
                 for entry in synthetic_categories(source.classes or CLASSES, source.keypoints)
             ]}
         )  # fmt: skip
+    if isinstance(source, FilesSource):
+        return read_labels(Path(source.path), read_files(source).tree) if is_small(source) else None
     path = Path(source.annotations)
     if path.is_file() and path.stat().st_size > most_bytes:
         return None
@@ -90,14 +110,24 @@ def read_source(source: Source, split: str, folder: str | Path, rules: ReadingRu
                 source.keypoints,
                 source.classes,
             )
-            annotations = str(paths.keypoints if source.keypoints else paths.annotations)
-            images = str(paths.images)
+            images: str | Path = paths.images
+            dataset = read_dataset(paths.keypoints if source.keypoints else paths.annotations, images)
+        elif isinstance(source, FilesSource):
+            dataset, images = _read_files(source, split, rules)
         else:
-            annotations, images = source.annotations, source.images
-        dataset = fit_masks(read_dataset(annotations, images, rules.max_bad_annotations), annotations, rules)
-        return ReadSource(None, dataset, images)
+            dataset, images = read_dataset(source.annotations, source.images, rules.max_bad_annotations), source.images
+        name = source.annotations if isinstance(source, CocoSource) else str(images)
+        return ReadSource(None, fit_masks(dataset, name, rules), str(images))
     except ValueError as error:
         raise ValueError(f"data.{split}: {error}") from None
+
+
+def _read_files(source: FilesSource, split: str, rules: ReadingRules) -> tuple[CocoDataset, Path]:
+    """The data set and its images folder; what the reader of the format did not take is told."""
+    found = read_files(source)
+    for left_out in found.left_out:
+        log.warning("data.%s: left out: %s", split, left_out)
+    return dataset_of_tree(found.name, found.tree, found.images, rules.max_bad_annotations), found.images
 
 
 def write_source(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,11 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
-from PIL import Image
 
 from maskray.platform.data.decode import decode_row
 from maskray.platform.data.manifest import Manifest
@@ -23,6 +18,7 @@ from maskray.platform.data.row_reader import read_rows
 from maskray.platform.evaluation.charts import TITLES, history_chart, precision_recall_chart
 from maskray.platform.evaluation.coco_ap import CocoMetrics
 from maskray.platform.evaluation.matching import ImageMatches
+from maskray.platform.evaluation.pages import data_uri, drawing_scale, page_environment
 from maskray.platform.evaluation.paper import PaperRow, read_paper_row
 from maskray.platform.evaluation.row_prediction import RowEvaluation
 from maskray.platform.evaluation.rules import RULES, metric_names
@@ -32,9 +28,7 @@ from maskray.platform.files.storage import write_whole
 from maskray.platform.inference.drawing import draw_detections
 from maskray.platform.job.config import EvaluationConfig
 
-PAGE_STYLE = Path(__file__).with_name("page.css")
 SHOWN_SCORE = 0.5
-SMALL_EDGE, LARGE_EDGE = 400, 960  # pixels; smaller images are enlarged before drawing, larger ones reduced after
 MEANING = {  # IoU, size of the objects, most detections per image
     "AP": "IoU 0.50:0.95",
     "AP50": "IoU 0.50",
@@ -91,9 +85,7 @@ def write_report(
     none. evaluation.report_images images are shown: the first of the data set, the best and the worst.
     """
     paper = None if config.paper_row is None else read_paper_row(config.paper_row)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
+    environment = page_environment()
     environment.filters["percent"] = _percent
     text = environment.get_template("report.html.jinja").render(
         model=model,
@@ -169,21 +161,13 @@ def _images(manifest: Manifest, evaluations: Sequence[RowEvaluation], num_images
     for why, image_id in choose_images(qualities, num_images):
         (row,) = read_rows(manifest, [index_of[image_id]])
         image = decode_row(row)
-        scale = max(1, round(SMALL_EDGE / min(image.shape[:2])))
+        scale = drawing_scale(image)
         truth = draw_detections(image, json.loads(row["annotations"]), manifest.labels, scale=scale)
         found = draw_detections(image, by_id[image_id].results, manifest.labels, SHOWN_SCORE, scale)
         images.append(
-            ShownImage(why, image_id, row["file_name"], qualities[image_id], _data_uri(truth), _data_uri(found))
+            ShownImage(why, image_id, row["file_name"], qualities[image_id], data_uri(truth), data_uri(found))
         )
     return images
-
-
-def _data_uri(image: NDArray[np.uint8]) -> str:
-    thumbnail = Image.fromarray(image)
-    thumbnail.thumbnail((LARGE_EDGE, LARGE_EDGE))
-    stream = io.BytesIO()
-    thumbnail.save(stream, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def _percent(value: float | None) -> str:

@@ -45,6 +45,20 @@ class CocoSource(Config):
     images: str = Field(description="Folder of the original image.")
 
 
+DataFormat = Literal["auto", "coco", "roboflow", "yolo", "labelme", "cvat", "voc", "lvis", "instance_masks"]
+Split = Literal["train", "val", "test"]
+
+
+class FilesSource(Config):
+    """Images and annotations as a tool wrote them: a folder or a file in a format of docs/data.md."""
+
+    kind: Literal["files"] = "files"
+    path: str = Field(description="Folder or annotation file; a relative path starts at the working directory.")
+    format: DataFormat = Field("auto", description="auto: as the files that are there tell.")
+    split: Split | None = Field(None, description="The part of the data to take; none takes all of it.")
+    images: str | None = Field(None, description="Folder of the images, where they lie elsewhere.")
+
+
 class ShardSource(Config):
     """Parquet shards that `maskray data shard` wrote, at a path or any file-system URI of pyarrow."""
 
@@ -52,7 +66,7 @@ class ShardSource(Config):
     path: str
 
 
-Source = Annotated[SyntheticSource | CocoSource | ShardSource, Field(discriminator="kind")]
+Source = Annotated[SyntheticSource | CocoSource | FilesSource | ShardSource, Field(discriminator="kind")]
 
 
 class DataConfig(Config):

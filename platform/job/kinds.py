@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from maskray.platform.job.config import JobConfig
-from maskray.platform.job.data_config import CocoSource
+from maskray.platform.job.data_config import CocoSource, FilesSource
 from maskray.platform.job.load import load_kind
-from maskray.platform.job.plan import Plan, PlanRows, move_job, plan_job, plan_rows, read_paths
+from maskray.platform.job.places import move_job, read_paths
+from maskray.platform.job.plan import Plan, PlanRows, plan_job, plan_rows
 from maskray.platform.job.sweep_config import SweepConfig
 from maskray.platform.sweep.sweep_plan import SweepPlan, plan_sweep, sweep_rows
 from maskray.platform.sweep.trials import move_sweep, read_sweep_paths
@@ -43,7 +44,7 @@ class Kind:
 
 def _plan_training(job: JobConfig) -> Plan:
     """The plan of a job, and what its annotation files tell where it names some."""
-    if not any(isinstance(source, CocoSource) for source in (job.data.train, job.data.val)):
+    if not any(isinstance(source, CocoSource | FilesSource) for source in (job.data.train, job.data.val)):
         return plan_job(job)
     from maskray.platform.runs.data_check import plan_with_data  # numpy and pyarrow: only who has annotation files
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from maskray.platform.job.config import COCO_KEYPOINTS, DATA_CPUS, JobConfig
-from maskray.platform.job.data_config import CocoSource, ShardSource, Source, SyntheticSource
+from maskray.platform.job.data_config import CocoSource, FilesSource, ShardSource, Source, SyntheticSource
 from maskray.platform.job.frozen_parts import describe_trained
 from maskray.platform.job.resume import may_change
 from maskray.platform.job.schedule import resolve_schedule
@@ -23,6 +23,7 @@ LARGE_ADAMW_RATE = 0.002
 URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 
 PlanRows = list[tuple[str, list[tuple[str, str]]]]  # heading, "" for none, and name and value of each row
+CountFiles = Callable[[FilesSource], "int | None"]
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,17 @@ class Plan:
         return asdict(self)
 
 
-def plan_job(job: JobConfig, new: bool = True) -> Plan:
+def plan_job(job: JobConfig, new: bool = True, count_files: CountFiles | None = None) -> Plan:
     """Work out the plan of a job; reads at most the small files that the job names, starts nothing.
 
-    A trial of a sweep need not be new: that its folder is there is no reason to warn.
+    A trial of a sweep need not be new: that its folder is there is no reason to warn. count_files looks into a source
+    of kind files: how many images it has, None where that takes long, ValueError where it cannot be read.
     """
     problems, warnings = _find_problems(job), _find_warnings(job)
     if new and job.resources.address is None and Path(job.output, job.name).exists():
         warnings.append(f"{job.output}/{job.name} exists: a new run needs another name, an old one --resume")
-    train_images = _count_images(job.data.train, "data.train", problems, warnings)
-    val_images = _count_images(job.data.val, "data.val", problems, warnings)
+    train_images = _count_images(job.data.train, "data.train", problems, warnings, count_files)
+    val_images = _count_images(job.data.val, "data.val", problems, warnings, count_files)
     train, resources = job.train, job.resources
     if train_images is not None and train_images < train.images_per_batch:
         problems.append(f"train.images_per_batch {train.images_per_batch} is more than the {train_images} images")
@@ -179,10 +181,14 @@ def _find_warnings(job: JobConfig) -> list[str]:
     return warnings
 
 
-def _count_images(source: Source, where: str, problems: list[str], warnings: list[str]) -> int | None:
+def _count_images(
+    source: Source, where: str, problems: list[str], warnings: list[str], count_files: CountFiles | None
+) -> int | None:
     """Images of a source when that is cheap to know; what is not there is a warning: the cluster may see it."""
     if isinstance(source, SyntheticSource):
         return source.num_images
+    if isinstance(source, FilesSource):
+        return _count_files(source, where, problems, warnings, count_files)
     path = _counted_file(source)
     if path is None:
         return None
@@ -197,6 +203,20 @@ def _count_images(source: Source, where: str, problems: list[str], warnings: lis
         warnings.append(f"{where}: no file {path} on this machine")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problems.append(f"{where}: {path} is not what it should be: {type(error).__name__}: {error}")
+    return None
+
+
+def _count_files(
+    source: FilesSource, where: str, problems: list[str], warnings: list[str], count_files: CountFiles | None
+) -> int | None:
+    for key, path in (("path", source.path), ("images", source.images)):
+        if path is not None and not Path(path).exists():
+            warnings.append(f"{where}.{key}: no {path} on this machine")
+            return None
+    try:
+        return None if count_files is None else count_files(source)
+    except ValueError as error:
+        problems.append(f"{where}: {error}")
     return None
 
 
@@ -260,22 +280,3 @@ def _known(value: float | None) -> str:
 
 def _images(count: int | None, kind: str) -> str:
     return f"{kind}, {'number of images unknown yet' if count is None else f'{count} images'}"
-
-
-def move_job(job: JobConfig, address: str) -> JobConfig:
-    """The job for the cluster at an address."""
-    return job.model_copy(update={"resources": job.resources.model_copy(update={"address": address})})
-
-
-def read_paths(job: JobConfig) -> Iterator[tuple[str, str]]:
-    """Dotted key and path of everything that a job reads."""
-    for split in ("train", "val"):
-        source = getattr(job.data, split)
-        if isinstance(source, CocoSource):
-            yield f"data.{split}.annotations", source.annotations
-            yield f"data.{split}.images", source.images
-        if isinstance(source, ShardSource):
-            yield f"data.{split}.path", source.path
-    weights = job.train.initial_weights
-    if weights is not None and not weights.startswith(("torchvision:", "models:/")):
-        yield "train.initial_weights", weights

@@ -14,7 +14,7 @@ from typing import Any
 
 from maskray.model.config import ModelSpec
 from maskray.platform.files.model_folder import SPEC_FILE, WEIGHTS_FILE, read_model_spec, read_weights
-from maskray.platform.job.data_config import CocoSource, Source, SyntheticSource
+from maskray.platform.job.data_config import CocoSource, FilesSource, Source, SyntheticSource
 from maskray.platform.machine.environment import describe_commit
 from maskray.platform.registry.models import FILES, all_pages, check_names, sha256_of
 from maskray.platform.registry.server_errors import readable_errors
@@ -55,9 +55,11 @@ class Evidence:
 
 
 def evaluation_set_name(source: Source) -> str:
-    """The name of a source: that of its annotation file or folder of shards, or what was drawn."""
+    """The name of a source: that of its annotation file or folder, with its split, or what was drawn."""
     if isinstance(source, SyntheticSource):
         return f"synthetic-{source.num_images}-seed{source.seed}"
+    if isinstance(source, FilesSource):
+        return f"{Path(source.path).name}-{source.split}" if source.split else Path(source.path).name
     return Path(source.annotations).stem if isinstance(source, CocoSource) else Path(source.path).name
 
 

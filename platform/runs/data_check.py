@@ -7,7 +7,9 @@ from pathlib import Path
 
 from maskray.model.config import LabelMap
 from maskray.platform.data.formats.coco import read_file
+from maskray.platform.data.formats.coco_tree import Reading, read_tree
 from maskray.platform.data.formats.problem import count_codes, describe_counts
+from maskray.platform.data.formats.reading import count_images, is_small, read_files
 from maskray.platform.data.suitability import (
     DROP_REMEDY,
     ReadingRules,
@@ -17,7 +19,7 @@ from maskray.platform.data.suitability import (
     split_rules,
 )
 from maskray.platform.job.config import JobConfig
-from maskray.platform.job.data_config import CocoSource, Source
+from maskray.platform.job.data_config import CocoSource, FilesSource, Source
 from maskray.platform.job.plan import COUNTED_BYTES, URI, Plan, plan_job
 
 
@@ -34,7 +36,7 @@ def plan_with_data(job: JobConfig, new: bool = True) -> Plan:
 
     Files of this machine up to COUNTED_BYTES are read, images are not opened.
     """
-    plan = plan_job(job, new)
+    plan = plan_job(job, new, count_images)
     found = examine_data(job)
     return replace(plan, problems=(*plan.problems, *found.problems), warnings=(*plan.warnings, *found.warnings))
 
@@ -62,19 +64,33 @@ def lacking_line(missing: tuple[str, ...]) -> str:
     return f"data.val lacks {', '.join(missing[:5])}{more}: the categories of data.train are taken for both"
 
 
-def _examine(source: Source, split: str, rules: ReadingRules, found: DataFindings) -> LabelMap | None:
-    """The label map of a COCO source that is small and here and sound; what is odd about it goes to found."""
+def _read(source: Source) -> Reading | None:
+    """The annotations of a source that is small and here; ValueError where they cannot be read at all."""
+    if isinstance(source, FilesSource):
+        if URI.match(source.path) or not Path(source.path).exists() or not is_small(source):
+            return None
+        files = read_files(source)
+        return read_tree(files.name, files.tree, files.images)
     if not isinstance(source, CocoSource) or URI.match(source.annotations):
         return None
-    where, path = f"data.{split}", Path(source.annotations)
+    path = Path(source.annotations)
     if not path.is_file() or path.stat().st_size > COUNTED_BYTES:
         return None
+    return read_file(path, source.images)
+
+
+def _examine(source: Source, split: str, rules: ReadingRules, found: DataFindings) -> LabelMap | None:
+    """The label map of a source that is small and here and sound; what is odd about it goes to found."""
+    where = f"data.{split}"
     try:
-        reading = read_file(path, source.images)
+        reading = _read(source)
+        if reading is None:
+            return None
         labels = reading.accept(rules.max_bad_annotations)
     except ValueError as error:
         found.problems.append(f"{where}: {error}")
         return None
+    path = reading.name
     counts = count_codes(problem for problem in reading.problems if problem.code != "no_segmentation")
     for verdict, words in (("dropped", "would be left out"), ("suspect", "look suspicious")):
         told = describe_counts(counts, verdict)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from typing import Any
 from maskray.platform.evaluation.paper import read_paper_table
 from maskray.platform.evaluation.rules import RULES, metric_names
 from maskray.platform.job.config import DATA_CPUS, JobConfig
-from maskray.platform.job.data_config import CocoSource
+from maskray.platform.job.data_config import CocoSource, FilesSource
 from maskray.platform.job.plan import Plan, PlanRows, job_rows, plan_job, resume_row
 from maskray.platform.job.resume import MAY_CHANGE_IN_SWEEP, may_change
 from maskray.platform.job.sweep_config import TRIAL_CPUS, SweepConfig, TableConfig
@@ -92,7 +92,7 @@ def _data_problems(jobs: Iterable[JobConfig]) -> list[str]:
     """What is wrong with the annotation files of jobs; files that several name for the same use are read once."""
     problems: dict[str, list[str]] = {}
     for job in jobs:
-        if not any(isinstance(source, CocoSource) for source in (job.data.train, job.data.val)):
+        if not any(isinstance(source, CocoSource | FilesSource) for source in (job.data.train, job.data.val)):
             continue
         from maskray.platform.runs.data_check import examine_data  # numpy and pyarrow: only who has annotation files
 

@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 from rich.console import Console
@@ -16,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from maskray.platform.evaluation.charts import COLORS, INK, dress_axes, to_svg
-from maskray.platform.evaluation.report import PAGE_STYLE
+from maskray.platform.evaluation.pages import page_environment
 from maskray.platform.files.storage import write_whole
 from maskray.platform.sweep.table import Estimate, Finding, Row, SweepTable
 
@@ -63,11 +62,7 @@ def markdown(table: SweepTable) -> str:
 
 def html(table: SweepTable) -> str:
     """The same as one page without outside resources, with a chart of every seed."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([Path(__file__).parent, PAGE_STYLE.parent]),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = page_environment(Path(__file__).parent)
     head, rows = cells(table)
     findings = [(finding, describe_finding(finding)) for finding in table.findings]
     return environment.get_template("table.html.jinja").render(

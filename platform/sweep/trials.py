@@ -14,7 +14,7 @@ from typing import Any
 
 from maskray.platform.job.config import JobConfig
 from maskray.platform.job.load import NAMED_BY_SWEEP, set_key, validate_tree
-from maskray.platform.job.plan import read_paths
+from maskray.platform.job.places import read_paths
 from maskray.platform.job.sweep_config import SweepConfig
 
 LONGEST_SLUG = 60

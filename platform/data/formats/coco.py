@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from maskray.model.config import LabelMap
-from maskray.platform.data.formats.coco_tree import Reading, read_tree, tree_problem
+from maskray.platform.data.formats.coco_tree import LISTS, Reading, read_tree, tree_problem
 from maskray.platform.data.formats.records import Annotation, CocoDataset, ImageRecord, annotation_dicts
 from maskray.platform.job.data_config import MAX_BAD_ANNOTATIONS
 
@@ -77,6 +77,15 @@ def parse_json(path: Path, raw: bytes) -> dict[str, Any]:
     if wrong is not None:
         raise ValueError(f"{path}: {wrong}")
     return dict(tree)
+
+
+def parse_entries(path: Path, raw: bytes) -> dict[str, Any]:
+    """The same where every entry of the three lists is an object; ValueError naming the list where one is not."""
+    tree = parse_json(path, raw)
+    for key in LISTS:
+        if not all(isinstance(entry, dict) for entry in tree[key]):
+            raise ValueError(f"{path}: an entry of {key!r} is not an object")
+    return tree
 
 
 def read_labels(path: Path, tree: dict[str, Any]) -> LabelMap:

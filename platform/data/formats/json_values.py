@@ -44,6 +44,11 @@ def read_flag(value: Any) -> int | None:
     return {"0": 0, "1": 1, "false": 0, "true": 1}.get(value.lower()) if isinstance(value, str) else None
 
 
+def is_whole(value: Any) -> bool:
+    """Whether a JSON value is a whole number, written as one; true and false are not."""
+    return type(value) is int
+
+
 def is_number(value: Any) -> bool:
     """Whether a JSON value is a finite number."""
     # of NaN every comparison is false

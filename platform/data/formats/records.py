@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from maskray.model.config import LabelMap
@@ -66,3 +67,9 @@ def annotation_dicts(record: ImageRecord) -> list[dict[str, Any]]:
 
 def _plain(annotation: Annotation) -> dict[str, Any]:
     return {name: getattr(annotation, name) for name in annotation.__slots__}
+
+
+def is_inside(file_name: str) -> bool:
+    """Whether a file name of an annotation file stays below the images folder."""
+    name = Path(file_name)
+    return not name.is_absolute() and ".." not in name.parts

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from maskray.platform.job.load import parse_job
+from maskray.platform.job.places import read_paths
 from maskray.platform.job.plan import Plan, plan_job, plan_rows
 from maskray.platform.job.resume import MAY_CHANGE
 
@@ -173,3 +174,21 @@ def test_images_are_counted_where_that_is_cheap(tmp_path):
     annotations.write_text("{}")
     (problem,) = plan(shards, coco).problems
     assert problem.startswith(f"data.val: {annotations} is not what it should be: KeyError")
+
+
+def test_a_source_of_files_is_counted_by_who_can_read_it(tmp_path):
+    source = f"{{kind: files, path: {tmp_path}, format: yolo, split: train, images: {tmp_path}}}"
+    job = parse_job(JOB, [f"data.train={source}"])
+    asked = []
+    found = plan_job(job, count_files=lambda source: asked.append(source) or 640)
+    assert (found.train_images, found.problems) == (640, ())
+    assert [(one.format, one.split) for one in asked] == [("yolo", "train")]
+    assert plan_job(job).train_images is None
+
+    def refuse(source):
+        raise ValueError("a.txt: is empty")
+
+    assert plan_job(job, count_files=refuse).problems == ("data.train: a.txt: is empty",)
+    assert dict(read_paths(job)) == {"data.train.path": str(tmp_path), "data.train.images": str(tmp_path)}
+    absent = plan_job(parse_job(JOB, [f"data.val={{kind: files, path: {tmp_path}/absent}}"]), count_files=refuse)
+    assert absent.warnings == (f"data.val.path: no {tmp_path}/absent on this machine",)

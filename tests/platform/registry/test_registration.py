@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from maskray.platform.files.model_folder import write_model_folder
-from maskray.platform.job.data_config import CocoSource, DataConfig, ShardSource, SyntheticSource
+from maskray.platform.job.data_config import CocoSource, DataConfig, FilesSource, ShardSource, SyntheticSource
 from maskray.platform.job.load import public_job
 from maskray.platform.registry.description import describe_version
 from maskray.platform.registry.models import list_models, resolve_model
@@ -123,6 +123,8 @@ def test_evaluation_set_is_named_by_its_source(job):
         CocoSource(annotations="/data/annotations/instances_val2017.json", images="x"): "instances_val2017",
         ShardSource(path="s3://bucket/coco/val/"): "val",
         ShardSource(path="shards/v1.5"): "v1.5",
+        FilesSource(path="/data/leaves/", split="val"): "leaves-val",
+        FilesSource(path="cvat/annotations.xml"): "annotations.xml",
         SyntheticSource(num_images=60, seed=2): "synthetic-60-seed2",
     }
     for source, name in names.items():
