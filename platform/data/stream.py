@@ -17,12 +17,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from maskray.model.outlines import Outlines
 from maskray.model.structures import Batch, Targets
+from maskray.ops.outlines import OutlineTensors
 from maskray.platform.data.batch import SampleBuilder, collate
 from maskray.platform.data.keypoints import check_keypoints
 from maskray.platform.data.manifest import Manifest
@@ -249,17 +250,18 @@ def _load_decoded(table: Any) -> Loaded:
 
 
 def _pack(batch: Batch | None) -> bytes:
-    """A batch as safetensors bytes, eight mask pixels to a byte; empty for None."""
+    """A batch as safetensors bytes, masks as outlines; empty for None."""
     if batch is None or batch.targets is None:
         return b""
     tensors = {name: getattr(batch, name) for name in ("images", "image_sizes", "image_ids", "original_sizes")}
     tensors |= {"boxes": batch.targets.boxes, "classes": batch.targets.classes}
     if batch.flipped is not None:
         tensors["flipped"] = batch.flipped
-    if batch.targets.keypoints is not None:
-        tensors["keypoints"] = batch.targets.keypoints
+    for name in ("keypoints", "has_mask"):
+        if (tensor := getattr(batch.targets, name)) is not None:
+            tensors[name] = tensor
     if batch.targets.masks is not None:
-        tensors["mask_bits"] = torch.from_numpy(np.packbits(batch.targets.masks.numpy(), axis=-1))
+        tensors |= {f"masks.{name}": tensor for name, tensor in batch.targets.masks.tensors._asdict().items()}
     return save_tensors(tensors)
 
 
@@ -267,9 +269,11 @@ def _unpack(data: bytes) -> Batch | None:
     if not data:
         return None
     tensors = load_tensors(data)
+    names = [f"masks.{name}" for name in OutlineTensors._fields]
     masks = None
-    if "mask_bits" in tensors:
-        width = tensors["images"].shape[-1]
-        masks = torch.from_numpy(np.unpackbits(tensors.pop("mask_bits").numpy(), axis=-1, count=width))
-    targets = Targets(tensors.pop("boxes"), tensors.pop("classes"), masks, tensors.pop("keypoints", None))
+    if names[0] in tensors:
+        height, width = tensors["images"].shape[-2:]
+        masks = Outlines(OutlineTensors(*(tensors.pop(name) for name in names)), (height, width))
+    objects = [tensors.pop(name, None) for name in ("keypoints", "has_mask")]
+    targets = Targets(tensors.pop("boxes"), tensors.pop("classes"), masks, *objects)
     return Batch(**tensors, targets=targets)

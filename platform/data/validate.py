@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from maskray.platform.data.batch import decode_rle
 from maskray.platform.data.decode import decode_image, image_size
 from maskray.platform.data.formats.coco import (
     is_inside,
@@ -25,6 +24,7 @@ from maskray.platform.data.formats.coco import (
     rle_text_problem,
     segmentation_problem,
 )
+from maskray.platform.data.outlines import decode_rle
 from maskray.platform.machine.progress_bar import track
 
 # COCO's own boxes stick out by fractions of a pixel and its areas are of polygons, not of masks; these tolerances

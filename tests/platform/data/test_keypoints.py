@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from maskray.model.config import Category, InputConfig, KeypointHeadConfig, LabelMap, ModelConfig
-from maskray.platform.data.batch import Sample, SampleBuilder, build_targets, collate
+from maskray.platform.data.batch import Sample, SampleBuilder, collate
 from maskray.platform.data.formats.coco import annotation_dicts, read_dataset
 from maskray.platform.data.keypoints import check_keypoints, flip_keypoints, mirrored_order, read_keypoints
 from maskray.platform.data.synthetic.person import KEYPOINTS
+from maskray.platform.data.targets import build_targets
 from maskray.platform.job.data_config import DataConfig
 
 NAMES = ("left_eye", "right_eye", "nose")

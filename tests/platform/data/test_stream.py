@@ -54,8 +54,14 @@ def assert_equal(left: Batch, right: Batch) -> None:
         assert torch.equal(getattr(left, name), getattr(right, name)), name
     assert left.targets is not None
     assert right.targets is not None
-    for name in ("boxes", "classes", "masks"):
+    for name in ("boxes", "classes"):
         assert torch.equal(getattr(left.targets, name), getattr(right.targets, name)), name
+    assert left.targets.masks is not None
+    assert right.targets.masks is not None
+    assert left.targets.masks.size == right.targets.masks.size == left.images.shape[2:]
+    for name in left.targets.masks.tensors._fields:
+        ours, theirs = (getattr(batch.masks.tensors, name) for batch in (left.targets, right.targets))
+        assert torch.equal(ours, theirs), name
 
 
 @pytest.mark.parametrize("decode", ["collate", "map"])
@@ -78,7 +84,7 @@ def test_keypoints_travel_through_shards_and_tasks(drawn: SyntheticPaths, tmp_pa
     assert manifest.labels.categories[0].keypoints == KEYPOINTS
     assert manifest.labels.categories[0].skeleton == SKELETON
     job = make_job(manifest, 4, decode="map")
-    model = {"backbone": {"features": "c4"}, "keypoints": True}  # padded to a width that fills no bytes of mask bits
+    model = {"backbone": {"features": "c4"}, "keypoints": True}
     inputs = {"shorter_edge": 64, "longer_edge_max": 99, "resize": "bilinear"}
     job = JobConfig.model_validate(job.model_dump() | {"model": model, "input": inputs})
     streamed = train_batches(manifest, job.stream, 0, 1, 0)
