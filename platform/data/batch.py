@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,20 @@ from numpy.typing import NDArray
 from maskray.model.config import InputConfig, LabelMap, ModelConfig
 from maskray.model.outlines import Outlines
 from maskray.model.structures import Batch, Targets
+from maskray.platform.data.augmentation import (
+    COLOUR,
+    PASTE,
+    Draws,
+    cut_randomly,
+    drawn_size,
+    jitter_colour,
+    turn_randomly,
+)
+from maskray.platform.data.copy_paste import paste_objects
 from maskray.platform.data.decode import Pixels, decode_row
 from maskray.platform.data.keypoints import mirrored_order
 from maskray.platform.data.targets import ImageTargets, build_targets, mirror
-from maskray.platform.data.transforms import Resized, draw_augmentation, padded_size, resize_image
+from maskray.platform.data.transforms import Resized, padded_size, resize_image, resize_to
 from maskray.platform.job.data_config import DataConfig
 
 
@@ -31,13 +41,13 @@ class Sample:
     image: Resized
     image_id: int
     original_size: tuple[int, int]
-    targets: ImageTargets | None = None
+    targets: ImageTargets
     flipped: bool = False
 
 
 @dataclass(frozen=True)
 class SampleBuilder:
-    """Turns dataset rows into training samples: decode, draw, resize, flip; a pure function of its fields.
+    """Turns dataset rows into training samples: decode, resize, augment; a pure function of its fields.
 
     model says whether masks and keypoints are wanted; labels which class a category is, and which keypoints are pairs.
     """
@@ -49,19 +59,52 @@ class SampleBuilder:
     seed: int
 
     def build(self, row: Mapping[str, Any], epoch: int) -> Sample:
-        """The sample of a row in an epoch; ValueError naming the image where it cannot be decoded."""
-        edges = self.data.shorter_edge_train or (self.input.shorter_edge,)
-        draw = draw_augmentation(self.seed, epoch, int(row["image_id"]), edges, self.data.flip)
-        decoded = decode_row(row)
-        image = resize_image(decoded, draw.shorter_edge, self.input.longer_edge_max, self.input.resize)
-        original_size = (decoded.shape[0], decoded.shape[1])
+        """The sample of a row in an epoch; ValueError naming the image where it cannot be decoded.
+
+        Where the row holds another one under "partner", objects of that one are pasted on it: none where that one
+        cannot be decoded, which is told when its own turn comes.
+        """
+        draws, config = Draws(self.seed, epoch, int(row["image_id"])), self.data.augmentation
+        sample = self._sample(row, draws)
+        other = self._partner(row.get("partner"), draws)
+        if other is not None:
+            sample.image, sample.targets = paste_objects(
+                (sample.image, sample.targets),
+                (other.image, other.targets),
+                draws.generator(PASTE),
+                config.min_visible,
+                self.data.min_box_pixels,
+            )
+        if config.color_jitter > 0:
+            sample.image = jitter_colour(sample.image, draws.generator(COLOUR), config.color_jitter)
+        return sample
+
+    def _partner(self, row: Mapping[str, Any] | None, draws: Draws) -> Sample | None:
+        if row is None:
+            return None
         try:
-            targets = self._targets(row, original_size, (image.shape[0], image.shape[1]))
+            return self._sample(row, replace(draws, pasted=True))
+        except ValueError:
+            return None
+
+    def _sample(self, row: Mapping[str, Any], draws: Draws) -> Sample:
+        """The row as it is before anything is pasted on it."""
+        config = self.data.augmentation
+        edges = self.data.shorter_edge_train or (self.input.shorter_edge,)
+        draw = draws.edge_and_flip(edges, self.data.flip)
+        decoded = decode_row(row)
+        original_size = (decoded.shape[0], decoded.shape[1])
+        size = drawn_size(original_size, draws, draw.shorter_edge, config, self.input)
+        image = resize_to(decoded, size, self.input.resize)
+        try:
+            targets = self._targets(row, original_size, size)
         except ValueError as error:
             raise ValueError(f"image {row['image_id']} ({row['file_name']}): {error}") from None
+        image, targets = cut_randomly(image, targets, draws, config, self.data.min_box_pixels)
+        orders = self._mirrored_orders(targets)
         if draw.flip:
-            image = image[:, ::-1]
-            targets = mirror(targets, image.shape[1], self._mirrored_orders(targets))
+            image, targets = image[:, ::-1], mirror(targets, image.shape[1], orders)
+        image, targets = turn_randomly(image, targets, draws, config, orders)
         return Sample(image, int(row["image_id"]), original_size, targets, draw.flip)
 
     def _targets(self, row: Mapping[str, Any], original_size: tuple[int, int], size: tuple[int, int]) -> ImageTargets:
@@ -83,15 +126,15 @@ class SampleBuilder:
         return [mirrored_order(of_object) for of_object in names] if self.model.keypoints else []
 
 
-def collate(samples: Sequence[Sample], multiple: int) -> Batch:
-    """One batch of samples, with targets where all samples have them; multiple as in collate_images."""
-    targets = [sample.targets for sample in samples if sample.targets is not None]
+def collate(samples: Sequence[Sample], multiple: int, least_side: int = 0) -> Batch:
+    """One batch of samples; multiple and least_side as in collate_images."""
     batch = collate_images(
         [sample.image for sample in samples],
         [sample.image_id for sample in samples],
         [sample.original_size for sample in samples],
         multiple,
-        targets if len(targets) == len(samples) else None,
+        [sample.targets for sample in samples],
+        least_side,
     )
     batch.flipped = torch.tensor([sample.flipped for sample in samples])
     return batch
@@ -109,16 +152,18 @@ def collate_images(
     original_sizes: Sequence[tuple[int, int]],
     multiple: int,
     targets: Sequence[ImageTargets] | None = None,
+    least_side: int = 0,
 ) -> Batch:
     """Resized (h, w, 3) images of one dtype as one batch, padded at right and bottom to a multiple in pixels.
 
     multiple is the size_divisor of the model's backbone. original_sizes are (height, width) before resizing. Masks and
-    keypoints are in the batch only where every image has them.
+    keypoints are in the batch only where every image has them. The batch is at least least_side high and wide.
     """
     if not images:
         raise ValueError("a batch needs at least one image")
     sizes = [(image.shape[0], image.shape[1]) for image in images]
-    height, width = padded_size((max(height for height, _ in sizes), max(width for _, width in sizes)), multiple)
+    largest = (max(least_side, *(height for height, _ in sizes)), max(least_side, *(width for _, width in sizes)))
+    height, width = padded_size(largest, multiple)
     view = np.zeros((len(images), 3, height, width), dtype=images[0].dtype)
     for index, (image, (image_height, image_width)) in enumerate(zip(images, sizes)):
         view[index, :, :image_height, :image_width] = image.transpose(2, 0, 1)

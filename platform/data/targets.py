@@ -100,6 +100,20 @@ def mirror(targets: ImageTargets, width: int, orders: Sequence[NDArray[np.int64]
     )
 
 
+def turn_upside_down(targets: ImageTargets, height: int, orders: Sequence[NDArray[np.int64]]) -> ImageTargets:
+    """Targets of the image with its rows in reverse order: a mirror image too, in which keypoints change places."""
+    keypoints = targets.keypoints
+    if keypoints is not None:
+        keypoints = flip_keypoints(keypoints[..., [1, 0, 2]], height, orders)[..., [1, 0, 2]]
+    return ImageTargets(
+        flip_boxes(targets.boxes[:, [1, 0, 3, 2]], height)[:, [1, 0, 3, 2]],
+        targets.classes,
+        None if targets.masks is None else outline_moves.turn_upside_down(targets.masks),
+        keypoints,
+        targets.has_mask,
+    )
+
+
 def turn(targets: ImageTargets, size: tuple[int, int]) -> ImageTargets:
     """Targets of the image of a size (height, width) after a quarter turn against the clock, as numpy.rot90 turns."""
     width = size[1]

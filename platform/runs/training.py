@@ -173,7 +173,7 @@ def _prepare_data(run: _Run) -> dict[str, Manifest]:
     }
     if manifests["train"].labels != manifests["val"].labels:
         raise ValueError("data.val: its categories are not those of data.train")
-    check_keypoints(run.job.model, manifests["train"].labels, flip=data.flip > 0)
+    check_keypoints(run.job.model, manifests["train"].labels, flip=data.mirrors)
     for split, manifest in manifests.items():
         run.console.print(
             f"  {split}: {manifest.num_images} images, {manifest.num_annotations} annotations, "

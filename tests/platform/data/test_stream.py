@@ -78,6 +78,35 @@ def test_equal_to_plain_reading(
     streamed.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("decode", ["collate", "map"])
+def test_augmented_batches_depend_on_their_position_alone(manifest: Manifest, decode: str) -> None:
+    """With everything on, and with objects of images that another task or another rank reads."""
+    augmentation = {
+        "scale_range": [0.1, 2.0],
+        "crop_size": 96,
+        "random_crop": 0.5,
+        "vertical_flip": 0.5,
+        "quarter_turns": True,
+        "copy_paste": 0.7,
+        "color_jitter": 0.4,
+    }
+    job = make_job(manifest, 4, 2, decode=decode, shorter_edge_train=[], augmentation=augmentation)
+    streamed = train_batches(manifest, job.stream, 1, 2, 3)
+    plain = local_batches(manifest, job.stream, 1, 2, 3)
+    batches = list(itertools.islice(plain, 14))
+    for left, right in zip(streamed, batches):
+        assert_equal(left, right)
+        assert left.images.shape[2:] == (96, 96)
+    streamed.close()  # type: ignore[attr-defined]
+    assert_equal(next(local_batches(manifest, job.stream, 1, 2, 6)), batches[6])
+    without = make_job(manifest, 4, 2, shorter_edge_train=[], augmentation=augmentation | {"copy_paste": 0.0})
+    counts = [
+        sum(int((batch.targets.classes >= 0).sum()) for batch in some if batch.targets is not None)
+        for some in (batches, itertools.islice(local_batches(manifest, without.stream, 1, 2, 3), 14))
+    ]
+    assert counts[0] > counts[1]
+
+
 def test_keypoints_travel_through_shards_and_tasks(drawn: SyntheticPaths, tmp_path: Path) -> None:
     dataset = read_dataset(drawn.keypoints, drawn.images)
     manifest = write_shards(dataset, drawn.images, tmp_path, rows_per_shard=12)
