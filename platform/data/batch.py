@@ -120,10 +120,12 @@ class SampleBuilder:
         )
 
     def _mirrored_orders(self, targets: ImageTargets) -> list[NDArray[np.int64]]:
-        """Of a category without keypoints none is labelled: any order will do."""
+        """Of a category without keypoints none is labelled: any order will do. None where nothing is mirrored."""
+        if not (self.model.keypoints and self.data.mirrors):
+            return []
         unnamed = ("",) * self.model.keypoint_head.num_keypoints
         names = [self.labels.categories[int(index)].keypoints or unnamed for index in targets.classes]
-        return [mirrored_order(of_object) for of_object in names] if self.model.keypoints else []
+        return [mirrored_order(of_object) for of_object in names]
 
 
 def collate(samples: Sequence[Sample], multiple: int, least_side: int = 0) -> Batch:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from maskray.model.outlines import Outlines
-from maskray.platform.data.targets import ImageTargets, build_targets, cut, mirror, turn
+from maskray.platform.data.targets import ImageTargets, build_targets, cut, mirror, turn, turn_upside_down
 
 RECTANGLE = [[2.0, 1.0, 6.0, 1.0, 6.0, 4.0, 2.0, 4.0]]
 ORDER = np.array([0, 2, 1])  # keypoints: nose, left, right
@@ -117,6 +117,16 @@ def test_a_mirror_twice_and_a_turn_four_times_change_nothing(seed: int) -> None:
         np.testing.assert_array_equal(turned.boxes, tight_boxes(pixels(turned)))
         np.testing.assert_array_equal(pixels(turned), np.rot90(pixels(targets), times, axes=(1, 2)))
     assert_same(turned, targets)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32))
+def test_upside_down_is_a_mirror_turned_by_half(seed: int) -> None:
+    targets, (height, width) = draw_targets(seed)
+    orders = [ORDER] * len(targets.classes)
+    upside = turn_upside_down(targets, height, orders)
+    assert_same(upside, turn(turn(mirror(targets, width, orders), (height, width)), (width, height)))
+    assert_same(turn_upside_down(upside, height, orders), targets)
 
 
 def test_a_keypoint_stays_on_its_pixel() -> None:
