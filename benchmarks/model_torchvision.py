@@ -32,6 +32,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from maskray.model.config import ModelSpec
 from maskray.model.detections import to_original
 from maskray.model.imported import build_imported
+from maskray.model.outlines import Outlines
 from maskray.model.structures import Batch, Detections, Targets
 from maskray.model.torchvision_names import read_torchvision
 from maskray.platform.data.manifest import read_manifest
@@ -100,7 +101,7 @@ def our_batch(examples: list[tuple[Tensor, Tensor, Tensor]], train: bool) -> Bat
     if train:
         classes = torch.arange(NUM_OBJECTS).expand(len(examples), -1)
         masks = torch.cat([nn.functional.pad(masks, padding) for _, _, masks in examples])
-        targets = Targets(torch.stack([boxes for _, boxes, _ in examples]), classes, masks)
+        targets = Targets(torch.stack([boxes for _, boxes, _ in examples]), classes, Outlines.from_bitmaps(masks))
     return Batch(images, sizes, torch.arange(len(examples)), sizes, targets)
 
 

@@ -207,6 +207,7 @@ class MaskRCNN(nn.Module):
             targets.classes.new_full((num_images, 1), -1),
             targets.masks,
             None if keypoints is None else keypoints.new_zeros(num_images, 1, *keypoints.shape[2:]),
+            targets.has_mask,
         )
 
 

@@ -21,7 +21,7 @@ from maskray.model.detections import select_detections
 from maskray.model.heads.box import BoxHead
 from maskray.model.heads.chunks import run_in_chunks
 from maskray.model.heads.keypoint import KeypointHead, decode_keypoints, keypoint_loss
-from maskray.model.heads.mask import build_mask_head, crop_masks, mask_loss, mask_probabilities
+from maskray.model.heads.mask import build_mask_head, mask_loss, mask_probabilities
 from maskray.model.heads.pooler import Pooler
 from maskray.model.rpn import Proposals
 from maskray.model.structures import Detections, Targets
@@ -39,6 +39,20 @@ class RoISamples(NamedTuple):
     gt_index: Tensor  # (K,) int64, position of that ground truth in the flat masks
     is_positive: Tensor  # (K,) bool
     is_valid: Tensor  # (K,) bool, False for padding
+
+
+class Positive(NamedTuple):
+    """Boxes that answer for an object, K of them."""
+
+    rows: Tensor  # (K,) int64, of the samples; on their device
+    gt_index: Tensor  # (K,) int64, position of the object in the flat masks; on the CPU
+    boxes: Tensor  # (K, 4) pixels; on the CPU
+
+    def select(self, chosen: Tensor) -> Positive:
+        """Those that (K,) bool on the CPU names."""
+        kept = chosen.nonzero().squeeze(1)
+        rows = self.rows[kept.to(self.rows.device, non_blocking=True)]
+        return Positive(rows, self.gt_index[kept], self.boxes[kept])
 
 
 class RoIHeads(nn.Module):
@@ -123,32 +137,32 @@ class RoIHeads(nn.Module):
         losses: dict[str, Tensor] = self.box_head.losses(
             logits, deltas, samples.classes, target_deltas, samples.is_valid
         )
-        # The only wait for the device in a step: which boxes are positive, and of which objects.
-        objects = torch.where(samples.is_positive, samples.gt_index, -1).cpu()
-        rows = (objects >= 0).nonzero().squeeze(1)
-        positive = rows.to(logits.device, non_blocking=True)
+        positive = _positive(samples)
         if self.mask_head is not None:
-            if self.res5 is None:
-                boxes, image_index = samples.boxes[positive], samples.image_index[positive]
-                inside = self.pool_for_masks(features, boxes, image_index)
-            else:
-                inside = pooled[positive]  # the grid is the same: no need to compute res5 again
-            losses["loss_mask"] = self._mask_loss(inside, samples, positive, objects[rows], targets)
+            losses["loss_mask"] = self._mask_loss(features, pooled, samples, positive, targets)
         if self.keypoint_head is not None:
-            losses["loss_keypoint"] = self._keypoint_loss(features, samples, positive, targets)
+            losses["loss_keypoint"] = self._keypoint_loss(features, samples, positive.rows, targets)
         return losses
 
     def _mask_loss(
-        self, pooled: Tensor, samples: RoISamples, positive: Tensor, gt_index: Tensor, targets: Targets
+        self, features: list[Tensor], pooled: Tensor, samples: RoISamples, positive: Positive, targets: Targets
     ) -> Tensor:
         assert self.mask_head is not None
         if targets.masks is None:
             raise ValueError("the model has a mask head but the targets have no masks: set model.masks to false")
         config = self.mask_config
-        logits = self.mask_head(pooled)
-        boxes = samples.boxes[positive]
-        target_masks = crop_masks(targets.masks, gt_index, boxes, logits.shape[-1], targets=config.targets)
-        return mask_loss(logits, samples.classes[positive], target_masks, config.output)
+        if targets.has_mask is not None:
+            positive = positive.select(targets.has_mask[positive.gt_index])
+        if self.res5 is None:
+            boxes, image_index = samples.boxes[positive.rows], samples.image_index[positive.rows]
+            inside = self.pool_for_masks(features, boxes, image_index)
+        else:
+            inside = pooled[positive.rows]  # the grid is the same: no need to compute res5 again
+        logits = self.mask_head(inside)
+        # On the CPU, while an accelerator computes the logits.
+        cropped = targets.masks.crop(positive.gt_index, positive.boxes, logits.shape[-1], config.targets)
+        target_masks = cropped.to(logits.device, non_blocking=True)
+        return mask_loss(logits, samples.classes[positive.rows], target_masks, config.output)
 
     def _keypoint_loss(self, features: list[Tensor], samples: RoISamples, positive: Tensor, targets: Targets) -> Tensor:
         assert self.keypoint_head is not None
@@ -184,6 +198,16 @@ class RoIHeads(nn.Module):
             maps = self.keypoint_head(self.keypoint_pooler(features, detections.boxes, detections.image_index))
             detections.keypoints = decode_keypoints(maps, detections.boxes, self.keypoint_config.score)
         return detections
+
+
+def _positive(samples: RoISamples) -> Positive:
+    """The only wait for the device in a step: which boxes are positive, where they lie, and of which objects."""
+    objects = torch.where(samples.is_positive, samples.gt_index, -1)
+    # Whole numbers below 2**24 are exact in float32; more objects do not come in a batch.
+    seen = torch.cat([objects[:, None].to(samples.boxes.dtype), samples.boxes], dim=1).cpu()
+    rows = (seen[:, 0] >= 0).nonzero().squeeze(1)
+    seen = seen[rows]
+    return Positive(rows.to(samples.boxes.device, non_blocking=True), seen[:, 0].long(), seen[:, 1:])
 
 
 def _take(boxes: Tensor, index: Tensor) -> Tensor:

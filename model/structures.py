@@ -12,21 +12,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from maskray.model.outlines import Outlines
+
 
 @dataclass
 class Targets:
     """Ground truth of a batch, padded to M objects per image.
 
     boxes (N, M, 4) float32, zeros where padded; classes (N, M) int64 in 0..num_classes-1, -1 where padded, the real
-    objects first; masks (G, H, W) uint8 0/1, the real objects of image 0, then of image 1, ..., or None without masks;
-    keypoints (N, M, K, 3) float32, x y in pixels and visibility 0 not labelled, 1 hidden, 2 visible, or None.
-    Crowd regions are not in it. An image without objects has a row of padding; M may be 0.
+    objects first; masks of the G real objects of image 0, then of image 1, ..., or None without masks; keypoints
+    (N, M, K, 3) float32, x y in pixels and visibility 0 not labelled, 1 hidden, 2 visible, or None; has_mask (G,) bool,
+    which objects have a mask to learn (an empty outline stands for the others), or None where all have. Masks and
+    has_mask stay on the CPU, where targets are cut from them. Crowd regions are not in it. An image without objects
+    has a row of padding; M may be 0.
     """
 
     boxes: Tensor
     classes: Tensor
-    masks: Tensor | None = None
+    masks: Outlines | None = None
     keypoints: Tensor | None = None
+    has_mask: Tensor | None = None
 
     @property
     def valid(self) -> Tensor:
@@ -34,12 +39,13 @@ class Targets:
         return self.classes >= 0
 
     def to(self, device: torch.device | str) -> Targets:
-        """The same on another device."""
+        """Boxes, classes and keypoints on another device."""
         return Targets(
             self.boxes.to(device, non_blocking=True),
             self.classes.to(device, non_blocking=True),
-            None if self.masks is None else self.masks.to(device, non_blocking=True),
+            self.masks,
             None if self.keypoints is None else self.keypoints.to(device, non_blocking=True),
+            self.has_mask,
         )
 
 

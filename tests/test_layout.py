@@ -186,6 +186,7 @@ def test_imports_of_the_world():
         ("maskray.platform.job.load", "torch timm ray mlflow pandas numpy typer"),
         ("maskray.platform.data.shards", "torch ray mlflow pandas"),
         ("maskray.platform.data.row_reader", "torch ray mlflow pandas"),
+        ("maskray.platform.data.partners", "torch ray mlflow pandas"),
         ("maskray.platform.train.trainer", "ray mlflow"),
         ("maskray.model.build_model", "ray mlflow yaml timm"),
     ],

@@ -1,23 +1,17 @@
 """Mask heads, convolutional (paper, Figure 4) and fully connected (Table 2e), with their losses and probabilities.
 
 Letters: K boxes of the batch, C classes, S side of the pooled grid, m = 2 S side of the mask, O masks that the head
-puts out per box (C; 1 when class agnostic; C + 1 with the background last for softmax), G ground-truth objects of the
-batch, H W height and width of the network input.
+puts out per box (C; 1 when class agnostic; C + 1 with the background last for softmax).
 """
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskray.model.config import MaskHeadConfig
 from maskray.model.heads.chunks import run_in_chunks
 from maskray.model.heads.conv_stack import build_conv_stack, init_convs
-from maskray.ops.roi_align import roi_align
-
-# Ground-truth masks are cut in float32; this many pixels (256 MiB) are converted at once, not all masks of the batch.
-MAX_FLOAT_PIXELS = 64 * 1024 * 1024
 
 
 class FCNMaskHead(nn.Module):
@@ -104,36 +98,3 @@ def mask_loss(logits: Tensor, classes: Tensor, target_masks: Tensor, output: str
         chosen = logits.squeeze(1) if output == "class_agnostic" else select_class(logits, classes)
         total = F.binary_cross_entropy_with_logits(chosen, target, reduction="sum")
     return total / max(1, target.numel())
-
-
-@torch.no_grad()
-def crop_masks(
-    masks: Tensor,
-    gt_index: Tensor,
-    boxes: Tensor,
-    size: int,
-    *,
-    targets: str = "binary",
-    max_float_pixels: int = MAX_FLOAT_PIXELS,
-) -> Tensor:
-    """What each box sees of its ground-truth mask, (K, size, size).
-
-    masks (G, H, W) uint8 0/1; gt_index (K,) in 0..G-1, on the CPU where an accelerator is not to be waited for;
-    boxes (K, 4) in pixels. `binary` targets: aligned RoIAlign of the bitmask, at least one half, bool. `soft`: RoIAlign
-    without the half-pixel shift, float32. At most `max_float_pixels` of the masks are held in float32 at once (one mask
-    at least).
-    """
-    binary = targets == "binary"
-    used, position = torch.unique(gt_index, return_inverse=True)
-    per_chunk = max(1, max_float_pixels // max(1, masks.shape[1] * masks.shape[2]))
-    crops = torch.zeros(len(boxes), size, size, dtype=torch.bool if binary else torch.float32, device=boxes.device)
-    for start in range(0, len(used), per_chunk):
-        chosen = used[start : start + per_chunk].to(masks.device, non_blocking=True)
-        chunk = masks[chosen].unsqueeze(1).float()
-        rows = ((position >= start) & (position < start + per_chunk)).nonzero().squeeze(1)
-        inside = rows.to(boxes.device, non_blocking=True)
-        of_chunk = (position[rows] - start).to(boxes.device, boxes.dtype, non_blocking=True)
-        rois = torch.cat([of_chunk[:, None], boxes[inside]], dim=1)
-        crop = roi_align(chunk, rois, (size, size), 1.0, 0, binary).squeeze(1)
-        crops[inside] = crop >= 0.5 if binary else crop.to(crops.dtype)
-    return crops

@@ -49,7 +49,15 @@ STABLE_TORCH_LIBRARY(maskray, m) {
   m.def(
       "rle_iou(Tensor text, Tensor offsets, Tensor sizes, Tensor gt_text, Tensor gt_offsets, Tensor gt_sizes, "
       "Tensor crowd) -> Tensor");
+  m.def("rle_encode(Tensor pixels, Tensor sizes) -> (Tensor, Tensor)");
   m.def(
       "rasterize_polygons(Tensor coordinates, Tensor polygon_offsets, Tensor object_offsets, Tensor boxes, "
       "int mask_size) -> Tensor");
+  m.def(
+      "crop_outlines(Tensor coordinates, Tensor polygon_offsets, Tensor object_offsets, Tensor text, "
+      "Tensor text_offsets, Tensor placements, Tensor index, Tensor boxes, int height, int width, int mask_size, "
+      "bool aligned, bool binary) -> Tensor");
+  m.def(
+      "draw_outlines(Tensor coordinates, Tensor polygon_offsets, Tensor object_offsets, Tensor text, "
+      "Tensor text_offsets, Tensor placements, Tensor index, Tensor windows) -> Tensor");
 }

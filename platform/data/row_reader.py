@@ -74,10 +74,3 @@ def read_rows(manifest: Manifest, indices: Iterable[int]) -> list[dict[str, Any]
     """
     reader = RowReader(manifest)
     return [reader.read(int(index)) for index in indices]
-
-
-def read_planned(table: Any, reader: RowReader) -> Any:
-    """Plans of micro-batches (columns epoch and rows) to a table of their rows with encoded images; runs as a task."""
-    return pa.Table.from_pylist(
-        [reader.read_named(row) | {"epoch": entry["epoch"]} for entry in table.to_pylist() for row in entry["rows"]]
-    )

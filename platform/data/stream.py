@@ -17,17 +17,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from maskray.model.outlines import Outlines
 from maskray.model.structures import Batch, Targets
+from maskray.ops.outlines import OutlineTensors
 from maskray.platform.data.batch import SampleBuilder, collate
 from maskray.platform.data.keypoints import check_keypoints
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.order import EpochOrder
-from maskray.platform.data.row_reader import RowReader, read_planned
+from maskray.platform.data.partners import Partners, read_planned, read_samples
+from maskray.platform.data.row_reader import RowReader
 from maskray.platform.job.config import StreamConfig
 
 log = logging.getLogger(__name__)
@@ -111,11 +113,11 @@ def local_batches(
     """The same batches as train_batches, read and decoded in this thread, without Ray."""
     plan = BatchPlan(manifest, config, rank, num_ranks)
     reader = RowReader(manifest)
-    builder = build_samples(manifest, config)
+    builder, partners = build_samples(manifest, config), build_partners(manifest, config)
 
     def load(number: int) -> Loaded:
         epoch, rows = plan.rows(number)
-        return _assemble(builder, [reader.read_named(int(row)) for row in rows], epoch)
+        return _assemble(builder, read_samples(reader, partners, rows, epoch), epoch)
 
     yield from _admit(map(load, itertools.count(plan.first(start_step))), config.data.max_bad_images)
 
@@ -127,8 +129,13 @@ def eval_rows(manifest: Manifest, rank: int, num_ranks: int) -> list[int]:
 
 def build_samples(manifest: Manifest, config: StreamConfig) -> SampleBuilder:
     """What turns a row into the training sample that is asked for; ValueError where the labels lack its keypoints."""
-    check_keypoints(config.model, manifest.labels, flip=config.data.flip > 0)
+    check_keypoints(config.model, manifest.labels, flip=config.data.mirrors)
     return SampleBuilder(config.data, config.input, config.model, manifest.labels, config.seed)
+
+
+def build_partners(manifest: Manifest, config: StreamConfig) -> Partners:
+    """What says from which rows objects are pasted."""
+    return Partners(config.seed, manifest.num_images, config.data.augmentation.copy_paste)
 
 
 def _assemble(builder: SampleBuilder, rows: Sequence[Mapping[str, Any]], epoch: int) -> Loaded:
@@ -138,8 +145,8 @@ def _assemble(builder: SampleBuilder, rows: Sequence[Mapping[str, Any]], epoch: 
             samples.append(builder.build(row, epoch))
         except ValueError as error:
             bad.append((int(row["image_id"]), f"shard {row['shard']}: {error}"))
-    multiple = builder.model.backbone.size_divisor
-    return Loaded(collate(samples, multiple) if samples else None, bad)
+    multiple, side = builder.model.backbone.size_divisor, builder.data.augmentation.crop_size or 0
+    return Loaded(collate(samples, multiple, side) if samples else None, bad)
 
 
 def _admit(loaded: Iterable[Loaded], max_bad_images: int) -> Iterator[Batch]:
@@ -190,7 +197,7 @@ def _stream_segment(manifest: Manifest, config: StreamConfig, plan: BatchPlan, n
 
     from maskray.platform.data.paused_scheduling import PausedScheduling
 
-    decode = config.data.decode == "map"
+    decode, partners = config.data.decode == "map", build_partners(manifest, config)
     per_task = IMAGES_PER_DECODE_TASK if decode else IMAGES_PER_READ_TASK
     per_task = max(1, per_task // plan.images_per_micro_batch)
     tables = [_plan_table(plan, numbers[start : start + per_task]) for start in range(0, len(numbers), per_task)]
@@ -208,7 +215,7 @@ def _stream_segment(manifest: Manifest, config: StreamConfig, plan: BatchPlan, n
     with ray.data.DataContext.current(context):
         dataset = ray.data.from_arrow(tables).map_batches(
             _read_decoded if decode else read_planned,
-            fn_args=(RowReader(manifest), build_samples(manifest, config)) if decode else (RowReader(manifest),),
+            fn_args=(RowReader(manifest), partners, *((build_samples(manifest, config),) if decode else ())),
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=DECODE_TASK_CPUS if decode else READ_TASK_CPUS,
@@ -224,11 +231,12 @@ def _plan_table(plan: BatchPlan, numbers: range) -> Any:
     return pa.table({"epoch": [epoch for epoch, _ in planned], "rows": [rows.tolist() for _, rows in planned]})
 
 
-def _read_decoded(table: Any, reader: RowReader, builder: SampleBuilder) -> Any:
+def _read_decoded(table: Any, reader: RowReader, partners: Partners, builder: SampleBuilder) -> Any:
     """Runs as a task: plans of micro-batches to collated tensors, a row per micro-batch."""
     packed = []
     for entry in table.to_pylist():
-        loaded = _assemble(builder, [reader.read_named(row) for row in entry["rows"]], entry["epoch"])
+        rows = read_samples(reader, partners, entry["rows"], entry["epoch"])
+        loaded = _assemble(builder, rows, entry["epoch"])
         packed.append({"tensors": _pack(loaded.batch), "bad": json.dumps(loaded.bad)})
     return pa.Table.from_pylist(packed, schema=pa.schema([("tensors", pa.large_binary()), ("bad", pa.string())]))
 
@@ -250,17 +258,18 @@ def _load_decoded(table: Any) -> Loaded:
 
 
 def _pack(batch: Batch | None) -> bytes:
-    """A batch as safetensors bytes, eight mask pixels to a byte; empty for None."""
+    """A batch as safetensors bytes, masks as outlines; empty for None."""
     if batch is None or batch.targets is None:
         return b""
     tensors = {name: getattr(batch, name) for name in ("images", "image_sizes", "image_ids", "original_sizes")}
     tensors |= {"boxes": batch.targets.boxes, "classes": batch.targets.classes}
     if batch.flipped is not None:
         tensors["flipped"] = batch.flipped
-    if batch.targets.keypoints is not None:
-        tensors["keypoints"] = batch.targets.keypoints
+    for name in ("keypoints", "has_mask"):
+        if (tensor := getattr(batch.targets, name)) is not None:
+            tensors[name] = tensor
     if batch.targets.masks is not None:
-        tensors["mask_bits"] = torch.from_numpy(np.packbits(batch.targets.masks.numpy(), axis=-1))
+        tensors |= {f"masks.{name}": tensor for name, tensor in batch.targets.masks.tensors._asdict().items()}
     return save_tensors(tensors)
 
 
@@ -268,9 +277,11 @@ def _unpack(data: bytes) -> Batch | None:
     if not data:
         return None
     tensors = load_tensors(data)
+    names = [f"masks.{name}" for name in OutlineTensors._fields]
     masks = None
-    if "mask_bits" in tensors:
-        width = tensors["images"].shape[-1]
-        masks = torch.from_numpy(np.unpackbits(tensors.pop("mask_bits").numpy(), axis=-1, count=width))
-    targets = Targets(tensors.pop("boxes"), tensors.pop("classes"), masks, tensors.pop("keypoints", None))
+    if names[0] in tensors:
+        height, width = tensors["images"].shape[-2:]
+        masks = Outlines(OutlineTensors(*(tensors.pop(name) for name in names)), (height, width))
+    objects = [tensors.pop(name, None) for name in ("keypoints", "has_mask")]
+    targets = Targets(tensors.pop("boxes"), tensors.pop("classes"), masks, *objects)
     return Batch(**tensors, targets=targets)

@@ -13,7 +13,7 @@ from maskray.platform.data.formats.records import CocoDataset, ImageRecord
 from maskray.platform.data.manifest import MaskGaps
 from maskray.platform.job.data_config import MAX_BAD_ANNOTATIONS, DataConfig
 
-DROP_REMEDY = "data.objects_without_masks: drop leaves them out, model.masks: false trains boxes alone"
+DROP_REMEDY = "data.objects_without_masks: drop leaves them out, boxes_only trains them without a mask"
 MaskUse = Literal["none", "objects", "all"]  # of which annotations masks are wanted; crowds are not trained on
 
 

@@ -50,9 +50,13 @@ def resize_image(image: Pixels, shorter_edge: int, longer_edge_max: int, resize:
     antialias: bilinear with antialiasing on uint8 by torch, within 1 of Pillow's and about twice as fast. bilinear:
     without antialiasing, float32 in 0..255, the pixels of torchvision's GeneralizedRCNNTransform on one thread.
     """
-    height, width = image.shape[:2]
-    size = resized_size(height, width, shorter_edge, longer_edge_max, resize)
-    if size == (height, width):
+    size = resized_size(image.shape[0], image.shape[1], shorter_edge, longer_edge_max, resize)
+    return resize_to(image, size, resize)
+
+
+def resize_to(image: Pixels, size: tuple[int, int], resize: Resize = "antialias") -> Resized:
+    """Scale a (H, W, 3) uint8 image to a size (height, width), in the two ways of resize_image."""
+    if size == image.shape[:2]:
         return image if resize == "antialias" else image.astype(np.float32)
     if resize == "bilinear":
         return _resize_plain(image, size)
@@ -86,7 +90,11 @@ def draw_augmentation(
     seed: int, epoch: int, image_id: int, shorter_edges: tuple[int, ...], flip: float
 ) -> Augmentation:
     """Draw the shorter edge (uniformly from the list) and whether to flip, as a function of (seed, epoch, image id)."""
-    generator = np.random.default_rng([seed, epoch, image_id & (2**64 - 1)])
+    return draw_edge_and_flip(np.random.default_rng([seed, epoch, image_id & (2**64 - 1)]), shorter_edges, flip)
+
+
+def draw_edge_and_flip(generator: np.random.Generator, shorter_edges: tuple[int, ...], flip: float) -> Augmentation:
+    """The same of a generator."""
     shorter_edge = shorter_edges[int(generator.integers(len(shorter_edges)))]
     return Augmentation(shorter_edge, bool(generator.random() < flip))
 

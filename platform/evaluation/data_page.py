@@ -216,13 +216,13 @@ def _counted(number: int, name: str) -> str:
 def training_targets(sample: Sample, labels: LabelMap) -> Sequence[dict[str, Any]]:
     """The targets of a training sample as COCO annotations in pixels of its image."""
     targets = sample.targets
-    assert targets is not None, "a sample of training has targets"
+    masks = None if targets.masks is None else targets.masks.bitmaps().numpy()
     results = []
     for index, (box, class_index) in enumerate(zip(targets.boxes.tolist(), targets.classes.tolist())):
         x0, y0, x1, y1 = box
         result = {"category_id": labels.category_ids[class_index], "bbox": [x0, y0, x1 - x0, y1 - y0]}
-        if targets.masks is not None:
-            result["segmentation"] = _encode(targets.masks[index])
+        if masks is not None:
+            result["segmentation"] = _encode(masks[index])
         if targets.keypoints is not None:
             result["keypoints"] = targets.keypoints[index].ravel().tolist()
         results.append(result)

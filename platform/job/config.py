@@ -162,6 +162,18 @@ class JobConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _augmentation(self) -> Self:
+        augmentation = self.data.augmentation
+        if augmentation.copy_paste > 0 and not self.model.masks:
+            raise ValueError("data.augmentation.copy_paste pastes along masks: set it to 0 or model.masks to true")
+        if augmentation.moves_pixels and self.train.scheme != "joint":
+            raise ValueError(
+                f"train.scheme {self.train.scheme} learns from proposals on whole images: data.augmentation may change "
+                "colours only"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _divides(self) -> Self:
         parts = self.resources.num_workers * self.train.accumulate_steps
         if self.train.images_per_batch % parts:

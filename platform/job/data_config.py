@@ -66,7 +66,50 @@ class ShardSource(Config):
     path: str
 
 
+ScaleFactor = Annotated[float, Field(gt=0, le=16)]
 Source = Annotated[SyntheticSource | CocoSource | FilesSource | ShardSource, Field(discriminator="kind")]
+
+
+class AugmentationConfig(Config):
+    """What training does to images beside resizing and flipping, each off by default (platform/data/augmentation.py).
+
+    In this order: scale_range, random_crop, data.flip, vertical_flip, quarter_turns, copy_paste, color_jitter.
+    """
+
+    scale_range: tuple[ScaleFactor, ScaleFactor] | None = Field(
+        None,
+        description="Large-scale jitter: least and greatest factor of the size that fits into crop_size, e.g. 0.1, 2.",
+    )
+    crop_size: Positive | None = Field(
+        None, description="Side in pixels of the square that scale_range cuts and pads to; batches are of this size."
+    )
+    random_crop: Fraction = Field(0.0, description="Probability of a crop that keeps at least one object whole.")
+    random_crop_smallest: float = Field(0.3, gt=0, le=1, description="Least share of a side that such a crop keeps.")
+    vertical_flip: Fraction = Field(0.0, description="Probability to turn rows upside down: where no side is up.")
+    quarter_turns: bool = Field(False, description="Turn by 0 to 3 quarters, each alike often: where no side is up.")
+    copy_paste: Fraction = Field(
+        0.0, description="Probability to paste objects of another training image, of those that have masks."
+    )
+    color_jitter: Fraction = Field(
+        0.0, description="Most that brightness, contrast and saturation change, as a share of what they are."
+    )
+    min_visible: Fraction = Field(
+        0.1, description="Objects of whose mask less than this share is left by a crop or a pasted object are dropped."
+    )
+
+    @model_validator(mode="after")
+    def _jitter(self) -> Self:
+        if (self.scale_range is None) != (self.crop_size is None):
+            raise ValueError("scale_range and crop_size go together: set both or neither")
+        if self.scale_range is not None and self.scale_range[0] > self.scale_range[1]:
+            raise ValueError(f"scale_range falls from {self.scale_range[0]:g} to {self.scale_range[1]:g}")
+        return self
+
+    @property
+    def moves_pixels(self) -> bool:
+        """Whether boxes on the resized image, mirrored or not, are wrong on the one that is trained on."""
+        drawn = self.random_crop or self.vertical_flip or self.quarter_turns or self.copy_paste
+        return bool(self.scale_range is not None or drawn)
 
 
 class DataConfig(Config):
@@ -79,6 +122,7 @@ class DataConfig(Config):
         (), description="Shorter edges to draw from in training; empty takes input.shorter_edge."
     )
     flip: Fraction = Field(0.5, description="Probability of a horizontal flip in training.")
+    augmentation: AugmentationConfig = AugmentationConfig()
     batch_by_aspect_ratio: bool = True
     min_box_pixels: float = Field(1.0, ge=0, description="Objects with a smaller side after resizing are dropped.")
     skip_images_without_objects: bool = Field(False, description="Leave images without annotations out of training.")
@@ -98,6 +142,19 @@ class DataConfig(Config):
         description="Unreadable annotations that may be left out, counted and listed: below 1 a share of all (one in "
         "any case), from 1 on a number; 0 none.",
     )
-    objects_without_masks: Literal["error", "drop"] = Field(
-        "error", description="Where masks are wanted: objects without segmentation end the run, or are left out."
+    objects_without_masks: Literal["error", "drop", "boxes_only"] = Field(
+        "error",
+        description="Where masks are wanted and an object has no segmentation: the run does not start, or such objects "
+        "are left out, or they train boxes alone.",
     )
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether training may see mirror images, in which left and right keypoints change places."""
+        return self.flip > 0 or self.augmentation.vertical_flip > 0
+
+    @model_validator(mode="after")
+    def _one_scale(self) -> Self:
+        if self.shorter_edge_train and self.augmentation.scale_range is not None:
+            raise ValueError("shorter_edge_train and augmentation.scale_range both say how large images are: set one")
+        return self

@@ -28,7 +28,7 @@ def prepare_data(job: JobConfig, folder: Path, tell: Tell) -> dict[str, Manifest
     }
     labels = read["train"].labels
     missing = missing_categories(labels, read["val"].labels, "data.val", "data.train")
-    check_keypoints(job.model, labels, flip=data.flip > 0)
+    check_keypoints(job.model, labels, flip=data.mirrors)
     if missing:
         tell(f"  {lacking_line(missing)}")
     manifests = {

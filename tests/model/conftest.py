@@ -25,6 +25,7 @@ from maskray.model.config import (
     RPNConfig,
 )
 from maskray.model.mask_rcnn import MaskRCNN
+from maskray.model.outlines import Outlines
 from maskray.model.structures import Batch, Targets
 
 
@@ -106,7 +107,9 @@ def draw_batch(objects: list[list[tuple[int, int, int, int, int]]], height: int 
             masks.append(inside)
     flat = torch.stack(masks).to(torch.uint8) if masks else torch.zeros(0, height, width, dtype=torch.uint8)
     sizes = torch.tensor([[height, width]] * num_images).reshape(-1, 2)
-    return Batch(images, sizes, torch.arange(num_images) + 100, sizes * 2, Targets(boxes, classes, flat))
+    return Batch(
+        images, sizes, torch.arange(num_images) + 100, sizes * 2, Targets(boxes, classes, Outlines.from_bitmaps(flat))
+    )
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from maskray.model.backbone.norm import FrozenBatchNorm2d
 from maskray.model.build_model import build_model
 from maskray.model.config import InputConfig, ModelConfig
 from maskray.model.mask_rcnn import MaskRCNN
+from maskray.model.outlines import Outlines
 from maskray.model.structures import Batch, Targets
 
 KEYS = {"loss_rpn_objectness", "loss_rpn_box", "loss_classifier", "loss_box", "loss_mask"}
@@ -137,6 +138,33 @@ def test_bfloat16_gives_float32_losses_near_the_others(tiny_model: MaskRCNN, two
     total(rough).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in tiny_model.parameters())
     assert found.scores.dtype == found.boxes.dtype == torch.float32
+
+
+def test_an_object_without_a_mask_gives_no_mask_loss(tiny_model: MaskRCNN, two_images: Batch) -> None:
+    assert two_images.targets is not None
+    assert two_images.targets.masks is not None
+    masks = two_images.targets.masks.bitmaps()
+
+    def losses(has_mask: list[bool] | None, of_first: int) -> dict[str, float]:
+        changed = masks.clone()
+        changed[0] = of_first
+        assert two_images.targets is not None
+        two_images.targets.masks = Outlines.from_bitmaps(changed)
+        two_images.targets.has_mask = None if has_mask is None else torch.tensor(has_mask)
+        found = tiny_model(two_images, generator=torch.Generator().manual_seed(0))
+        tiny_model.zero_grad()
+        torch.stack(list(found.values())).sum().backward()
+        assert all(parameter.grad is not None for parameter in tiny_model.parameters())
+        return {name: value.item() for name, value in found.items()}
+
+    assert losses(None, 0) == losses([True] * 3, 0)
+    assert losses(None, 0) != losses(None, 1)
+    without = losses([False, True, True], 0)
+    assert without == losses([False, True, True], 1)
+    assert without["loss_mask"] != losses(None, 0)["loss_mask"]
+    none = losses([False] * 3, 0)
+    assert none.pop("loss_mask") == 0
+    assert none.items() <= without.items()  # boxes learn from it all the same
 
 
 def test_without_masks_there_is_no_mask_loss(tiny_config: ModelConfig, two_images: Batch) -> None:

@@ -45,7 +45,7 @@ def test_two_images_are_learned(tiny_model: MaskRCNN, make_batch: Callable[..., 
         found = to_original(detections, batch, image)
         valid = batch.targets.valid[image]
         boxes, classes = batch.targets.boxes[image][valid], batch.targets.classes[image][valid]
-        masks = batch.targets.masks[first : first + len(boxes)].bool()
+        masks = batch.targets.masks.bitmaps()[first : first + len(boxes)].bool()
         first += len(boxes)
         certain = found.scores > 0.5
         assert int(certain.sum()) == len(boxes)

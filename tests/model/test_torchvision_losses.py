@@ -20,6 +20,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from maskray.model.imported import build_imported
 from maskray.model.mask_rcnn import MaskRCNN
+from maskray.model.outlines import Outlines
 from maskray.model.structures import Batch, Targets
 from maskray.model.torchvision_names import read_torchvision
 
@@ -165,7 +166,10 @@ def step(
     target = targets[0]
     batch = batch_as_torchvision([image], *EDGES.values())
     batch.targets = Targets(
-        target["boxes"][None], target["labels"][None] - 1, target["masks"], target["keypoints"][None]
+        target["boxes"][None],
+        target["labels"][None] - 1,
+        Outlines.from_bitmaps(target["masks"]),
+        target["keypoints"][None],
     )
     found = ours(batch)
     sum(found.values()).backward()

@@ -25,6 +25,7 @@ if "--inside" in sys.argv:
 
 from maskray.ops.match_boxes import match_boxes
 from maskray.ops.nms import batched_nms
+from maskray.ops.outlines import OutlineTensors, crop_outlines, draw_outlines, encode_masks
 from maskray.ops.paste_masks import paste_masks
 from maskray.ops.paste_masks_to_rle import paste_masks_to_rle
 from maskray.ops.rasterize_polygons import rasterize_polygons
@@ -39,6 +40,7 @@ FOLDER = ROOT / "build/sanitize"
 FLAGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # What a refusal may begin with.
 NAMED = ("boxes: ", "features: ", "levels: ", "rles: ", "detections: ", "coordinates: ", "polygon_offsets: ")
+NAMED += ("text: ", "placements: ")
 # Numbers that boxes and scores are salted with.
 HARD = [float("nan"), float("inf"), float("-inf"), 3e38, -3e38, 1e9, -1e9, 0.0, -5.0, 2.0**31, -(2.0**63)]
 
@@ -86,7 +88,7 @@ class RandomCalls:
         self.random = random.Random(seed)
         torch.manual_seed(seed)
         pooling = [self.pool, self.pool_pyramid]
-        self.kinds = [*pooling, self.nms, self.soft_nms, self.match, self.paste, self.rle, self.fill]
+        self.kinds = [*pooling, self.nms, self.soft_nms, self.match, self.paste, self.rle, self.fill, self.outlines]
 
     def call(self) -> None:
         """One operator, drawn anew with its arguments."""
@@ -157,6 +159,23 @@ class RandomCalls:
         points = self.tensor(corners * len(boxes), 2) if len(boxes) else torch.zeros(0, 2, dtype=self.dtype)
         objects = torch.arange(len(boxes) + 1)
         rasterize_polygons(points, corners * objects, objects, boxes, self.random.choice([1, 7, 28]))
+
+    def outlines(self) -> None:
+        boxes, corners = self.boxes(7), self.random.randint(3, 6)
+        count = len(boxes)
+        points = self.tensor(corners * count, 2) if count else torch.zeros(0, 2, dtype=self.dtype)
+        starts = torch.arange(count + 1)
+        text, offsets = encode_masks([torch.randint(0, 2, (5, 6)) for _ in range(count)])
+        if len(text) and self.random.random() < 0.2:
+            text[self.random.randrange(len(text))] = self.random.randrange(256)
+        places = torch.randint(-3, 9, (count, 7))
+        places[:, :2] = torch.tensor([5, 6])
+        outlines = OutlineTensors(points.double(), corners * starts, starts, text, offsets, places)
+        index = torch.randint(0, max(count, 1), (count,))
+        crop_outlines(outlines, index, boxes, (9, 8), self.random.choice([1, 7, 28]), binary=self.random.random() < 0.5)
+        windows = torch.randint(-9, 9, (count, 4))
+        windows[:, 2:] += 9
+        draw_outlines(outlines, index, windows)
 
 
 def run_inside(calls: int) -> int:

@@ -144,11 +144,50 @@ Tensor rle_iou(
   return result;
 }
 
+// The masks that lie one after the other in `pixels`, row after row, as text.
+std::tuple<Tensor, Tensor> rle_encode(Tensor pixels, Tensor sizes) {
+  check(pixels.dim() == 1 && pixels.scalar_type() == ScalarType::Byte, "pixels: expected uint8 of one dimension");
+  check(
+      sizes.dim() == 2 && sizes.size(1) == 2 && sizes.scalar_type() == ScalarType::Long,
+      "sizes: expected int64 (N, 2)");
+  const Tensor dense = torch::stable::contiguous(pixels), dense_sizes = torch::stable::contiguous(sizes);
+  const uint8_t* pixel = static_cast<const uint8_t*>(dense.const_data_ptr());
+  const int64_t* size = static_cast<const int64_t*>(dense_sizes.const_data_ptr());
+  int64_t left = pixels.size(0);
+  Tensor offsets = torch::stable::new_zeros(dense_sizes, {sizes.size(0) + 1});
+  int64_t* offset = static_cast<int64_t*>(offsets.mutable_data_ptr());
+  std::vector<uint8_t> texts;
+  for (int64_t i = 0; i < sizes.size(0); ++i) {
+    const int64_t height = size[2 * i], width = size[2 * i + 1];
+    const bool fits = height > 0 && width > 0 ? width <= left / height : height >= 0 && width >= 0;
+    check(fits, "sizes: mask ", i, " has more pixels than there are");
+    RleWriter writer;
+    for (int64_t x = 0; height > 0 && x < width; ++x) {
+      for (int64_t y = 0; y < height; ++y) {
+        if (pixel[y * width + x] != 0) {
+          const int64_t place = x * height + y;
+          writer.add_ones(place, place + 1);
+        }
+      }
+    }
+    const std::vector<uint8_t>& text = writer.finish(height * width);
+    texts.insert(texts.end(), text.begin(), text.end());
+    offset[i + 1] = static_cast<int64_t>(texts.size());
+    pixel += height * width;
+    left -= height * width;
+  }
+  check(left == 0, "sizes: ", left, " pixels are of no mask");
+  Tensor text = torch::stable::new_empty(dense, {static_cast<int64_t>(texts.size())});
+  std::copy(texts.begin(), texts.end(), static_cast<uint8_t*>(text.mutable_data_ptr()));
+  return {text, offsets};
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(maskray, CPU, m) {
   m.impl("rle_area", TORCH_BOX(&rle_area));
   m.impl("rle_iou", TORCH_BOX(&rle_iou));
+  m.impl("rle_encode", TORCH_BOX(&rle_encode));
 }
 
 }  // namespace maskray

@@ -1,47 +1,12 @@
-"""Mask targets are what the box sees of the bitmask; the loss is that of the true class alone."""
+"""Masks inside boxes: the loss is that of the true class alone."""
 
 import math
 
 import pytest
 import torch
-from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
 from maskray.model.config import MaskHeadConfig
-from maskray.model.heads.mask import build_mask_head, crop_masks, mask_loss, mask_probabilities
-
-
-def test_a_box_sees_its_part_of_the_mask() -> None:
-    masks = torch.zeros(2, 40, 60, dtype=torch.uint8)
-    masks[0, 10:30, 20:40] = 1
-    masks[1, :, 30:] = 1
-    boxes = torch.tensor([[20.0, 10, 40, 30], [10, 10, 30, 30], [10, 10, 50, 30], [0, 0, 20, 40]])
-    crops = crop_masks(masks, torch.tensor([0, 0, 1, 1]), boxes, 28)
-    assert crops.dtype == torch.bool
-    assert crops[0].all()  # the object fills its own box
-    assert crops[1, :, 14:].all()  # its right half
-    assert not crops[1, :, :14].any()
-    assert crops[2, :, 14:].all()
-    assert not crops[2, :, :14].any()
-    assert not crops[3].any()
-
-
-@pytest.mark.parametrize("max_float_pixels", [1, 2 * 32 * 32, 10**9])
-def test_chunks_do_not_matter(max_float_pixels: int) -> None:
-    torch.manual_seed(0)
-    masks = (torch.rand(5, 32, 32) > 0.5).to(torch.uint8)
-    boxes = torch.rand(11, 4) * 12
-    boxes[:, 2:] += boxes[:, :2] + 4
-    gt_index = torch.randint(0, 5, (11,))
-    first = torch.zeros(1, dtype=torch.int64)
-    one_by_one = [crop_masks(masks[gt][None], first, box[None], 14) for gt, box in zip(gt_index, boxes)]
-    assert torch.equal(crop_masks(masks, gt_index, boxes, 14, max_float_pixels=max_float_pixels), torch.cat(one_by_one))
-
-
-def test_no_boxes_and_no_masks() -> None:
-    crops = crop_masks(
-        torch.zeros(0, 8, 8, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), 28
-    )
-    assert crops.shape == (0, 28, 28)
+from maskray.model.heads.mask import build_mask_head, mask_loss, mask_probabilities
 
 
 def test_loss_counts_the_true_class_alone() -> None:
@@ -104,16 +69,6 @@ def test_mlp_gives_each_pixel_weights_of_its_own() -> None:
     head = build_mask_head(config, 4, 7, 3)
     assert head(torch.randn(2, 4, 7, 7)).shape == (2, 3, 14, 14)
     assert [tuple(p.shape) for p in head.parameters() if p.ndim == 2] == [(6, 196), (5, 6), (3 * 14 * 14, 5)]
-
-
-def test_soft_targets_are_those_of_torchvision() -> None:
-    torch.manual_seed(0)
-    masks = (torch.rand(3, 40, 50) > 0.5).to(torch.uint8)
-    boxes = torch.tensor([[3.2, 4.1, 30.0, 20.0], [0.0, 0.0, 49.0, 39.0], [10.0, 10.0, 11.0, 12.5]])
-    gt_index = torch.tensor([2, 0, 1])
-    theirs = project_masks_on_boxes(masks, boxes, gt_index, 28)
-    # Float32 sums of four weighted corners per sample.
-    torch.testing.assert_close(crop_masks(masks, gt_index, boxes, 28, targets="soft"), theirs, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("norm", ["batch_norm", "sync_batch_norm"])

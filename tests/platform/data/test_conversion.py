@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from maskray.platform.data.batch import decode_rle
 from maskray.platform.data.conversion import convert, short_names
 from maskray.platform.data.formats.annotated import AnnotatedFolder
 from maskray.platform.data.formats.coco import ImageRecord, dataset_of_tree
 from maskray.platform.data.formats.reading import read_annotated
+from maskray.platform.data.outlines import decode_rle
 from maskray.platform.data.synthetic.dataset import SyntheticPaths
 
 PARTS = {"size": [96, 128], "counts": [0, 200, 5, 191, 96 * 128 - 396]}

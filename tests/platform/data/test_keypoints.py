@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from maskray.model.config import Category, InputConfig, KeypointHeadConfig, LabelMap, ModelConfig
-from maskray.platform.data.batch import Sample, SampleBuilder, build_targets, collate
+from maskray.platform.data.batch import Sample, SampleBuilder, collate
 from maskray.platform.data.formats.coco import annotation_dicts, read_dataset
 from maskray.platform.data.keypoints import check_keypoints, flip_keypoints, mirrored_order, read_keypoints
 from maskray.platform.data.synthetic.person import KEYPOINTS
+from maskray.platform.data.targets import build_targets
 from maskray.platform.job.data_config import DataConfig
 
 NAMES = ("left_eye", "right_eye", "nose")
@@ -152,3 +155,26 @@ def test_malformed_keypoints_of_a_category_are_named(tmp_path: Path, category: d
     path.write_text(json.dumps(tree))
     with pytest.raises(ValueError, match=message):
         read_dataset(path, tmp_path)
+
+
+@pytest.mark.parametrize("vertical_flip", [0.0, 1.0])
+def test_keypoints_without_counterparts_may_turn_but_not_be_mirrored(vertical_flip: float) -> None:
+    category = Category(id=1, name="hand", keypoints=("left_tip", "root"))
+    labels, source = LabelMap(categories=(category,)), {"kind": "synthetic", "num_images": 1}
+    augmentation = {"quarter_turns": True, "vertical_flip": vertical_flip}
+    tree = {"train": source, "val": source, "flip": 0.0, "augmentation": augmentation}
+    model = ModelConfig.model_validate({"masks": False, "keypoints": True, "keypoint_head": {"num_keypoints": 2}})
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 40)).save(buffer, "png")
+    entry = {"id": 5, "category_id": 1, "bbox": [5, 5, 30, 20], "keypoints": [10, 10, 2, 30, 20, 1]}
+    row = {"image_id": 1, "file_name": "1.png", "width": 60, "height": 40, "image": buffer.getvalue()}
+    data = DataConfig.model_validate(tree)
+    builder = SampleBuilder(data, InputConfig(shorter_edge=40, longer_edge_max=60), model, labels, 0)
+    if vertical_flip:
+        with pytest.raises(ValueError, match="left_tip has no counterpart right_tip"):
+            check_keypoints(model, labels, flip=data.mirrors)
+    else:
+        check_keypoints(model, labels, flip=data.mirrors)
+        targets = builder.build(row | {"annotations": json.dumps([entry])}, 0).targets
+        assert targets.keypoints is not None
+        assert targets.keypoints[0, :, 2].tolist() == [2, 1]

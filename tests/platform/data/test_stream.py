@@ -54,8 +54,14 @@ def assert_equal(left: Batch, right: Batch) -> None:
         assert torch.equal(getattr(left, name), getattr(right, name)), name
     assert left.targets is not None
     assert right.targets is not None
-    for name in ("boxes", "classes", "masks"):
+    for name in ("boxes", "classes"):
         assert torch.equal(getattr(left.targets, name), getattr(right.targets, name)), name
+    assert left.targets.masks is not None
+    assert right.targets.masks is not None
+    assert left.targets.masks.size == right.targets.masks.size == left.images.shape[2:]
+    for name in left.targets.masks.tensors._fields:
+        ours, theirs = (getattr(batch.masks.tensors, name) for batch in (left.targets, right.targets))
+        assert torch.equal(ours, theirs), name
 
 
 @pytest.mark.parametrize("decode", ["collate", "map"])
@@ -72,13 +78,42 @@ def test_equal_to_plain_reading(
     streamed.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("decode", ["collate", "map"])
+def test_augmented_batches_depend_on_their_position_alone(manifest: Manifest, decode: str) -> None:
+    """With everything on, and with objects of images that another task or another rank reads."""
+    augmentation = {
+        "scale_range": [0.1, 2.0],
+        "crop_size": 96,
+        "random_crop": 0.5,
+        "vertical_flip": 0.5,
+        "quarter_turns": True,
+        "copy_paste": 0.7,
+        "color_jitter": 0.4,
+    }
+    job = make_job(manifest, 4, 2, decode=decode, shorter_edge_train=[], augmentation=augmentation)
+    streamed = train_batches(manifest, job.stream, 1, 2, 3)
+    plain = local_batches(manifest, job.stream, 1, 2, 3)
+    batches = list(itertools.islice(plain, 14))
+    for left, right in zip(streamed, batches):
+        assert_equal(left, right)
+        assert left.images.shape[2:] == (96, 96)
+    streamed.close()  # type: ignore[attr-defined]
+    assert_equal(next(local_batches(manifest, job.stream, 1, 2, 6)), batches[6])
+    without = make_job(manifest, 4, 2, shorter_edge_train=[], augmentation=augmentation | {"copy_paste": 0.0})
+    counts = [
+        sum(int((batch.targets.classes >= 0).sum()) for batch in some if batch.targets is not None)
+        for some in (batches, itertools.islice(local_batches(manifest, without.stream, 1, 2, 3), 14))
+    ]
+    assert counts[0] > counts[1]
+
+
 def test_keypoints_travel_through_shards_and_tasks(drawn: SyntheticPaths, tmp_path: Path) -> None:
     dataset = read_dataset(drawn.keypoints, drawn.images)
     manifest = write_shards(dataset, drawn.images, tmp_path, rows_per_shard=12)
     assert manifest.labels.categories[0].keypoints == KEYPOINTS
     assert manifest.labels.categories[0].skeleton == SKELETON
     job = make_job(manifest, 4, decode="map")
-    model = {"backbone": {"features": "c4"}, "keypoints": True}  # padded to a width that fills no bytes of mask bits
+    model = {"backbone": {"features": "c4"}, "keypoints": True}
     inputs = {"shorter_edge": 64, "longer_edge_max": 99, "resize": "bilinear"}
     job = JobConfig.model_validate(job.model_dump() | {"model": model, "input": inputs})
     streamed = train_batches(manifest, job.stream, 0, 1, 0)

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from maskray.model.config import Category, LabelMap
-from maskray.platform.data.batch import ImageTargets, Sample, decode_rle
+from maskray.platform.data.batch import Sample
 from maskray.platform.data.formats.annotated import AnnotatedFolder, LeftOut
 from maskray.platform.data.formats.coco import Annotation, CocoDataset, ImageRecord
+from maskray.platform.data.outlines import decode_rle, read_outlines
+from maskray.platform.data.targets import ImageTargets
 from maskray.platform.evaluation.data_page import (
     PageOptions,
     choose_images,
@@ -78,12 +81,14 @@ def test_each_class_is_shown_before_others_come() -> None:
 
 
 def test_targets_are_drawn_as_they_are() -> None:
-    masks = np.zeros((1, 30, 40), dtype=np.uint8)
-    masks[0, 4:9, 5:7] = 1
-    targets = ImageTargets(np.array([[5, 4, 7, 9]], dtype=np.float32), np.array([1]), masks)
+    mask = np.zeros((30, 40), dtype=np.uint8)
+    mask[4:9, 5:7] = 1
+    rle = coco_mask.encode(np.asfortranarray(mask))
+    outlines = read_outlines([{"id": 1, "segmentation": rle | {"counts": rle["counts"].decode()}}], (30, 40), (30, 40))
+    targets = ImageTargets(np.array([[5, 4, 7, 9]], dtype=np.float32), np.array([1]), outlines)
     (result,) = training_targets(Sample(np.zeros((30, 40, 3), np.uint8), 1, (30, 40), targets), LABELS)
     assert (result["category_id"], result["bbox"]) == (20, [5, 4, 2, 5])
-    assert (decode_rle(result["segmentation"]) == masks[0]).all()
+    assert (decode_rle(result["segmentation"]) == mask).all()
 
 
 def test_the_page_needs_nothing_else_and_escapes_names(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from maskray.model.config import LabelMap, ModelSpec
+from maskray.model.outlines import Outlines
 from maskray.model.structures import Batch, Targets
 from maskray.platform.job.config import JobConfig
 
@@ -89,7 +90,7 @@ def make_batch() -> Callable[..., Batch]:
         sizes = torch.full((num_images, 2), size)
         ids = torch.arange(num_images) + 100 * index
         classes = torch.randint(0, 2, (num_images, 1), generator=generator)
-        return Batch(images, sizes, ids, sizes.clone(), Targets(boxes, classes, masks))
+        return Batch(images, sizes, ids, sizes.clone(), Targets(boxes, classes, Outlines.from_bitmaps(masks)))
 
     return make
 

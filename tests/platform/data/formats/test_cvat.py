@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskray.platform.data.batch import decode_rle
 from maskray.platform.data.formats import cvat
+from maskray.platform.data.outlines import decode_rle
 
 MakeImage = Callable[..., Path]
 KEYS = ("points", "xtl", "ytl", "xbr", "ybr", "rotation", "cx", "cy", "rx", "ry", "left", "top", "width", "height")

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from maskray.platform.data.batch import decode_rle
 from maskray.platform.data.formats import instance_masks
+from maskray.platform.data.outlines import decode_rle
 
 MakeImage = Callable[..., Path]
 NUMBERS = np.zeros((10, 20), dtype=np.uint16)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from maskray.platform.data.batch import decode_rle
 from maskray.platform.data.formats import labelme
+from maskray.platform.data.outlines import decode_rle
 
 MakeImage = Callable[..., Path]
 

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from maskray.platform.data.batch import decode_rle
 from maskray.platform.data.conversion import convert
 from maskray.platform.data.formats.coco import dataset_of_tree
 from maskray.platform.data.formats.reading import read_annotated
+from maskray.platform.data.outlines import decode_rle
 
 Objects = list[tuple[str, tuple[float, ...], bytes]]
 CORNERS = ("xmin", "ymin", "xmax", "ymax")

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from maskray.platform.data.batch import decode_rle
 from maskray.platform.data.formats import voc
+from maskray.platform.data.outlines import decode_rle
 
 MakeImage = Callable[..., Path]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskray.platform.data.batch import rasterize
 from maskray.platform.data.formats.coco import read_dataset
+from maskray.platform.data.outlines import rasterize
 from maskray.platform.data.synthetic.dataset import CATEGORY_IDS, synthesize
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
-from maskray.platform.data.batch import decode_rle, rasterize
 from maskray.platform.data.formats.segmentation import rle_text_problem
+from maskray.platform.data.outlines import decode_rle, rasterize
 from maskray.platform.data.synthetic.outline import encode_rle, encode_segmentation, trace_outlines
 
 MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=14))
