@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from maskray.platform.cli import data, export, import_model, inference, models, serve, sweep
+from maskray.platform.cli import data, export, import_model, inference, models, new, serve, sweep
 from maskray.platform.cli.errors import tell_error
 from maskray.platform.machine.proxies import reach_loopback_directly
 
@@ -109,6 +109,7 @@ def submit(
 
 
 # Registered here for the order of the help: jobs, models and data, set-up.
+app.command("new", rich_help_panel="Jobs")(new.new)
 app.command("evaluate", rich_help_panel="Models and data")(inference.evaluate)
 app.command("predict", rich_help_panel="Models and data")(inference.predict)
 app.command("serve", rich_help_panel="Models and data")(serve.serve)

@@ -16,6 +16,7 @@ from maskray.model.imported import Imported
 from maskray.model.torchvision_names import norm_eps_of, read_torchvision
 from maskray.model.transfer import Source
 from maskray.model.weights import (
+    STEP_COUNTER,
     TORCHVISION_PREFIX,
     WEIGHTS_FILE,
     cached_file,
@@ -56,6 +57,8 @@ def _of_torchvision(name: str, names_only: bool) -> Source:
         with torch.device("meta"):
             options = {"weights_backbone": None} if "fpn" in model_name else {}
             state: Mapping[str, Tensor] = get_model(model_name, weights=None, **options).state_dict()
+        if not model_name.endswith("_v2"):  # of whose batch norm alone the statistics are trained
+            state = {key: tensor for key, tensor in state.items() if not key.endswith(STEP_COUNTER)}
     else:
         state, file = download_torchvision(model_name)
     if "fc.weight" in state:
