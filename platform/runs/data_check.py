@@ -99,7 +99,9 @@ def _examine(source: Source, split: str, rules: ReadingRules, found: DataFinding
             found.warnings.append(f"{where}: {path}: annotations or images that {words}: {told}; {first.line}")
     if not any(not annotation.iscrowd for image in reading.images for annotation in image.annotations):
         found.problems.append(f"{where}: {path}: no object is left to {'train on' if split == 'train' else 'evaluate'}")
-    gap = mask_gap_problem(find_mask_gaps(reading.images), rules.masks, reading.num_annotations, DROP_REMEDY)
+    what_then = {"error": DROP_REMEDY, "drop": "they are left out", "boxes_only": "they train boxes alone"}
+    gaps = find_mask_gaps(reading.images)
+    gap = mask_gap_problem(gaps, rules.masks, reading.num_annotations, what_then[rules.without_masks])
     if gap is not None:
         listed = found.problems if rules.without_masks == "error" else found.warnings
         listed.append(f"{where}: {path}: {gap}")

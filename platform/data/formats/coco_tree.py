@@ -6,7 +6,6 @@ mind. Other formats are made into such a tree first.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 
 from maskray.model.config import Category, LabelMap
 from maskray.platform.data.formats.coco_annotation import is_fraction, read_object
+from maskray.platform.data.formats.file_names import name_inside
 from maskray.platform.data.formats.json_values import read_id, read_whole
 from maskray.platform.data.formats.problem import Problem, one_line, refusal, shown
 from maskray.platform.data.formats.records import ImageRecord
@@ -191,7 +191,7 @@ class _TreeReader:
         if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
             self._note("missing_key", f"{shown(name)} is no name of a file", image_id)
             return None
-        inside, odd = _name_inside(name, self._folder)
+        inside, odd = name_inside(name, self._folder)
         if inside is None:
             self._note("outside_folder", f"{shown(name)} leads out of the images folder", image_id)
             return None
@@ -278,19 +278,3 @@ def _count_from_one(keypoints: Any, skeleton: Any) -> Any:
     if min(ends) != 0 or max(ends) >= len(keypoints):
         return skeleton
     return [[end + 1 for end in pair] for pair in skeleton]
-
-
-def _name_inside(name: str, folder: Path) -> tuple[str | None, str | None]:
-    """A file name relative to the folder of images and the code of what was odd; None where it leads out of it."""
-    odd = None
-    if "\\" in name and not os.path.exists(folder / name) and os.path.exists(folder / name.replace("\\", "/")):
-        name, odd = name.replace("\\", "/"), "backslash_file_name"
-    if ".." in name.split("/"):
-        return None, None
-    if not name.startswith("/"):
-        return name, odd
-    for root in (os.path.abspath(folder), os.path.realpath(folder)):
-        for path in (os.path.normpath(name), os.path.realpath(name)):
-            if path.startswith(f"{root.rstrip('/')}/"):
-                return os.path.relpath(path, root), "absolute_file_name"
-    return None, None

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from maskray.model.coco_categories import PERSON_KEYPOINTS
 from maskray.platform.data.manifest import read_manifest
 from maskray.platform.data.row_reader import read_rows
 from maskray.platform.data.synthetic.dataset import synthesize
@@ -243,7 +244,13 @@ def test_data_that_turn_out_bad_leave_nothing_behind(output: Path, tmp_path: Pat
     annotations = tmp_path / "a.json"
     images = [{"id": number, "file_name": "gone.jpg", "width": 8, "height": 8} for number in range(4)]
     annotations.write_text(
-        json.dumps({"images": images, "annotations": [], "categories": [{"id": 1, "name": "thing"}]})
+        json.dumps(
+            {
+                "images": images,
+                "annotations": [],
+                "categories": [{"id": 1, "name": "thing", "keypoints": PERSON_KEYPOINTS}],
+            }
+        )
     )
     source = {"kind": "coco", "annotations": str(annotations), "images": str(tmp_path)}
     with pytest.raises(ValueError, match=r"gone\.jpg"):
