@@ -78,7 +78,9 @@ def split(
     division = divide(dataset, val, seed)
     with new_folder(out) as folder:
         for name, ids in (("train", division.train), ("val", division.val)):
-            (folder / f"{name}.json").write_text(json.dumps(select_images(found.tree, set(ids))))
+            part = select_images(found.tree, set(ids))
+            part["images"] = [entry | {"split": name} for entry in part["images"]]  # convert writes it as such
+            (folder / f"{name}.json").write_text(json.dumps(part))
     for told, names in (
         ("no object at all", division.without_objects),
         ("objects in train alone", division.only_in_train),

@@ -45,7 +45,10 @@ def convert(found: AnnotatedFolder, dataset: CocoDataset, target: Target, out: P
     in no split is in train. A folder that is there already is a ValueError, and so is an image that is not there.
     """
     refuse_existing(out)
-    splits = {entry["id"]: entry.get("split") for entry in found.tree["images"]}
+    splits = {entry["id"]: _split_of(entry) for entry in found.tree["images"]}
+    twice = [name for name, count in Counter(image.file_name for image in dataset.images).items() if count > 1]
+    if twice and target == "yolo":
+        raise ValueError(f"{found.name}: image {twice[0]} stands under several ids, but has one label file in YOLO")
     missing = next((image for image in dataset.images if not (found.images / image.file_name).is_file()), None)
     if missing is not None:
         raise ValueError(f"{found.name}: image {missing.file_name} is not in {found.images}")
@@ -53,6 +56,11 @@ def convert(found: AnnotatedFolder, dataset: CocoDataset, target: Target, out: P
         if target == "yolo":
             return _write_yolo(dataset, found.images, {key: value or "train" for key, value in splits.items()}, folder)
         return _write_coco(found.tree, dataset, found.images, splits, folder)
+
+
+def _split_of(entry: Mapping[str, Any]) -> str | None:
+    """The split of an image; what else a file may have under this key is none, and becomes no name of a file."""
+    return next((split for split in SPLIT_FOLDERS if entry.get("split") == split), None)
 
 
 def short_names(images: Iterable[ImageRecord], splits: Mapping[int, str | None]) -> dict[int, str]:
@@ -73,8 +81,9 @@ def short_names(images: Iterable[ImageRecord], splits: Mapping[int, str | None])
 def _write_coco(
     tree: dict[str, Any], dataset: CocoDataset, images: Path, splits: Mapping[int, str | None], folder: Path
 ) -> Converted:
-    for record in track(dataset.images, len(dataset.images), "linking images"):
-        link_or_copy(images / record.file_name, folder / "images" / record.file_name)
+    names = sorted({record.file_name for record in dataset.images})
+    for name in track(names, len(names), "linking images"):
+        link_or_copy(images / name, folder / "images" / name)
     for split in dict.fromkeys(splits.values()):
         part = select_images(tree, {key for key, value in splits.items() if value == split})
         (folder / f"{split or 'annotations'}.json").write_text(json.dumps(part))

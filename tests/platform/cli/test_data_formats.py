@@ -63,6 +63,9 @@ def test_convert_validate_split_merge_show(source: Path, tmp_path: Path) -> None
     code, out, _ = maskray("data", "merge", *parts, "--images", tmp_path / "yolo", "--out", tmp_path / "whole.json")
     assert code == 0
     assert "12 images" in out
+    whole = ("--to", "yolo", "--images", tmp_path / "yolo", "--out", tmp_path / "divided")
+    assert maskray("data", "convert", tmp_path / "whole.json", *whole)[0] == 0
+    assert [len(list((tmp_path / f"divided/images/{part}").iterdir())) for part in ("train", "val")] == [9, 3]
     code, out, _ = maskray("data", "merge", tmp_path / "yolo", source, "--out", tmp_path / "merged.json")
     assert code == 0
     assert "24 images" in out

@@ -60,6 +60,29 @@ def test_splits_stay_splits_in_both_formats(drawn: SyntheticPaths, tmp_path: Pat
         assert {entry["split"] for entry in parts["val"]} == {"val"}
 
 
+@pytest.mark.parametrize("split", ["../../evil", ["train"], {"a": 1}, "dev", 3])
+def test_a_split_that_is_none_names_no_file(tmp_path: Path, drawn: SyntheticPaths, split: object) -> None:
+    found = read_annotated(drawn.annotations, images=drawn.images)
+    for entry in found.tree["images"]:
+        entry["split"] = split
+    dataset = dataset_of_tree(found.name, found.tree, found.images)
+    convert(found, dataset, "coco", tmp_path / "a/b/coco")
+    assert {path.name for path in (tmp_path / "a/b/coco").iterdir()} == {"annotations.json", "images"}
+    assert [path.name for path in tmp_path.rglob("*.json")] == ["annotations.json"]
+    convert(found, dataset, "yolo", tmp_path / "yolo")
+    assert [path.name for path in (tmp_path / "yolo/labels").iterdir()] == ["train"]
+
+
+def test_one_file_under_two_ids(tmp_path: Path, drawn: SyntheticPaths) -> None:
+    found = read_annotated(drawn.annotations, images=drawn.images)
+    found.tree["images"][1] |= {"file_name": found.tree["images"][0]["file_name"]}
+    dataset = dataset_of_tree(found.name, found.tree, found.images)
+    with pytest.raises(ValueError, match="stands under several ids, but has one label file"):
+        convert(found, dataset, "yolo", tmp_path / "yolo")
+    assert convert(found, dataset, "coco", tmp_path / "coco").images == 23
+    assert len(list((tmp_path / "coco/images").iterdir())) == 22
+
+
 def test_crowds_and_boxes(tmp_path: Path, drawn: SyntheticPaths) -> None:
     found = read_annotated(drawn.annotations, images=drawn.images)
     first, second = found.tree["annotations"][:2]
