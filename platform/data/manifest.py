@@ -35,7 +35,8 @@ class Manifest(Config):
     """A complete folder of shards. The lists have one entry per row, in global row order.
 
     digest is the sha256 of the source that was sharded; widths and heights are pixels of the original image in the
-    frame of its annotations; num_objects counts annotations that are not crowds. location is where it was read from.
+    frame of its annotations; num_objects counts annotations that are not crowds, and categories are their distinct ids,
+    none in manifests of earlier versions. location is where it was read from.
     """
 
     format: Literal[1] = 1
@@ -48,6 +49,7 @@ class Manifest(Config):
     widths: tuple[int, ...]
     heights: tuple[int, ...]
     num_objects: tuple[int, ...]
+    categories: tuple[tuple[int, ...], ...] | None = None
     bad_images: tuple[BadImage, ...] = ()
     location: str = Field("", exclude=True)
 
@@ -55,6 +57,8 @@ class Manifest(Config):
     def _lengths(self) -> Self:
         lengths = {"shards": sum(shard.num_rows for shard in self.shards)}
         lengths |= {name: len(getattr(self, name)) for name in ("image_ids", "widths", "heights", "num_objects")}
+        if self.categories is not None:
+            lengths["categories"] = len(self.categories)
         for name, length in lengths.items():
             if length != self.num_images:
                 raise ValueError(f"{name} count {length} rows, num_images is {self.num_images}")

@@ -4,7 +4,8 @@ The rule. The rows of an epoch are a permutation drawn from (seed, epoch). With 
 in that order, to landscape (width >= height) and portrait, and each group is cut into whole batches; what is left of
 both groups makes one mixed batch if it suffices. Without, the permutation is cut as it is. At most images_per_batch - 1
 rows are left out of an epoch, other ones in another epoch. The order of the batches is drawn too. Every epoch
-has num_rows // images_per_batch batches, so a global step alone says where training is.
+has num_rows // images_per_batch batches, so a global step alone says where training is. With repeat factors the rows of
+an epoch are those of repeats.py, a row as often as it comes, of which every epoch has the same number.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskray.platform.data.manifest import Manifest
+from maskray.platform.data.repeats import epoch_length, epoch_repeats, image_categories, repeat_factors
 
 _ORDER_STREAM = 0x6F72646572  # keeps these draws apart from others of the same seed and epoch
 
@@ -49,15 +51,27 @@ class Position:
     batch: int
 
 
+def training_rows(manifest: Manifest, only_with_objects: bool) -> NDArray[np.int64]:
+    """Global row indices of the images that take part in training: all, or those with an object."""
+    if only_with_objects:
+        return np.flatnonzero(np.asarray(manifest.num_objects) > 0)
+    return np.arange(manifest.num_images)
+
+
 class EpochOrder:
     """The batches of a whole run over the rows that take part in it, by global step."""
 
     def __init__(
-        self, manifest: Manifest, seed: int, images_per_batch: int, by_aspect_ratio: bool, only_with_objects: bool
+        self,
+        manifest: Manifest,
+        seed: int,
+        images_per_batch: int,
+        by_aspect_ratio: bool,
+        only_with_objects: bool,
+        repeat_threshold: float = 0.0,
     ) -> None:
-        """ValueError where fewer rows take part than a batch has."""
-        takes_part = np.asarray(manifest.num_objects) > 0 if only_with_objects else np.ones(manifest.num_images, bool)
-        self._rows = np.flatnonzero(takes_part)
+        """repeat_threshold: as of repeat_factors, 0 none. ValueError where fewer rows take part than a batch has."""
+        self._rows = training_rows(manifest, only_with_objects)
         self._landscape = (np.asarray(manifest.widths) >= np.asarray(manifest.heights))[self._rows]
         self._seed = seed
         self._images_per_batch = images_per_batch
@@ -67,11 +81,17 @@ class EpochOrder:
             raise ValueError(
                 f"train.images_per_batch is {images_per_batch}, but there are {len(self._rows)} images to train on"
             )
+        self._factors: NDArray[np.float64] | None = None
+        if repeat_threshold > 0:
+            categories = image_categories(manifest)
+            factors = repeat_factors([categories[row] for row in self._rows], repeat_threshold)
+            self._factors = factors if (factors > 1).any() else None
 
     @property
     def batches_per_epoch(self) -> int:
         """Batches of every epoch."""
-        return len(self._rows) // self._images_per_batch
+        images = len(self._rows) if self._factors is None else epoch_length(self._factors)
+        return images // self._images_per_batch
 
     def position(self, step: int) -> Position:
         """Epoch and batch of a global step, all from 0."""
@@ -81,8 +101,13 @@ class EpochOrder:
         """Global row indices of the batch of a global step, (images_per_batch,)."""
         position = self.position(step)
         if self._cached is None or self._cached[0] != position.epoch:
-            batches = epoch_batches(
-                self._landscape, self._seed, position.epoch, self._images_per_batch, self._by_aspect_ratio
-            )
-            self._cached = (position.epoch, batches)
-        return self._rows[self._cached[1][position.batch]]
+            self._cached = (position.epoch, self._rows[self._epoch(position.epoch)])
+        return self._cached[1][position.batch]
+
+    def _epoch(self, epoch: int) -> NDArray[np.int64]:
+        """Batches of an epoch as positions in the rows that take part."""
+        if self._factors is None:
+            return epoch_batches(self._landscape, self._seed, epoch, self._images_per_batch, self._by_aspect_ratio)
+        repeated = epoch_repeats(self._factors, self._seed, epoch)
+        landscape = self._landscape[repeated]
+        return repeated[epoch_batches(landscape, self._seed, epoch, self._images_per_batch, self._by_aspect_ratio)]

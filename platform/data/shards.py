@@ -27,6 +27,7 @@ from maskray.platform.data.manifest import (
     read_manifest,
     write_manifest,
 )
+from maskray.platform.data.repeats import categories_of
 from maskray.platform.files.storage import open_folder, write_file
 from maskray.platform.job.data_config import ROWS_PER_SHARD
 from maskray.platform.machine.progress_bar import track
@@ -121,6 +122,7 @@ def _write_part(item: dict[str, Any], images: str, destination: str) -> dict[str
     columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
     bad: list[dict[str, Any]] = []
     num_objects: list[int] = []
+    categories: list[tuple[int, ...]] = []
     num_annotations = 0
     for image_id, file_name, width, height, objects in json.loads(item["records"]):
         try:
@@ -132,6 +134,7 @@ def _write_part(item: dict[str, Any], images: str, destination: str) -> dict[str
         for name, value in zip(SCHEMA.names, row):
             columns[name].append(value)
         num_objects.append(sum(not annotation["iscrowd"] for annotation in objects))
+        categories.append(categories_of(objects))
         num_annotations += len(objects)
     data = _encode_table(pa.table(columns, schema=SCHEMA))
     name = f"part-{item['index']:05d}-of-{item['total']:05d}.parquet"
@@ -152,6 +155,7 @@ def _write_part(item: dict[str, Any], images: str, destination: str) -> dict[str
                 "widths": columns["width"],
                 "heights": columns["height"],
                 "num_objects": num_objects,
+                "categories": categories,
                 "num_annotations": num_annotations,
             }
         ),
@@ -187,7 +191,7 @@ def _describe(source: CocoDataset, parts: Iterable[dict[str, Any]], bad: list[Ba
     infos = [json.loads(part["info"]) for part in parts]
     rows = {
         name: tuple(value for info in infos for value in info[name])
-        for name in ("image_ids", "widths", "heights", "num_objects")
+        for name in ("image_ids", "widths", "heights", "num_objects", "categories")
     }
     return Manifest(
         labels=source.labels,

@@ -76,6 +76,7 @@ class BatchPlan:
             config.images_per_batch,
             config.data.batch_by_aspect_ratio,
             config.data.skip_images_without_objects,
+            config.data.repeat_factor_threshold,
         )
 
     def first(self, step: int) -> int:

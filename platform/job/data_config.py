@@ -67,6 +67,11 @@ class DataConfig(Config):
     batch_by_aspect_ratio: bool = True
     min_box_pixels: float = Field(1.0, ge=0, description="Objects with a smaller side after resizing are dropped.")
     skip_images_without_objects: bool = Field(False, description="Leave images without annotations out of training.")
+    repeat_factor_threshold: Fraction = Field(
+        0.0,
+        description="Images with a category that fewer than this share of the images have come more than once in an "
+        "epoch (LVIS takes 0.001); 0 is off.",
+    )
     decode: Literal["collate", "map"] = Field(
         "collate", description="Decode in the training process (fast on one machine) or in Ray Data tasks (CPU nodes)."
     )
