@@ -10,9 +10,11 @@ from collections.abc import Collection
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from maskray.model.backbone.families import build_backbone
 from maskray.model.config import InputConfig, ModelConfig
+from maskray.model.parts import Part, model_parts
 from maskray.model.roi_heads import RoIHeads
 from maskray.model.rpn import RPN, Proposals
 from maskray.model.structures import Batch, Detections, Targets
@@ -39,6 +41,7 @@ class MaskRCNN(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(input_config.pixel_std).view(3, 1, 1), persistent=False)
         self._trainable = frozenset(name for name, parameter in self.named_parameters() if parameter.requires_grad)
         self._trained = frozenset(name for name, _ in self.named_children())
+        self._still: list[nn.Module] = []  # batch norms of frozen parts
 
     def train_parts(self, names: Collection[str]) -> None:
         """Train the named ones of backbone, rpn_backbone, rpn and roi_heads alone; the others are constants.
@@ -52,6 +55,26 @@ class MaskRCNN(nn.Module):
         if not {"rpn", "roi_heads"} & set(names):
             raise ValueError(f"neither rpn nor roi_heads is among the parts to train: {', '.join(sorted(names))}")
         self._trained = frozenset(names)
+        self._set_gradients()
+
+    def freeze_parts(self, names: Collection[Part]) -> None:
+        """Make constants of the named parts for good, beside what train_parts leaves out.
+
+        Their parameters get no gradient, which still flows through them, and their batch norm keeps its statistics.
+        Losses stay as they are. Raises ValueError for a part that the model does not have, and where all is frozen.
+        """
+        absent = set(names) - set(model_parts(self.config))
+        if absent:
+            raise ValueError(f"the model has no part {', '.join(sorted(absent))} to freeze")
+        frozen = [module for name in names for module in self._modules_of(name)]
+        constants = {id(parameter) for module in frozen for parameter in module.parameters()}
+        self._trainable -= {name for name, parameter in self.named_parameters() if id(parameter) in constants}
+        self._still += [norm for module in frozen for norm in module.modules() if isinstance(norm, _BatchNorm)]
+        self._set_gradients()
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            raise ValueError(f"nothing is left to train beside the frozen {', '.join(names)}")
+
+    def _set_gradients(self) -> None:
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name in self._trainable and name.partition(".")[0] in self._trained)
         self.train(self.training)
@@ -61,7 +84,28 @@ class MaskRCNN(nn.Module):
         super().train(mode)
         for name, part in self.named_children():
             part.train(mode and name in self._trained)
+        for norm in self._still:
+            norm.eval()
         return self
+
+    def _modules_of(self, part: Part) -> list[nn.Module]:
+        """What a part consists of; that of the RPN's own backbone goes with that of the detector's."""
+        heads = self.roi_heads
+        if part in ("backbone", "pyramid"):
+            backbones = [backbone for backbone in (self.backbone, self.rpn_backbone) if backbone is not None]
+            return [
+                child
+                for backbone in backbones
+                for name, child in backbone.named_children()
+                if (name == backbone.bottom_up_name) == (part == "backbone")
+            ]
+        modules: dict[str, list[nn.Module | None]] = {
+            "rpn": [self.rpn],
+            "box_head": [heads.box_head, heads.res5],
+            "mask_head": [heads.mask_head],
+            "keypoint_head": [heads.keypoint_head],
+        }
+        return [module for module in modules[part] if module is not None]
 
     def forward(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Losses of a batch with targets, float32 scalars whose sum is to be minimised.

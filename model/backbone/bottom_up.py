@@ -18,6 +18,10 @@ class BottomUp(nn.Module):
     out_channels: Sequence[int]
     strides: Sequence[int]  # pixels of the input per cell
 
+    def parameter_stages(self) -> dict[str, int]:
+        """Stage of each parameter by name, 1 being the stem; ValueError where the network does not tell."""
+        raise NotImplementedError
+
 
 class StageHead(NamedTuple):
     """The last stage of a network as the head of a region (a C4 model), and the channels that it puts out."""

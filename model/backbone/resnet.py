@@ -177,6 +177,15 @@ class ResNet(BottomUp):
         """Stem, res2, res3, ..."""
         return [self.stem, *(self.get_submodule(f"res{level}") for level in range(2, self.last_level + 1))]
 
+    def parameter_stages(self) -> dict[str, int]:
+        """Stage of each parameter by name: 1 the stem, 2 res2, ..."""
+        names = ["stem", *(f"res{level}" for level in range(2, self.last_level + 1))]
+        return {
+            f"{stage}.{name}": number
+            for number, stage in enumerate(names, 1)
+            for name, _ in self.get_submodule(stage).named_parameters()
+        }
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """Normalised images (N, 3, H, W) to maps (N, C, H / s, W / s) of res2 and on, of stride s = 4, 8, 16, 32."""
         maps = []

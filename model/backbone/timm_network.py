@@ -40,8 +40,7 @@ class TimmNetwork(BottomUp):
         self.out_channels = [info.channels()[index] for index in self._chosen]
         _set_norm(self.network, config)
         if config.freeze_stages > 0:
-            ends = [info.module_name(index) for index in self._chosen]
-            stages = stages_of_modules(self.network, info.module_name(strides.index(2)) if 2 in strides else None, ends)
+            stages = self._stages()
             if stages is None:
                 raise ValueError(f"model.backbone.freeze_stages must be 0: timm tells no stages of {config.name}")
             _freeze(self.network, [name for name, stage in stages.items() if stage <= config.freeze_stages])
@@ -50,6 +49,20 @@ class TimmNetwork(BottomUp):
         """Normalised images (N, 3, H, W), H and W multiples of 32, to maps (N, C, H / s, W / s), s = 4, 8, 16, 32."""
         maps = self.network(x)
         return [maps[index] for index in self._chosen]
+
+    def parameter_stages(self) -> dict[str, int]:
+        """Stage of each parameter by name: 1 the stem, 2 what ends with the map of stride 4, ..."""
+        stages = self._stages()
+        if stages is None:
+            raise ValueError("timm tells no stages of this network, which a learning rate by stage needs")
+        names = (name for name, _ in self.network.named_parameters())
+        return {f"network.{name}": stages.get(name.rpartition(".")[0], 1) for name in names}
+
+    def _stages(self) -> dict[str, int] | None:
+        info = self.network.feature_info
+        strides = list(info.reduction())
+        stem = info.module_name(strides.index(2)) if 2 in strides else None
+        return stages_of_modules(self.network, stem, [info.module_name(index) for index in self._chosen])
 
 
 def stages_of_modules(network: nn.Module, stem: str | None, ends: list[str]) -> dict[str, int] | None:
