@@ -33,7 +33,7 @@ class PlannedBatches(torch.utils.data.Dataset[Batch]):
         self._reader: RowReader | None = None
 
     def __len__(self) -> int:
-        return self._job.train.steps
+        return self._job.train.num_steps
 
     def __getitem__(self, step: int) -> Batch:
         from maskray.platform.data.batch import collate

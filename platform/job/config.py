@@ -8,15 +8,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from maskray.model.config import Config, Fraction, InputConfig, ModelConfig, Positive
+from maskray.model.config import Config, InputConfig, ModelConfig, Positive
 from maskray.platform.job.data_config import DataConfig
+from maskray.platform.job.frozen_parts import check_frozen
 from maskray.platform.job.serve_config import ServeConfig
+from maskray.platform.job.train_config import TrainConfig
 
 # Ray Data reads and decodes with logical CPUs of its own; with less than one left it waits in silence (no error).
 DATA_CPUS = 1.0
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}")
 COCO_KEYPOINTS = 17  # of a person: of these alone is it known how exactly people place them, which evaluation needs
-LearningRate = Annotated[float, Field(gt=0)]
 
 
 def check_plain_name(name: str) -> str:
@@ -24,65 +25,6 @@ def check_plain_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not a plain name: letters, digits, . _ - only, not first . _ or -")
     return name
-
-
-class TrainConfig(Config):
-    """SGD with warm-up and steps (paper, section 3.1). One step is one batch of all workers together."""
-
-    scheme: Literal["joint", "stage_wise", "alternating"] = Field(
-        "joint",
-        description="joint: all at once. stage_wise: the RPN with a backbone of its own, then the detector on its "
-        "stored proposals. alternating: the four steps of Ren et al. 2015 that end with shared features.",
-    )
-    steps: Positive = Field(description="Of each stage of the scheme; the schedule begins anew with each.")
-    images_per_batch: Positive = Field(16, description="Of all workers and accumulation steps together.")
-    base_lr: LearningRate = Field(0.02, description="For reference_images_per_batch images.")
-    reference_images_per_batch: Positive = Field(
-        16, description="The linear scaling rule: lr = base_lr * images_per_batch / reference_images_per_batch."
-    )
-    momentum: Fraction = 0.9
-    weight_decay: float = Field(1e-4, ge=0)
-    weight_decay_norm: float = Field(0.0, ge=0, description="Weight decay of normalisation parameters.")
-    warmup_steps: int = Field(500, ge=0)
-    warmup_factor: Fraction = 0.001
-    decay_at: tuple[Positive, ...] = Field((), description="Steps after which the rate is multiplied by decay.")
-    decay: Fraction = 0.1
-    precision: Literal["float32", "bfloat16"] = "float32"
-    clip_gradient_norm: float | None = Field(None, gt=0)
-    accumulate_steps: Positive = 1
-    initial_weights: str | None = Field(
-        None, description="torchvision:NAME for its ImageNet weights, or a .safetensors, .pth or model folder path."
-    )
-    checkpoint_every: Positive = Field(1000, description="Steps between checkpoints; the last step always has one.")
-    evaluate_every: int = Field(0, ge=0, description="Steps between evaluations in training, at checkpoints; 0 none.")
-    keep_checkpoints: Positive = Field(2, description="Newest checkpoints kept; the best is kept besides.")
-    best_metric: str = Field("segm/AP", description="Named as evaluation logs it; larger is better.")
-    log_every: Positive = 10
-
-    @model_validator(mode="after")
-    def _schedule(self) -> Self:
-        if list(self.decay_at) != sorted(set(self.decay_at)):
-            raise ValueError(f"decay_at must increase, not {list(self.decay_at)}")
-        if self.decay_at and self.decay_at[-1] >= self.steps:
-            raise ValueError(f"decay_at {self.decay_at[-1]} is not before the last step {self.steps}")
-        if self.evaluate_every % self.checkpoint_every:
-            raise ValueError("evaluate_every must be a multiple of checkpoint_every: what is evaluated is kept")
-        return self
-
-    @property
-    def num_stages(self) -> int:
-        """Stages that the scheme trains one after the other."""
-        return {"joint": 1, "stage_wise": 2, "alternating": 4}[self.scheme]
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of all stages together."""
-        return self.steps * self.num_stages
-
-    @property
-    def lr(self) -> float:
-        """Learning rate after warm-up, by the linear scaling rule."""
-        return self.base_lr * self.images_per_batch / self.reference_images_per_batch
 
 
 class ResourceConfig(Config):
@@ -212,6 +154,11 @@ class JobConfig(Config):
             raise ValueError("train.scheme stage_wise ends with two backbones: set model.rpn.own_backbone to true")
         if self.train.scheme == "alternating" and own:
             raise ValueError("train.scheme alternating ends with shared features: set model.rpn.own_backbone to false")
+        return self
+
+    @model_validator(mode="after")
+    def _frozen(self) -> Self:
+        check_frozen(self.train, self.model)
         return self
 
     @model_validator(mode="after")

@@ -182,7 +182,9 @@ def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
 
 def _describe(item: Any, kind: type[BaseModel]) -> str:
     """One line for one mistake that pydantic found."""
-    location = [part for part in item["loc"] if part not in ("synthetic", "coco", "shards", "hard", "soft")]
+    location = [
+        part for part in item["loc"] if part not in ("synthetic", "coco", "shards", "hard", "soft", "sgd", "adamw")
+    ]
     dotted = ".".join(str(part) for part in location) or "the job"
     if item["type"] == "extra_forbidden":
         valid = _valid_names(item["loc"][:-1], kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from functools import cache
 from typing import Any
 
 from maskray.platform.job.config import JobConfig
@@ -19,8 +20,11 @@ MAY_CHANGE = frozenset(
         "data.decode",
         "data.max_bad_images",
         "train.steps",
+        "train.epochs",
         "train.checkpoint_every",
+        "train.checkpoint_every_epochs",
         "train.evaluate_every",
+        "train.evaluate_every_epochs",
         "train.keep_checkpoints",
         "train.best_metric",
         "train.log_every",
@@ -30,11 +34,21 @@ MAY_CHANGE = frozenset(
 MAY_CHANGE_IN_SWEEP = frozenset(["resources", "serve", "evaluation", "tracking"])
 # Of the keys that are bound: what they name is in the digest of the data, or in the weights by then.
 _NOT_IN_STEPS = frozenset(["name", "kind", "output", "data.train", "data.val", "train.initial_weights"])
+_LENGTH = frozenset(["train.steps", "train.epochs"])
 
 
-def check_same_job(before: JobConfig, now: JobConfig, may_change: Collection[str] = MAY_CHANGE) -> None:
+def may_change(job: JobConfig, allowed: Collection[str] = MAY_CHANGE) -> tuple[str, ...]:
+    """The keys and groups of keys, sorted, that may change when a run of this job goes on."""
+    free = set(allowed)
+    # Where one stage ends and the next begins, and how far a cosine has come at a step.
+    if job.train.num_stages > 1 or job.train.schedule == "cosine":
+        free -= _LENGTH
+    return tuple(sorted(free))
+
+
+def check_same_job(before: JobConfig, now: JobConfig, allowed: Collection[str] = MAY_CHANGE) -> None:
     """Raise ValueError naming the keys in which a job differs from the one that was begun, other than those free."""
-    old, new = _bound(before, may_change), _bound(now, may_change)
+    old, new = _bound(before, allowed), _bound(now, allowed)
     changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
@@ -45,13 +59,15 @@ def check_same_job(before: JobConfig, now: JobConfig, may_change: Collection[str
 
 def training_config(job: JobConfig, data_digest: str) -> str:
     """Everything that the numbers of a step depend on, as sorted JSON; kept in each checkpoint."""
-    bound = _bound(job, MAY_CHANGE | _NOT_IN_STEPS)
+    bound = _bound(job, MAY_CHANGE, also=_NOT_IN_STEPS)
     return json.dumps({"data.train": data_digest, **bound}, sort_keys=True)
 
 
 def check_same_config(stored: str, current: str) -> None:
     """Raise ValueError naming the first keys in which the configuration of a checkpoint differs from the job's."""
     before, now = json.loads(stored), json.loads(current)
+    # An older version knew nothing of keys that came since: what they are by default is what it did.
+    before |= {key: value for key, value in _defaults().items() if key in now and key not in before}
     different = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if different:
         shown = ", ".join(f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in different[:3])
@@ -59,13 +75,19 @@ def check_same_config(stored: str, current: str) -> None:
         raise ValueError(f"cannot resume with another configuration: {shown}{more}; give the run a new name")
 
 
-def _bound(job: JobConfig, may_change: Collection[str]) -> dict[str, Any]:
-    """Dotted keys and values of a job without those that may change."""
-    free = set(may_change)
-    if job.train.num_stages > 1:
-        free.discard("train.steps")  # where one stage ends and the next begins
+def _bound(job: JobConfig, allowed: Collection[str], also: Collection[str] = ()) -> dict[str, Any]:
+    """Dotted keys and values of a job without those that may change, and without others that do not matter."""
+    free = (*may_change(job, allowed), *also)
     flat = _flatten(job.model_dump(mode="json"))
     return {key: value for key, value in flat.items() if not any(key == f or key.startswith(f"{f}.") for f in free)}
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    """Dotted keys and values of a job that says no more than it must."""
+    source = {"kind": "synthetic", "num_images": 1}
+    tree = {"name": "a", "data": {"train": source, "val": source}, "train": {"steps": 1}}
+    return _flatten(JobConfig.model_validate(tree).model_dump(mode="json"))
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

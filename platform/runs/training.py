@@ -18,6 +18,7 @@ from rich.markup import escape
 from maskray.model.config import ModelSpec
 from maskray.platform.data.keypoints import check_keypoints
 from maskray.platform.data.manifest import Manifest
+from maskray.platform.data.order import training_rows
 from maskray.platform.data.preparation import check_source, prepare
 from maskray.platform.evaluation.evaluate import evaluate_model
 from maskray.platform.evaluation.report import EvaluatedModel
@@ -26,6 +27,7 @@ from maskray.platform.job.config import JobConfig
 from maskray.platform.job.load import dump_job, load_job, public_job
 from maskray.platform.job.plan import plan_job
 from maskray.platform.job.resume import check_same_job
+from maskray.platform.job.schedule import with_steps
 from maskray.platform.machine.ray_cluster import connect
 from maskray.platform.registry.registration import register_model
 from maskray.platform.registry.server_errors import wait_for_server
@@ -51,7 +53,7 @@ STATE_FILE = "run.json"
 class _Run:
     """A run on its way: its folder, what is already done, and how long each stage took."""
 
-    job: JobConfig
+    job: JobConfig  # as it was written
     folder: Path
     tracking: Tracking
     resume: bool
@@ -107,13 +109,14 @@ def run_training(
         connect(job.resources.address, job.resources.local_cpus)
         with run.stage("data"):
             manifests = _prepare_data(run)
+            timed = _in_steps(run, manifests["train"])
     except BaseException:
         if not resume:
             shutil.rmtree(run.folder, ignore_errors=True)
         raise
     run_id = _start_tracking(run, manifests, parent)
     try:
-        summary = _train_and_register(run, run_id, manifests)
+        summary = _train_and_register(run, run_id, manifests, timed)
         run.publish(lambda: run.tracking.finish_run(run_id))
     except BaseException as error:
         _tell_failure(run, run_id, status_after(error))
@@ -183,6 +186,16 @@ def _prepare_data(run: _Run) -> dict[str, Manifest]:
     return manifests
 
 
+def _in_steps(run: _Run, manifest: Manifest) -> JobConfig:
+    """The job of a run with the length of its training in steps, now that the images are counted."""
+    job, train = run.job, run.job.train
+    num_images = len(training_rows(manifest, job.data.skip_images_without_objects))
+    timed = with_steps(job, num_images)
+    if train.epochs is not None:
+        run.tell(f"  length: {train.epochs:g} epochs of {num_images} images = {timed.train.num_steps} steps")
+    return timed
+
+
 def _start_tracking(run: _Run, manifests: Mapping[str, Manifest], parent: Parent | None) -> str:
     run_id = run.state.get("run_id")
     if run_id is None:
@@ -196,12 +209,13 @@ def _start_tracking(run: _Run, manifests: Mapping[str, Manifest], parent: Parent
     return str(run_id)
 
 
-def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest]) -> RunSummary:
+def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest], timed: JobConfig) -> RunSummary:
+    """Train the job `timed`, which is that of the run in steps, and what follows."""
     job, val = run.job, manifests["val"]
     spec = ModelSpec(model=job.model, input=job.input, labels=val.labels)
     with run.stage("training"):
         trained = train(
-            job,
+            timed,
             manifests["train"].location,
             str(run.folder),
             tracking={"uri": run.tracking.uri, "run_id": run_id},
@@ -213,7 +227,7 @@ def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest
     out = run.folder / "evaluation"
     with run.stage("evaluation"):
         record = RunFiles(run.folder)
-        training = f"{job.train.steps} steps of {job.train.images_per_batch} images"
+        training = f"{timed.train.num_steps} steps of {job.train.images_per_batch} images"
         model = EvaluatedModel(trained.best, job.name, training, public_job(job))
         metrics = evaluate_model(model, val, job.evaluation, job.resources, out, record.history())
         run.publish(lambda: publish_metrics(record, run.tracking, run_id))

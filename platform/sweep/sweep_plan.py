@@ -8,7 +8,8 @@ from typing import Any
 from maskray.platform.evaluation.paper import read_paper_table
 from maskray.platform.evaluation.rules import RULES, metric_names
 from maskray.platform.job.config import DATA_CPUS
-from maskray.platform.job.plan import Plan, PlanRows, plan_job, plan_rows
+from maskray.platform.job.plan import Plan, PlanRows, job_rows, plan_job, resume_row
+from maskray.platform.job.resume import MAY_CHANGE_IN_SWEEP, may_change
 from maskray.platform.job.sweep_config import TRIAL_CPUS, SweepConfig, TableConfig
 from maskray.platform.sweep.trial_record import OUTCOMES, TrialRecord
 from maskray.platform.sweep.trials import Trial, list_trials, sweep_folder
@@ -79,7 +80,8 @@ def sweep_rows(sweep: SweepConfig, plan: SweepPlan) -> PlanRows:
         ("scheduler", f"{scheduler}; metric {sweep.metric}, {sweep.max_concurrent} trials at a time"),
         ("CPUs", f"{plan.cpus_needed:g}" + ("" if plan.cpus_local is None else f" of {plan.cpus_local}")),
     ]
-    ((_, first),) = plan_rows(plan.trials[0].job, plan.first)
+    job = plan.trials[0].job
+    first = [*job_rows(job, plan.first), resume_row(may_change(job, MAY_CHANGE_IN_SWEEP))]
     return [("", rows), ("first trial", first)]
 
 
@@ -118,6 +120,6 @@ def _paper_problems(table: TableConfig) -> list[str]:
 def _scheduler_problems(sweep: SweepConfig, trials: list[Trial]) -> list[str]:
     if sweep.scheduler.name == "none":
         return []
-    if any(trial.job.train.evaluate_every == 0 for trial in trials):
+    if not all(trial.job.train.evaluates for trial in trials):
         return [f"scheduler {sweep.scheduler.name} judges by evaluations in training: set base.train.evaluate_every"]
     return []

@@ -18,11 +18,14 @@ from typing import Any
 
 from rich.console import Console
 
+from maskray.platform.data.manifest import Manifest
+from maskray.platform.data.order import training_rows
 from maskray.platform.data.preparation import check_source, prepare
 from maskray.platform.files.storage import write_whole
 from maskray.platform.job.data_config import ShardSource
 from maskray.platform.job.load import dump_job, load_job
 from maskray.platform.job.resume import MAY_CHANGE_IN_SWEEP, check_same_job
+from maskray.platform.job.schedule import with_steps
 from maskray.platform.job.sweep_config import TRIAL_CPUS, SweepConfig
 from maskray.platform.machine.ray_cluster import connect
 from maskray.platform.registry.tracking import status_after
@@ -172,8 +175,11 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _share_data(sweep: SweepConfig, trials: Sequence[Trial]) -> list[Trial]:
-    """The trials with shards in place of their sources; each different source is drawn and sharded once."""
-    shared: dict[str, dict[str, ShardSource]] = {}
+    """The trials with shards in place of their sources, and their length in steps.
+
+    Each different source is drawn and sharded once.
+    """
+    shared: dict[str, dict[str, Manifest]] = {}
     result = []
     for trial in trials:
         data = trial.job.data
@@ -183,12 +189,13 @@ def _share_data(sweep: SweepConfig, trials: Sequence[Trial]) -> list[Trial]:
         if key not in shared:
             folder = sweep_folder(sweep) / "data" / key
             shared[key] = {
-                split: ShardSource(
-                    path=prepare(source, split, folder, data.rows_per_shard, data.max_bad_images).location
-                )
+                split: prepare(source, split, folder, data.rows_per_shard, data.max_bad_images)
                 for split, source in (("train", data.train), ("val", data.val))
             }
-        result.append(replace(trial, job=trial.job.model_copy(update={"data": data.model_copy(update=shared[key])})))
+        sources = {split: ShardSource(path=manifest.location) for split, manifest in shared[key].items()}
+        num_images = len(training_rows(shared[key]["train"], data.skip_images_without_objects))
+        job = with_steps(trial.job, num_images)
+        result.append(replace(trial, job=job.model_copy(update={"data": data.model_copy(update=sources)})))
     return result
 
 

@@ -120,7 +120,7 @@ class RunContext:
 
     def _is_due(self, step: int) -> bool:
         train = self.job.train
-        if train.evaluate_every == 0 or step <= train.total_steps - train.steps:
+        if train.evaluate_every == 0 or step <= train.total_steps - train.num_steps:
             return False  # before the last stage of a scheme the model is not whole
         return step % train.evaluate_every == 0 or step == train.total_steps
 

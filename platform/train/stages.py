@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from maskray.model.config import ModelConfig
-from maskray.platform.job.config import TrainConfig
+from maskray.platform.job.train_config import TrainConfig
 
 
 class Stage(NamedTuple):
@@ -48,4 +48,4 @@ def training_stages(train: TrainConfig, model: ModelConfig) -> list[Stage]:
     if train.scheme != "joint":
         rows = _SEPARATE if train.scheme == "stage_wise" else _SEPARATE + _SHARED
     assert len(rows) == train.num_stages
-    return [Stage(*row, number * train.steps, (number + 1) * train.steps) for number, row in enumerate(rows)]
+    return [Stage(*row, number * train.num_steps, (number + 1) * train.num_steps) for number, row in enumerate(rows)]

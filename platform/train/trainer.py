@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from maskray.model.structures import Batch
-from maskray.platform.job.config import TrainConfig
+from maskray.platform.job.train_config import TrainConfig
 from maskray.platform.train.context import Context, SharedError
 from maskray.platform.train.solver import build_optimizer, learning_rate, set_learning_rate
 
@@ -66,14 +66,14 @@ class Trainer:
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig, context: Context, seed: int, first_step: int = 0) -> None:
-        """The schedule of `config` begins after `first_step` steps, and ends config.steps later."""
+        """The schedule of `config` begins after `first_step` steps, and ends config.num_steps later."""
         self.model = model
         self.first_step = first_step
-        self.last_step = first_step + config.steps
+        self.last_step = first_step + config.num_steps
         self.config = config
         self.context = context
         self.seed = seed
-        self.optimizer = build_optimizer(model, config)
+        self.optimizer = build_optimizer(self.bare_model, config)
         self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self._generator = torch.Generator(device=context.device)
         self._looks_at_once = context.device.type == "cpu"  # where nothing is gained by looking later

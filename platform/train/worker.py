@@ -167,6 +167,8 @@ def _build_model(context: RunContext, stage: Stage, path: Path | None) -> tuple[
     model = build_model(context.spec.model, job.input, context.spec.labels.num_classes)
     if stage.parts:
         model.train_parts(stage.parts)
+    if job.train.freeze:
+        model.freeze_parts(job.train.freeze)
     if path is not None:
         checkpoint = read_checkpoint(path)
         check_same_config(checkpoint.config, context.config_text)

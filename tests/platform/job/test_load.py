@@ -53,7 +53,7 @@ def test_file_is_named_in_errors(tmp_path):
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("train.stepz=3", "train.stepz: unknown key; did you mean steps? valid here: accumulate_steps, base_lr, "),
+        ("train.stepz=3", "train.stepz: unknown key; did you mean steps? valid here: accumulate_steps, "),
         ("modell.masks=true", "modell: unknown key; did you mean model? valid here: data, evaluation, input, "),
         ("data.train.num_image=3", "data.train.num_image: unknown key; did you mean num_images? valid here: classes, "),
         ("data.val.num_images=3", "data.val.num_images: unknown key; did you mean images? valid here: annotations, "),

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from maskray.platform.job.load import parse_job
-from maskray.platform.job.plan import Plan, plan_job
+from maskray.platform.job.plan import Plan, plan_job, plan_rows
+from maskray.platform.job.resume import MAY_CHANGE
 
 JOB = """
 name: a
@@ -22,6 +23,11 @@ resources: {num_workers: 3, local_cpus: 4}
 
 def plan(*overrides: str) -> Plan:
     return plan_job(parse_job(JOB, overrides))
+
+
+def rows(*overrides: str) -> dict[str, str]:
+    ((_, found),) = plan_rows(parse_job(JOB, overrides), plan(*overrides))
+    return dict(found)
 
 
 def test_arithmetic_by_hand(tmp_path):
@@ -58,6 +64,10 @@ def test_arithmetic_by_hand(tmp_path):
         (["evaluation.expect={keypoints/AP: 0.5}"], "evaluation.expect names keypoints/AP"),
         (["train.initial_weights=torchvision:resnet101"], "resnet101, but model.backbone.name is resnet50"),
         (["tracking.alias=champion"], "tracking.alias needs a registered model"),
+        (
+            ["train.steps=null", "train.epochs=2", "train.decay_at_epochs=[1.999]"],
+            "train, in steps for 500 images: decay_at 42 is not before the last step 42",
+        ),
         (["data.train.num_images=23"], "train.images_per_batch 24 is more than the 23 images"),
     ],
 )
@@ -78,6 +88,9 @@ def test_cluster_elsewhere_is_not_judged_by_local_cpus():
         (["model.backbone.norm=frozen_batch_norm"], "does not learn under frozen_batch_norm"),
         (["model.backbone.freeze_stages=2"], "freezes random weights"),
         (["train.warmup_steps=1000"], "train.warmup_steps 1000 is not before the last step"),
+        (["train.steps=null", "train.epochs=2"], "train.warmup_steps 500 is not before the last step 42"),
+        (["train.freeze=[backbone, rpn]"], "train.freeze backbone, rpn freezes random weights"),
+        (["train.optimizer={name: adamw}"], "the learning rate 0.03 is large for AdamW"),
         (["data.val={kind: shards, path: /nowhere}"], "data.val: no file /nowhere/manifest.json on this machine"),
     ],
 )
@@ -85,6 +98,59 @@ def test_warning(overrides, warning):
     found = plan(*overrides)
     assert found.problems == ()
     assert any(warning in line for line in found.warnings)
+
+
+EPOCHS = (
+    "train.steps=null",
+    "train.epochs=50",
+    "train.decay_at_epochs=[40]",
+    "train.checkpoint_every=1000",
+    "train.checkpoint_every_epochs=5",
+    "train.evaluate_every_epochs=10",
+    "train.warmup_steps=9",
+)
+
+
+def test_epochs_and_steps_are_both_told():
+    found = plan(*EPOCHS)
+    assert (found.problems, found.warnings) == ((), ())
+    assert (found.steps, found.epochs, found.decay_at) == (1042, 50, (833,))  # 50 x 500 / 24 = 1041.7
+    assert (found.num_checkpoints, found.num_evaluations) == (11, 6)  # every 104 and 208, and the last step
+    told = rows(*EPOCHS)
+    assert told["length"] == "1042 steps x 24 images, epochs: 50"
+    assert told["schedule"] == "warm-up 9 steps, x 0.1 after 833 (40 epochs)"
+    assert rows()["length"] == "1000 steps x 24 images, epochs: 48"
+
+
+@pytest.mark.parametrize(
+    "unknown", ["data.train={kind: shards, path: s3://bucket/train}", "data.skip_images_without_objects=true"]
+)
+def test_steps_that_only_the_data_tell(unknown):
+    found = plan(*EPOCHS, unknown)
+    assert (found.steps, found.epochs, found.num_checkpoints, found.num_evaluations) == (None, 50, None, None)
+    assert found.problems == ()
+    told = rows(*EPOCHS, unknown)
+    assert told["length"] == "(unknown before the data are read) steps x 24 images, epochs: 50"
+    assert told["schedule"] == "warm-up 9 steps, x 0.1 after 40 epochs"
+
+
+def test_recipe_is_told():
+    told = rows("train.freeze=[backbone]", "train.optimizer={name: adamw}", "train.schedule=cosine")
+    assert told["trained"] == "pyramid, rpn, box_head, mask_head; frozen: backbone"
+    assert told["optimizer"].startswith("adamw, betas 0.9 and 0.999; weight decay 0.0001, norms 0")
+    assert told["schedule"] == "warm-up 500 steps, then a cosine down to x 0 at the end"
+    assert rows()["data"] == "train synthetic, 500 images, val synthetic, 10 images"
+    told = rows("data.repeat_factor_threshold=0.001")
+    assert told["data"].endswith("10 images; categories of less than 0.001 of the images come more often")
+    told = rows("train.layer_decay=0.9")
+    assert told["optimizer"].startswith("sgd, momentum 0.9; ")
+    assert "x 0.9 for each stage of the backbone" in told["optimizer"]
+
+
+def test_what_may_change_on_a_resume_is_told():
+    for key in MAY_CHANGE:
+        assert key in rows()["on --resume"]
+    assert "train.steps" not in rows("train.schedule=cosine")["on --resume"]
 
 
 def test_existing_run_is_told(tmp_path):

@@ -13,6 +13,7 @@ from maskray.platform.job.resume import (
     MAY_CHANGE_IN_SWEEP,
     check_same_config,
     check_same_job,
+    may_change,
     training_config,
 )
 
@@ -36,6 +37,8 @@ FREE = [
     {"train__steps": 20},
     {"train__log_every": 1},
     {"train__keep_checkpoints": 5},
+    {"train__steps": None, "train__epochs": 3},
+    {"train__checkpoint_every_epochs": 1, "train__evaluate_every_epochs": 2},
     {"data__decode": "map"},
     {"data__max_bad_images": 3},
     {"resources__num_workers": 4},
@@ -47,6 +50,11 @@ BOUND = [
     ("seed", {"seed": 1}),
     ("train.base_lr", {"train__base_lr": 0.5}),
     ("train.decay_at", {"train__decay_at": [5]}),
+    ("train.decay_at_epochs", {"train__decay_at_epochs": [5]}),
+    ("train.freeze", {"train__freeze": ["rpn"]}),
+    ("train.optimizer.betas", {"train__optimizer": {"name": "adamw"}}),
+    ("train.layer_decay", {"train__layer_decay": 0.9}),
+    ("data.repeat_factor_threshold", {"data__repeat_factor_threshold": 0.5}),
     ("train.initial_weights", {"train__initial_weights": "w.pth"}),
     ("data.flip", {"data__flip": 0.0}),
     ("data.val.num_images", {"data__val": {"kind": "synthetic", "num_images": 9}}),
@@ -83,6 +91,33 @@ def test_steps_are_bound_where_a_stage_ends_with_them():
         check_same_job(make_job("stage_wise"), make_job("stage_wise", train__steps=20))
     first, longer = (training_config(make_job("stage_wise", train__steps=steps), "d") for steps in (10, 20))
     assert first != longer
+
+
+@pytest.mark.parametrize("length", [{"train__steps": 20}, {"train__steps": None, "train__epochs": 3}])
+def test_steps_are_bound_where_the_rate_depends_on_them(length):
+    with pytest.raises(ValueError, match=r"another train\."):
+        check_same_job(make_job(train__schedule="cosine"), make_job(train__schedule="cosine", **length))
+    assert "train.steps" not in may_change(make_job(train__schedule="cosine"))
+    assert "train.steps" not in may_change(make_job("stage_wise"))
+
+
+def test_what_may_change_is_what_no_check_minds():
+    """The list that is shown and the check are one: a change of a listed key passes, of any other it does not."""
+    assert may_change(make_job()) == tuple(sorted(MAY_CHANGE))
+    assert may_change(make_job(), MAY_CHANGE_IN_SWEEP) == tuple(sorted(MAY_CHANGE_IN_SWEEP))
+    changes = [change for change in FREE if len(change) == 1]
+    assert all(any(next(iter(c)).replace("__", ".").startswith(key) for key in may_change(make_job())) for c in changes)
+
+
+def test_a_checkpoint_of_an_older_version_has_new_keys_at_their_defaults():
+    stored = json.loads(training_config(make_job(), "d"))
+    for key in [key for key in stored if key.startswith(("train.optimizer", "train.freeze"))]:
+        del stored[key]
+    check_same_config(json.dumps(stored), training_config(make_job(), "d"))
+    with pytest.raises(ValueError, match=r"train\.freeze was \[\] and is \['rpn'\]"):
+        check_same_config(json.dumps(stored), training_config(make_job(train__freeze=["rpn"]), "d"))
+    with pytest.raises(ValueError, match=r"train\.optimizer\.name was 'sgd' and is 'adamw'"):
+        check_same_config(json.dumps(stored), training_config(make_job(train__optimizer={"name": "adamw"}), "d"))
 
 
 def test_trials_of_a_sweep_keep_their_steps():

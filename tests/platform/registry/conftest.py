@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from maskray.platform.files.model_folder import write_model_folder
-from maskray.platform.job.config import JobConfig, TrackingConfig, TrainConfig
+from maskray.platform.job.config import JobConfig, TrackingConfig
 from maskray.platform.job.data_config import DataConfig, SyntheticSource
+from maskray.platform.job.train_config import TrainConfig
 from maskray.platform.registry.tracking import Tracking
 
 
