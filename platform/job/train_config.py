@@ -32,6 +32,13 @@ class AdamWConfig(Config):
 OptimizerConfig = Annotated[SGDConfig | AdamWConfig, Field(discriminator="name")]
 
 
+class AverageConfig(Config):
+    """An exponential moving average of the weights (Polyak & Juditsky 1992)."""
+
+    decay: float = Field(0.9998, ge=0, lt=1, description="Share of the average so far in that after another step.")
+    warmup: bool = Field(True, description="A smaller share at first, (1 + n) / (10 + n) after n steps.")
+
+
 class TrainConfig(Config):
     """SGD with warm-up and steps (paper, section 3.1) unless told otherwise.
 
@@ -83,6 +90,9 @@ class TrainConfig(Config):
     decay_at_epochs: tuple[Epochs, ...] = Field((), description="The same in epochs.")
     decay: Fraction = 0.1
     final_factor: Fraction = Field(0.0, description="What the cosine leaves of the rate.")
+    ema: AverageConfig | None = Field(
+        None, description="Evaluate and keep an average of the weights over the steps; none keeps the last ones."
+    )
     precision: Literal["float32", "bfloat16"] = "float32"
     clip_gradient_norm: float | None = Field(None, gt=0)
     accumulate_steps: Positive = 1

@@ -8,7 +8,7 @@ from maskray.platform.job.train_config import TrainConfig
 
 
 def describe_optimizer(train: TrainConfig) -> str:
-    """Optimizer, decay and factors of the backbone as one line."""
+    """Optimizer, decay, factors of the backbone and average as one line."""
     if train.optimizer.name == "adamw":
         parts = [f"adamw, betas {train.optimizer.betas[0]:g} and {train.optimizer.betas[1]:g}"]
     else:
@@ -21,6 +21,8 @@ def describe_optimizer(train: TrainConfig) -> str:
         parts.append(f"learning rate of the backbone x {train.backbone_lr_factor:g}")
     if train.layer_decay != 1:
         parts.append(f"x {train.layer_decay:g} for each stage of the backbone from its last to the stem")
+    if train.ema is not None:
+        parts.append(f"average of the weights with decay {train.ema.decay:g}, which is evaluated and kept")
     return "; ".join(parts)
 
 

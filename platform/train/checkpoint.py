@@ -2,7 +2,8 @@
 
 checkpoints/step-000100/
     model.safetensors model.json   a model folder: every command that takes a model takes a checkpoint
-    trainer.pt                     optimizer state, seed and configuration: tensors, numbers and text only
+    trainer.pt                     optimizer state, seed and configuration: tensors, numbers and text only; where the
+                                   model is an average of the weights, those of the last step too
     checkpoint.json                step, and size and SHA-256 of the files above; written last
     metrics.json                   metrics of the evaluation in training, if there was one
 """

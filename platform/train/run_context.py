@@ -76,14 +76,17 @@ class RunContext:
                 self.sender.put(metrics, step, milliseconds)
 
     def save(self, trainer: Trainer, step: int) -> None:
-        """Write a checkpoint, evaluate it where that is due, and delete those that are no longer kept."""
+        """Write a checkpoint, evaluate it where that is due, and delete those that are no longer kept.
+
+        What is written and evaluated are the kept weights of the trainer.
+        """
         train = self.job.train
         path = self.record.checkpoints / f"step-{step:06d}"
         if self.rank == 0:
             started = time.perf_counter()
-            write_checkpoint(
-                self.record.checkpoints, step, trainer.bare_model, self.spec, trainer.state_dict(), self.config_text
-            )
+            state = trainer.state_dict()
+            with trainer.kept_weights():
+                write_checkpoint(self.record.checkpoints, step, trainer.bare_model, self.spec, state, self.config_text)
             self.record.note("checkpoint", step=step, path=str(path), seconds=time.perf_counter() - started)
         metrics = self.evaluate(trainer, step)
         if self.rank == 0:
@@ -98,8 +101,10 @@ class RunContext:
         started = time.perf_counter()
         model = cast(MaskRCNN, trainer.bare_model)
         model.eval()
-        parts = self.gather(self.validate.evaluate(model, self.rank, self.num_ranks))
+        with trainer.kept_weights():
+            mine = self.validate.evaluate(model, self.rank, self.num_ranks)
         model.train()
+        parts = self.gather(mine)
         if self.rank != 0:
             return {}
         metrics = self.validate.merge([part for of_rank in parts for part in of_rank])

@@ -20,6 +20,7 @@ from maskray.model.structures import Batch
 from maskray.platform.job.train_config import TrainConfig
 from maskray.platform.train.context import Context, SharedError
 from maskray.platform.train.solver import build_optimizer, learning_rate, set_learning_rate
+from maskray.platform.train.weight_average import WeightAverage
 
 
 class NonFiniteLossError(SharedError):
@@ -75,6 +76,7 @@ class Trainer:
         self.seed = seed
         self.optimizer = build_optimizer(self.bare_model, config)
         self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self._average = None if config.ema is None else WeightAverage(self.bare_model, config.ema)
         self._generator = torch.Generator(device=context.device)
         self._looks_at_once = context.device.type == "cpu"  # where nothing is gained by looking later
 
@@ -84,14 +86,27 @@ class Trainer:
         return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
 
     def state_dict(self) -> dict[str, Any]:
-        """What besides the weights is needed to go on: tensors, numbers and text only."""
-        return {"optimizer": self.optimizer.state_dict(), "seed": self.seed}
+        """What besides the kept weights is needed to go on: tensors, numbers and text only.
+
+        To be taken outside of kept_weights: with an average the weights of the last step are part of it.
+        """
+        state = {"optimizer": self.optimizer.state_dict(), "seed": self.seed}
+        return state if self._average is None else state | {"weights": self._average.weights()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what state_dict gave; another seed or other parameters are a ValueError."""
+        """Take back what state_dict gave, the model having the kept weights by then.
+
+        Another seed or other parameters are a ValueError.
+        """
         if state["seed"] != self.seed:
             raise ValueError(f"the checkpoint was trained with seed {state['seed']}, the job says {self.seed}")
         self.optimizer.load_state_dict(state["optimizer"])
+        if self._average is not None:
+            self._average.load(state["weights"])
+
+    def kept_weights(self) -> contextlib.AbstractContextManager[None]:
+        """While it is open the model has the weights that are evaluated and kept: their average, where there is one."""
+        return contextlib.nullcontext() if self._average is None else self._average.in_place()
 
     def run(self, batches: Callable[[int], Iterator[Batch]], start_step: int = 0) -> None:
         """Train from `start_step` finished steps to last_step.
@@ -161,6 +176,8 @@ class Trainer:
         if self.config.clip_gradient_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self.config.clip_gradient_norm, norm)
         self.optimizer.step()
+        if self._average is not None:
+            self._average.update(step + 1 - self.first_step)
         return report
 
     def _next_batch(self, stream: Iterator[Batch], step: int, clock: _Clock) -> Batch:

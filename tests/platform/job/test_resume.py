@@ -53,6 +53,7 @@ BOUND = [
     ("train.decay_at_epochs", {"train__decay_at_epochs": [5]}),
     ("train.freeze", {"train__freeze": ["rpn"]}),
     ("train.optimizer.betas", {"train__optimizer": {"name": "adamw"}}),
+    ("train.ema", {"train__ema": {}}),
     ("train.layer_decay", {"train__layer_decay": 0.9}),
     ("data.repeat_factor_threshold", {"data__repeat_factor_threshold": 0.5}),
     ("train.initial_weights", {"train__initial_weights": "w.pth"}),
@@ -111,7 +112,7 @@ def test_what_may_change_is_what_no_check_minds():
 
 def test_a_checkpoint_of_an_older_version_has_new_keys_at_their_defaults():
     stored = json.loads(training_config(make_job(), "d"))
-    for key in [key for key in stored if key.startswith(("train.optimizer", "train.freeze"))]:
+    for key in [key for key in stored if key.startswith(("train.optimizer", "train.ema", "train.freeze"))]:
         del stored[key]
     check_same_config(json.dumps(stored), training_config(make_job(), "d"))
     with pytest.raises(ValueError, match=r"train\.freeze was \[\] and is \['rpn'\]"):

@@ -38,6 +38,7 @@ def config(**keys: Any) -> TrainConfig:
         ({"optimizer": {"name": "sgd", "nesterov": True}, "momentum": 0}, "nesterov needs a momentum above 0"),
         ({"optimizer": {"name": "adamw", "betas": [0.9, 1]}}, "less than 1"),
         ({"optimizer": {"name": "adamw", "momentum": 0.9}}, "Extra inputs"),
+        ({"ema": {"decay": 1}}, "less than 1"),
         ({"layer_decay": 0}, "greater than 0"),
         ({"freeze": ["head"]}, "Input should be 'backbone', 'pyramid', "),
     ],
