@@ -242,7 +242,9 @@ def job_rows(job: JobConfig, plan: Plan) -> list[tuple[str, str]]:
         ("optimizer", describe_optimizer(train)),
         ("learning rate", f"linear scaling rule: {plan.lr_rule}"),
         ("schedule", f"warm-up {plan.warmup_steps} steps, {describe_schedule(train, plan.decay_at)}"),
-        ("checkpoints", f"{_known(plan.num_checkpoints)}, evaluations in training: {_known(plan.num_evaluations)}"),
+        ("checkpoints", f"{_known(plan.num_checkpoints)}, evaluations in training: {_known(plan.num_evaluations)}"
+                        + (f", an end after {train.patience} without a better {train.best_metric}"
+                           if train.patience else "")),
         ("CPUs", f"{cpus}, on {place}"),
         ("GPUs", f"{plan.gpus_needed:g}"),
     ]  # fmt: skip

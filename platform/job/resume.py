@@ -25,6 +25,7 @@ MAY_CHANGE = frozenset(
         "train.checkpoint_every_epochs",
         "train.evaluate_every",
         "train.evaluate_every_epochs",
+        "train.patience",
         "train.keep_checkpoints",
         "train.best_metric",
         "train.log_every",

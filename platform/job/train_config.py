@@ -105,6 +105,9 @@ class TrainConfig(Config):
     evaluate_every_epochs: Epochs | None = Field(
         None, description="The same in epochs, a multiple of checkpoint_every_epochs."
     )
+    patience: int = Field(
+        0, ge=0, description="Evaluations without a better best_metric after which training ends; 0 goes to the end."
+    )
     keep_checkpoints: Positive = Field(2, description="Newest checkpoints kept; the best is kept besides.")
     best_metric: str = Field("segm/AP", description="Named as evaluation logs it; larger is better.")
     log_every: Positive = 10
@@ -159,6 +162,8 @@ class TrainConfig(Config):
             )
         if self.evaluate_every % self.checkpoint_every:
             raise ValueError("evaluate_every must be a multiple of checkpoint_every: what is evaluated is kept")
+        if self.patience and not self.evaluates:
+            raise ValueError(f"patience {self.patience} counts evaluations in training: set evaluate_every")
         return self
 
     @model_validator(mode="after")

@@ -227,7 +227,11 @@ def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest
     out = run.folder / "evaluation"
     with run.stage("evaluation"):
         record = RunFiles(run.folder)
-        training = f"{timed.train.num_steps} steps of {job.train.images_per_batch} images"
+        steps = timed.train.num_steps
+        if trained.early_stop is not None:
+            steps = trained.step
+            run.tell(f"  training ended early, after step {steps}: --resume with a larger train.patience goes on")
+        training = f"{steps} steps of {job.train.images_per_batch} images"
         model = EvaluatedModel(trained.best, job.name, training, public_job(job))
         metrics = evaluate_model(model, val, job.evaluation, job.resources, out, record.history())
         run.publish(lambda: publish_metrics(record, run.tracking, run_id))

@@ -17,14 +17,13 @@ from maskray.platform.train.launch import TrainingInterruptedError
 class EvaluationReport(TuneReportCallback):
     """Hands evaluations in training to the scheduler; not the last one, after which there is nothing left to stop."""
 
-    def __init__(self, metric: str, last_step: int) -> None:
+    def __init__(self, metric: str) -> None:
         super().__init__()
         self._metric = metric
-        self._last_step = last_step
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
         """Called by Ray Train with what each rank has reported; rank 0 has the metrics."""
-        if self._metric in metrics[0] and metrics[0]["step"] < self._last_step:
+        if self._metric in metrics[0] and not metrics[0]["last"]:
             super().after_report(run_context, metrics, checkpoint)
 
 
@@ -40,7 +39,7 @@ def run_trial(config: Mapping[str, str], sweep: SweepConfig, trials: Mapping[str
     tags |= {key: str(value) for key, value in trial.changes.items()}
     callbacks = []
     if sweep.scheduler.name != "none":
-        callbacks = [EvaluationReport(sweep.metric, trial.job.train.total_steps)]
+        callbacks = [EvaluationReport(sweep.metric)]
     resume = record.state != "new"
     if not resume:
         record.reopen()

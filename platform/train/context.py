@@ -39,8 +39,8 @@ class Context(Protocol):
         """Record metrics that are equal on every rank after `step` finished steps."""
         ...
 
-    def save(self, trainer: Trainer, step: int) -> None:
-        """Keep the state after `step` finished steps; may evaluate the model too."""
+    def save(self, trainer: Trainer, step: int) -> bool:
+        """Keep the state after `step` finished steps; may evaluate the model too. Whether training is to end here."""
         ...
 
 
@@ -69,10 +69,11 @@ class LocalContext:
         """Append to `history`."""
         self.history.append({"step": step, **metrics})
 
-    def save(self, trainer: Trainer, step: int) -> None:
-        """Call on_save, if there is one."""
+    def save(self, trainer: Trainer, step: int) -> bool:
+        """Call on_save, if there is one; training goes on."""
         if self.on_save is not None:
             self.on_save(trainer, step)
+        return False
 
 
 def average_over_ranks(values: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from maskray.platform.data.manifest import read_manifest
 from maskray.platform.job.config import JobConfig
 from maskray.platform.job.resume import check_same_config, training_config
+from maskray.platform.job.train_config import TrainConfig
 from maskray.platform.train.checkpoint import (
     best_checkpoint,
     list_checkpoints,
@@ -23,6 +24,7 @@ from maskray.platform.train.checkpoint import (
     step_of,
 )
 from maskray.platform.train.cluster_checks import check_resources, check_shared_folder, node_resources
+from maskray.platform.train.early_stop import EarlyStop, find_early_stop
 from maskray.platform.train.run_context import Validation
 from maskray.platform.train.run_files import RunFiles
 from maskray.platform.train.trainer import NonFiniteLossError
@@ -39,12 +41,16 @@ class TrainingInterruptedError(RuntimeError):
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a finished run left its model: `best` by train.best_metric, or the last one where none was evaluated."""
+    """Where a finished run left its model: `best` by train.best_metric, or the last one where none was evaluated.
+
+    `early_stop` says why it ended before its last step, if it did.
+    """
 
     best: str
     last: str
     best_metric: float | None
     step: int
+    early_stop: EarlyStop | None
     history_path: str
 
 
@@ -82,17 +88,18 @@ def train(
     record.clear_failure()
     if "://" not in manifest_path:
         manifest_path = str(Path(manifest_path).resolve())
-    if newest is not None and _is_complete(job, manifest_path, newest, validate is not None):
-        return _collect(record, job.train.best_metric)
+    if newest is not None and _is_complete(job, manifest_path, record, newest, validate is not None):
+        return _collect(record, job.train)
     plan = WorkerPlan(job, manifest_path, str(folder), tracking, validate)
     with TrainingProgress(record, job.train.total_steps, job.train.images_per_batch):
         _fit(plan, record, callbacks)
-    return _collect(record, job.train.best_metric)
+    return _collect(record, job.train)
 
 
-def _is_complete(job: JobConfig, manifest_path: str, newest: Path, validates: bool) -> bool:
+def _is_complete(job: JobConfig, manifest_path: str, record: RunFiles, newest: Path, validates: bool) -> bool:
     """Whether a run that goes on has nothing left to train or to evaluate; ValueError where it is of another job."""
-    if step_of(newest) < job.train.total_steps:
+    step = step_of(newest)
+    if step < job.train.total_steps and find_early_stop(record, job.train, step) is None:
         return False
     if validates and job.train.evaluate_every and read_metrics(newest) is None:
         return False
@@ -149,15 +156,17 @@ def build_ray_trainer(plan: WorkerPlan, callbacks: Sequence[UserCallback] = ()) 
     )
 
 
-def _collect(record: RunFiles, best_metric: str) -> TrainResult:
+def _collect(record: RunFiles, train: TrainConfig) -> TrainResult:
     last, passed_over = newest_checkpoint(record.checkpoints)
     if last is None:
         raise ValueError(f"{record.checkpoints}: no complete checkpoint: {'; '.join(passed_over) or 'empty'}")
-    best = best_checkpoint(record.checkpoints, best_metric)
+    best = best_checkpoint(record.checkpoints, train.best_metric)
+    step = step_of(last)
     return TrainResult(
         best=str(best[0] if best else last),
         last=str(last),
         best_metric=best[1] if best else None,
-        step=step_of(last),
+        step=step,
+        early_stop=find_early_stop(record, train, step) if step < train.total_steps else None,
         history_path=str(record.history_path),
     )

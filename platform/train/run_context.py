@@ -15,6 +15,7 @@ from maskray.model.mask_rcnn import MaskRCNN
 from maskray.platform.job.config import JobConfig
 from maskray.platform.train.checkpoint import prune_checkpoints, read_metrics, write_checkpoint, write_metrics
 from maskray.platform.train.context import average_over_ranks, gather_from_ranks
+from maskray.platform.train.early_stop import find_early_stop
 from maskray.platform.train.metric_uploader import MetricUploader
 from maskray.platform.train.run_files import RunFiles
 from maskray.platform.train.trainer import Trainer
@@ -48,7 +49,10 @@ class RunContext:
         validate: Validation | None = None,
         report: Callable[[dict[str, float], Path], None] | None = None,
     ) -> None:
-        """`report(metrics, checkpoint)` is called on every rank after each checkpoint."""
+        """`report(metrics, checkpoint)` is called on every rank after each checkpoint.
+
+        Beside metrics of an evaluation it gets "step", and "last", whether training ends there.
+        """
         self.job = job
         self.spec = spec
         self.record = record
@@ -75,10 +79,10 @@ class RunContext:
             if self.sender is not None:
                 self.sender.put(metrics, step, milliseconds)
 
-    def save(self, trainer: Trainer, step: int) -> None:
+    def save(self, trainer: Trainer, step: int) -> bool:
         """Write a checkpoint, evaluate it where that is due, and delete those that are no longer kept.
 
-        What is written and evaluated are the kept weights of the trainer.
+        What is written and evaluated are the kept weights of the trainer. Whether training ends here: see ends_at.
         """
         train = self.job.train
         path = self.record.checkpoints / f"step-{step:06d}"
@@ -91,8 +95,21 @@ class RunContext:
         metrics = self.evaluate(trainer, step)
         if self.rank == 0:
             prune_checkpoints(self.record.checkpoints, train.keep_checkpoints, train.best_metric)
+        over = self.ends_at(step)
         if self.report is not None:
-            self.report({"step": step, **metrics}, path)
+            self.report({"step": step, "last": over or step == train.total_steps, **metrics}, path)
+        return over
+
+    def ends_at(self, step: int) -> bool:
+        """Whether training ends after `step` steps for want of patience; rank 0 says so to all, and writes it down."""
+        if self.job.train.patience == 0 or not self._is_due(step):
+            return False
+        stop = find_early_stop(self.record, self.job.train, step) if self.rank == 0 else None
+        if stop is not None and step < self.job.train.total_steps:
+            known = any(e["event"] == "early_stop" and e["step"] == step for e in self.record.events())
+            if not known:  # it is after a restart
+                self.record.note("early_stop", patience=self.job.train.patience, **stop._asdict())
+        return bool(self.gather(stop is not None)[0])
 
     def evaluate(self, trainer: Trainer, step: int) -> dict[str, float]:
         """Evaluate the checkpoint of `step` where that is due; the metrics on rank 0, nothing elsewhere."""

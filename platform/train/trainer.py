@@ -109,7 +109,7 @@ class Trainer:
         return contextlib.nullcontext() if self._average is None else self._average.in_place()
 
     def run(self, batches: Callable[[int], Iterator[Batch]], start_step: int = 0) -> None:
-        """Train from `start_step` finished steps to last_step.
+        """Train from `start_step` finished steps to last_step, or to where the context ends it.
 
         `batches(start_step)` gives this rank's micro-batches from that step on, accumulate_steps of them per step.
         Raises NonFiniteLossError on every rank, for the first step that was not finite and before anything of it is
@@ -136,9 +136,11 @@ class Trainer:
                 if last or done % self.config.checkpoint_every == 0:
                     self._check(report)
                     paused = time.perf_counter()
-                    self.context.save(self, done)
+                    over = self.context.save(self, done)
                     self.model.train()
                     clock.started += time.perf_counter() - paused
+                    if over:
+                        return
         finally:
             close = getattr(stream, "close", None)
             if close is not None:

@@ -86,6 +86,9 @@ def describe_event(event: dict[str, Any]) -> str | None:
             if name.endswith("/AP") and value is not None
         )
         return f"evaluation after step {event['step']}: {metrics or event['metrics']}"
+    if kind == "early_stop":
+        best = f"better than after step {event['best_step']}" if event["best_step"] else "a number"
+        return f"training ends after step {event['step']}: none of {event['patience']} evaluations was {best}"
     if kind == "metrics_not_sent":
         return f"metrics of {event['steps']} steps were not sent to the tracking server: {event['error']}"
     return None

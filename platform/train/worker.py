@@ -121,6 +121,8 @@ def _train_stage(context: RunContext, manifest: Manifest, stage: Stage) -> None:
         store = agree(context, lambda: ProposalStore(folder, context.num_ranks))
     if start_step > stage.first_step:
         context.finish_evaluation(trainer, start_step)
+        if context.ends_at(start_step):
+            return
 
     def batches(step: int) -> Iterator[Batch]:
         stream = train_batches(manifest, job.stream, context.rank, context.num_ranks, step)

@@ -16,6 +16,8 @@ LONGEST = (
     "tests/platform/serve/cluster/test_alias_watcher.py",
     "tests/platform/train/test_launch.py",
     "tests/platform/runs/test_training.py",
+    "tests/platform/runs/test_training_epochs.py",
+    "tests/platform/train/test_launch_recipe.py",
     "tests/platform/runs/test_publication.py",
     "tests/platform/evaluation/test_evaluate_model.py",
     "tests/platform/data/test_stream.py",

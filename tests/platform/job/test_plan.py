@@ -142,10 +142,11 @@ def test_recipe_is_told():
     assert rows()["data"] == "train synthetic, 500 images, val synthetic, 10 images"
     told = rows("data.repeat_factor_threshold=0.001")
     assert told["data"].endswith("10 images; categories of less than 0.001 of the images come more often")
-    told = rows("train.ema={}", "train.layer_decay=0.9")
+    told = rows("train.ema={}", "train.layer_decay=0.9", "train.patience=3", "train.evaluate_every=300")
     assert told["optimizer"].startswith("sgd, momentum 0.9; ")
     assert "x 0.9 for each stage of the backbone" in told["optimizer"]
     assert "average of the weights with decay 0.9998" in told["optimizer"]
+    assert told["checkpoints"] == "4, evaluations in training: 4, an end after 3 without a better segm/AP"
 
 
 def test_what_may_change_on_a_resume_is_told():

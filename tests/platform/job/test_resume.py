@@ -39,6 +39,7 @@ FREE = [
     {"train__keep_checkpoints": 5},
     {"train__steps": None, "train__epochs": 3},
     {"train__checkpoint_every_epochs": 1, "train__evaluate_every_epochs": 2},
+    {"train__evaluate_every": 1000, "train__patience": 3},
     {"data__decode": "map"},
     {"data__max_bad_images": 3},
     {"resources__num_workers": 4},

@@ -31,6 +31,7 @@ def config(**keys: Any) -> TrainConfig:
         ({"evaluate_every_epochs": 1}, "must be a multiple of checkpoint_every_epochs"),
         ({"checkpoint_every_epochs": 2, "evaluate_every_epochs": 3}, "must be a multiple of checkpoint_every_epochs"),
         ({"checkpoint_every_epochs": 2, "evaluate_every": 1000}, "evaluate_every must be in epochs as"),
+        ({"patience": 3}, "patience 3 counts evaluations in training: set evaluate_every"),
         ({"optimizer": {"name": "adamw"}, "momentum": 0.5}, "momentum 0.5 has no effect: optimizer.name is adamw"),
         ({"optimizer": {"betas": [0.9, 0.99]}}, "Extra inputs"),
         ({"optimizer": "adamw"}, "Input should be a valid dictionary"),

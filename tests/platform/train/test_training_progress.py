@@ -21,11 +21,15 @@ def test_lines_without_a_terminal(tmp_path: Path) -> None:
         metrics = {"loss": 1.25, "lr": 0.02, "images_per_second": 8.0, "data_wait_share": 0.031}
         record.log(metrics, 20)
         record.note("evaluation", step=20, metrics={"bbox/AP": 0.5, "bbox/AP50": 0.9, "segm/AP": None})
+        record.note("early_stop", step=20, best_step=10, best=0.5, patience=3)
+        record.note("early_stop", step=20, best_step=0, best=None, patience=2)
     lines = output.getvalue().splitlines()
     assert [line.rstrip() for line in lines] == [
         "checkpoint passed over: step-000020/trainer.pt: cut short, 1 of 2 bytes",
         "training resumed after step 10: 2 workers on cpu, node-a",
         "evaluation after step 20: bbox/AP 0.500",
+        "training ends after step 20: none of 3 evaluations was better than after step 10",
+        "training ends after step 20: none of 2 evaluations was a number",
         "step 20/40  loss 1.2500  lr 0.02  8.0 images/s  data wait 3%  left 00:10",
     ]
 

@@ -1,0 +1,89 @@
+"""A whole run with its length in epochs that ends early, is asked to go on, and goes on with more patience."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskray.platform.files.model_folder import read_model_folder
+from maskray.platform.job.config import JobConfig
+from maskray.platform.job.load import load_job
+from maskray.platform.runs.summary import RunSummary
+from maskray.platform.runs.training import run_training
+
+IMAGE = {"kind": "synthetic", "height": 64, "width": 96, "max_objects": 3, "classes": ["square", "star"]}
+
+
+def make_job(output: Path, **train: Any) -> JobConfig:
+    """Of a network that stands still, so that no evaluation is better than the first: 3 steps an epoch."""
+    return JobConfig.model_validate(
+        {
+            "name": "early",
+            "output": str(output),
+            "data": {
+                "train": {**IMAGE, "num_images": 12, "seed": 1},
+                "val": {**IMAGE, "num_images": 4, "seed": 2},
+                "repeat_factor_threshold": 0.9,
+            },
+            "input": {"shorter_edge": 64, "longer_edge_max": 96},
+            "model": {
+                "backbone": {"name": "resnet18", "norm": "group_norm", "freeze_stages": 0, "fpn_channels": 16},
+                "anchors": {"sizes": [8, 16, 32, 64, 128]},
+                "rpn": {"pre_nms_top_n_train": 50, "post_nms_top_n_train": 20, "post_nms_top_n_test": 20},
+                "box_head": {"hidden_channels": 16, "samples_per_image": 8},
+                "mask_head": {"channels": 16, "num_convs": 1},
+                "inference": {"score_threshold": 0.01, "detections_per_image": 10},
+            },
+            "train": {
+                "epochs": 4,
+                "images_per_batch": 4,
+                "base_lr": 1e-12,
+                "weight_decay": 0,
+                "warmup_steps": 1,
+                "checkpoint_every_epochs": 1,
+                "evaluate_every_epochs": 1,
+                "log_every": 1,
+                "ema": {},
+                **train,
+            },
+            "resources": {"num_workers": 1, "num_evaluators": 1},
+            "evaluation": {"report_images": 0},
+        }
+    )
+
+
+def run(job: JobConfig, resume: bool = False) -> tuple[RunSummary, str]:
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        return run_training(job, resume), told.getvalue()
+
+
+def steps(summary: RunSummary) -> list[int]:
+    lines = (summary.folder / "history.jsonl").read_text().splitlines()
+    return [line["step"] for line in map(json.loads, lines) if "loss" in line]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_run_in_epochs_ends_early_and_goes_on_with_more_patience(tmp_path: Path) -> None:
+    summary, told = run(make_job(tmp_path, patience=1))
+    assert "length: 4 epochs of 12 images = 12 steps" in told
+    assert "training ended early, after step 6" in told
+    assert steps(summary) == [1, 2, 3, 4, 5, 6]
+    assert summary.checkpoint.name == "step-000003"  # the older one of equals
+    read_model_folder(summary.checkpoint)
+    written = load_job(summary.folder / "job.yaml").train
+    assert (written.epochs, written.steps, written.checkpoint_every_epochs) == (4, None, 1)
+
+    again, told = run(make_job(tmp_path, patience=1, epochs=5), resume=True)
+    assert steps(again) == [1, 2, 3, 4, 5, 6]
+    assert "training ended early, after step 6" in told
+    more, told = run(make_job(tmp_path, patience=2), resume=True)
+    assert steps(more) == list(range(1, 10))
+    assert "training ended early, after step 9" in told
+    with pytest.raises(ValueError, match=r"train\.steps 3: the run has trained 9 steps already; ask for more"):
+        run(make_job(tmp_path, epochs=1, patience=2), resume=True)
