@@ -67,9 +67,10 @@ def check_source(source: Source, field: str) -> None:
 
 
 def labels_known_early(source: Source, most_bytes: int) -> LabelMap | None:
-    """The label map of a source before it is read whole; None where its annotation file has more bytes than that."""
+    """The label map of a source before it is read whole; None where that is not here or has more bytes than that."""
     if isinstance(source, ShardSource):
-        return read_manifest(source.path).labels
+        there = "://" in source.path or Path(source.path).is_dir()
+        return read_manifest(source.path).labels if there else None
     if isinstance(source, SyntheticSource):
         return LabelMap.model_validate(
             {"categories": [
@@ -78,9 +79,10 @@ def labels_known_early(source: Source, most_bytes: int) -> LabelMap | None:
             ]}
         )  # fmt: skip
     if isinstance(source, FilesSource):
-        return read_labels(Path(source.path), read_files(source).tree) if is_small(source) else None
+        small = Path(source.path).exists() and is_small(source)
+        return read_labels(Path(source.path), read_files(source).tree) if small else None
     path = Path(source.annotations)
-    if path.is_file() and path.stat().st_size > most_bytes:
+    if not path.is_file() or path.stat().st_size > most_bytes:
         return None
     return read_labels(path, parse_json(path, read_bytes(path)))
 
