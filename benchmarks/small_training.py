@@ -21,6 +21,7 @@ from maskray.model.structures import Batch
 from maskray.platform.data.batch import SampleBuilder, collate
 from maskray.platform.data.decode import decode_image
 from maskray.platform.data.formats.coco import annotation_dicts, read_dataset
+from maskray.platform.data.partners import Partners
 from maskray.platform.data.synthetic.dataset import synthesize
 from maskray.platform.evaluation.evaluate import evaluate_files
 from maskray.platform.inference.predictor import Predictor
@@ -78,14 +79,20 @@ def draw_data(folder: Path, num_images: int, seed: int, classes: Sequence[str]) 
 def train_model(job: JobConfig, model: MaskRCNN, data: SmallData, steps: int) -> Trainer:
     """Train the first steps of a job on rows in an order drawn by its seed."""
     builder = SampleBuilder(job.data, job.input, job.model, data.labels, job.seed)
+    partners = Partners(job.seed, len(data.rows), job.data.augmentation.copy_paste)
+    side = job.data.augmentation.crop_size or 0
+
+    def with_partner(row: dict[str, Any], epoch: int) -> dict[str, Any]:
+        other = partners.row(epoch, row["image_id"])
+        return row if other is None else row | {"partner": data.rows[other]}
 
     def batches(_: int) -> Iterator[Batch]:
         size, epoch = job.train.images_per_batch, 0
         while True:
             order = np.random.default_rng([job.seed, epoch]).permutation(len(data.rows))
             for start in range(0, len(order) - size + 1, size):
-                samples = [builder.build(data.rows[index], epoch) for index in order[start : start + size]]
-                yield collate(samples, job.model.backbone.size_divisor)
+                rows = [with_partner(data.rows[index], epoch) for index in order[start : start + size]]
+                yield collate([builder.build(row, epoch) for row in rows], job.model.backbone.size_divisor, side)
             epoch += 1
 
     trainer = Trainer(model, job.train, LocalContext(), job.seed)

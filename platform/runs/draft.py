@@ -18,7 +18,7 @@ WANTED_SIDE = 48.0  # pixels of the median object at the network's input: below 
 ANCHOR_OCTAVES = 5  # one size for each level P2 to P6
 # Images seen: of fine-tuning and of training from random weights; and the fewest and most epochs.
 IMAGES_SEEN = {"weights": 12_000, "nothing": 40_000}
-EPOCHS = {"weights": (8, 60), "nothing": (20, 150)}
+EPOCHS = {"weights": (8, 60), "nothing": (20, 75)}
 LARGE_DATA = {"weights": 12, "nothing": 72}  # epochs where there are 10,000 images and more
 
 

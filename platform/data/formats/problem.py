@@ -33,6 +33,9 @@ VERDICTS: dict[str, Verdict] = {
     "same_category_name": "suspect",
     "same_file": "suspect",
     "box_outside_image": "suspect",
+    # Nothing to train on, but evaluation counts such objects as missed, as pycocotools does.
+    "zero_area": "suspect",
+    "outside_image": "suspect",
     "small_coordinates": "suspect",
     "box_segmentation_mismatch": "suspect",
     "area_mismatch": "suspect",
@@ -41,8 +44,6 @@ VERDICTS: dict[str, Verdict] = {
     "missing_id": "dropped",
     "bad_iscrowd": "dropped",
     "bad_bbox": "dropped",
-    "zero_area": "dropped",
-    "outside_image": "dropped",
     "bad_segmentation": "dropped",
     "rle_mismatch": "dropped",
     "keypoints_length": "dropped",

@@ -96,7 +96,7 @@ def test_numbers_by_hand() -> None:
     assert anchor_sizes(FACTS, 10.0) == [32, 64, 128, 256, 512]
     assert anchor_sizes(FACTS, 0.1) == [8, 16, 32, 64, 128]
     assert [epochs_of(images, "weights") for images in (1, 400, 1000, 5000, 50_000)] == [60, 30, 12, 8, 12]
-    assert [epochs_of(images, "nothing") for images in (40, 1000, 50_000)] == [150, 40, 72]
+    assert [epochs_of(images, "nothing") for images in (40, 1000, 50_000)] == [75, 40, 72]
 
 
 @settings(max_examples=40)
