@@ -113,7 +113,7 @@ def _images_folder(file: Path, tree: dict[str, Any], images: Path | None) -> Pat
     names = [name for name in itertools.islice(named, TRIED_IMAGES) if isinstance(name, str) and is_inside(name)]
     ending = file.stem.split("_")[-1]
     split = [name for names in SPLIT_FOLDERS.values() for name in names if name in file.stem.lower()]
-    parts = ["", "images", ending, f"images/{ending}", *split, *(f"images/{name}" for name in split), "data"]
+    parts = ["", "images", ending, f"images/{ending}", *split, *(f"images/{name}" for name in split), "data", "img"]
     if images is not None:
         return images
     folders = list(dict.fromkeys(base / part for base in (file.parent, file.parent.parent) for part in parts))
