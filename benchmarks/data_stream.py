@@ -42,9 +42,9 @@ class PlannedBatches(torch.utils.data.Dataset[Batch]):
             self._reader = RowReader(self._manifest)
             self._plan = BatchPlan(self._manifest, self._job.stream, 0, 1)
             self._builder = build_samples(self._manifest, self._job.stream)
-        epoch, rows = self._plan.rows(step)
+        draws, rows = self._plan.rows(step)
         return collate(
-            [self._builder.build(self._reader.read(int(row)), epoch) for row in rows],
+            [self._builder.build(self._reader.read(int(row)), int(draw)) for draw, row in zip(draws, rows)],
             self._builder.model.backbone.size_divisor,
         )
 

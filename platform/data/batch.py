@@ -59,7 +59,7 @@ class SampleBuilder:
     seed: int
 
     def build(self, row: Mapping[str, Any], epoch: int) -> Sample:
-        """The sample of a row in an epoch; ValueError naming the image where it cannot be decoded.
+        """The sample of a row in an epoch (or EpochOrder.draws); ValueError naming the image that cannot be decoded.
 
         Where the row holds another one under "partner", objects of that one are pasted on it: none where that one
         cannot be decoded, which is told when its own turn comes.

@@ -58,6 +58,16 @@ def training_rows(manifest: Manifest, only_with_objects: bool) -> NDArray[np.int
     return np.arange(manifest.num_images)
 
 
+def count_earlier(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each of some values (N,) has come before it."""
+    order = np.argsort(values, kind="stable")
+    is_first = np.r_[True, np.diff(values[order]) != 0][: len(values)]
+    places = np.arange(len(values))
+    earlier = np.empty_like(values)
+    earlier[order] = places - np.maximum.accumulate(np.where(is_first, places, 0))
+    return earlier
+
+
 class EpochOrder:
     """The batches of a whole run over the rows that take part in it, by global step."""
 
@@ -76,7 +86,7 @@ class EpochOrder:
         self._seed = seed
         self._images_per_batch = images_per_batch
         self._by_aspect_ratio = by_aspect_ratio
-        self._cached: tuple[int, NDArray[np.int64]] | None = None
+        self._cached: tuple[int, NDArray[np.int64], NDArray[np.int64]] | None = None
         if len(self._rows) < images_per_batch:
             raise ValueError(
                 f"train.images_per_batch is {images_per_batch}, but there are {len(self._rows)} images to train on"
@@ -99,10 +109,22 @@ class EpochOrder:
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """Global row indices of the batch of a global step, (images_per_batch,)."""
+        return self._batches(step)[0]
+
+    def draws(self, step: int) -> NDArray[np.int64]:
+        """By which number the rows of a batch are augmented, (images_per_batch,): the epoch, where a row comes once.
+
+        A row that comes again has another number each time, so that its copies do not look alike.
+        """
+        return self._batches(step)[1]
+
+    def _batches(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         position = self.position(step)
         if self._cached is None or self._cached[0] != position.epoch:
-            self._cached = (position.epoch, self._rows[self._epoch(position.epoch)])
-        return self._cached[1][position.batch]
+            rows = self._rows[self._epoch(position.epoch)]
+            draws = position.epoch + (count_earlier(rows.ravel()) << 32).reshape(rows.shape)
+            self._cached = (position.epoch, rows, draws)
+        return self._cached[1][position.batch], self._cached[2][position.batch]
 
     def _epoch(self, epoch: int) -> NDArray[np.int64]:
         """Batches of an epoch as positions in the rows that take part."""

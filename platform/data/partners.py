@@ -32,23 +32,26 @@ class Partners:
         return int(generator.integers(self.num_rows)) if pasted else None
 
 
-def read_samples(reader: RowReader, partners: Partners, rows: Iterable[int], epoch: int) -> list[dict[str, Any]]:
-    """Rows of global indices, as read_named has them, with the one to paste from under "partner", or None."""
+def read_samples(
+    reader: RowReader, partners: Partners, rows: Iterable[int], draws: Iterable[int]
+) -> list[dict[str, Any]]:
+    """Rows of global indices, as read_named has them, with their draw and the one to paste from under "partner"."""
     read = []
-    for row in rows:
+    for row, draw in zip(rows, draws):
         content = reader.read_named(int(row))
-        partner = partners.row(epoch, int(content["image_id"]))
-        read.append(content | {"partner": None if partner is None else reader.read_named(partner)})
+        partner = partners.row(int(draw), int(content["image_id"]))
+        other = None if partner is None else reader.read_named(partner)
+        read.append(content | {"partner": other, "draw": int(draw)})
     return read
 
 
 def read_planned(table: Any, reader: RowReader, partners: Partners) -> Any:
-    """Plans of micro-batches (columns epoch and rows) to a table of their rows with encoded images; runs as a task."""
+    """Plans of micro-batches (columns draws and rows) to a table of their rows with encoded images; runs as a task."""
     named = [*SCHEMA, pa.field("shard", pa.string())]
-    schema = pa.schema([*named, pa.field("partner", pa.struct(named)), pa.field("epoch", pa.int64())])
+    schema = pa.schema([*named, pa.field("partner", pa.struct(named)), pa.field("draw", pa.int64())])
     rows = [
-        content | {"epoch": entry["epoch"]}
+        content
         for entry in table.to_pylist()
-        for content in read_samples(reader, partners, entry["rows"], entry["epoch"])
+        for content in read_samples(reader, partners, entry["rows"], entry["draws"])
     ]
     return pa.Table.from_pylist(rows, schema=schema)

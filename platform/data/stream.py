@@ -85,11 +85,12 @@ class BatchPlan:
         """Number of the first micro-batch of a global step."""
         return step * self._parts
 
-    def rows(self, number: int) -> tuple[int, NDArray[np.int64]]:
-        """Epoch and global row indices of a micro-batch; those of all ranks and parts together are the batch."""
+    def rows(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Draws (EpochOrder.draws) and global row indices of a micro-batch; all ranks and parts make the batch."""
         step, part = divmod(number, self._parts)
-        rows = self._order.batch(step).reshape(self._parts, self.num_ranks, -1)
-        return self._order.position(step).epoch, rows[part, self._rank]
+        shape = (self._parts, self.num_ranks, -1)
+        draws, rows = (values.reshape(shape) for values in (self._order.draws(step), self._order.batch(step)))
+        return draws[part, self._rank], rows[part, self._rank]
 
 
 def train_batches(
@@ -116,8 +117,8 @@ def local_batches(
     builder, partners = build_samples(manifest, config), build_partners(manifest, config)
 
     def load(number: int) -> Loaded:
-        epoch, rows = plan.rows(number)
-        return _assemble(builder, read_samples(reader, partners, rows, epoch), epoch)
+        draws, rows = plan.rows(number)
+        return _assemble(builder, read_samples(reader, partners, rows, draws))
 
     yield from _admit(map(load, itertools.count(plan.first(start_step))), config.data.max_bad_images)
 
@@ -138,11 +139,11 @@ def build_partners(manifest: Manifest, config: StreamConfig) -> Partners:
     return Partners(config.seed, manifest.num_images, config.data.augmentation.copy_paste)
 
 
-def _assemble(builder: SampleBuilder, rows: Sequence[Mapping[str, Any]], epoch: int) -> Loaded:
+def _assemble(builder: SampleBuilder, rows: Sequence[Mapping[str, Any]]) -> Loaded:
     samples, bad = [], []
     for row in rows:
         try:
-            samples.append(builder.build(row, epoch))
+            samples.append(builder.build(row, int(row["draw"])))
         except ValueError as error:
             bad.append((int(row["image_id"]), f"shard {row['shard']}: {error}"))
     multiple, side = builder.model.backbone.size_divisor, builder.data.augmentation.crop_size or 0
@@ -228,15 +229,14 @@ def _stream_segment(manifest: Manifest, config: StreamConfig, plan: BatchPlan, n
 
 def _plan_table(plan: BatchPlan, numbers: range) -> Any:
     planned = [plan.rows(number) for number in numbers]
-    return pa.table({"epoch": [epoch for epoch, _ in planned], "rows": [rows.tolist() for _, rows in planned]})
+    return pa.table({"draws": [draws.tolist() for draws, _ in planned], "rows": [rows.tolist() for _, rows in planned]})
 
 
 def _read_decoded(table: Any, reader: RowReader, partners: Partners, builder: SampleBuilder) -> Any:
     """Runs as a task: plans of micro-batches to collated tensors, a row per micro-batch."""
     packed = []
     for entry in table.to_pylist():
-        rows = read_samples(reader, partners, entry["rows"], entry["epoch"])
-        loaded = _assemble(builder, rows, entry["epoch"])
+        loaded = _assemble(builder, read_samples(reader, partners, entry["rows"], entry["draws"]))
         packed.append({"tensors": _pack(loaded.batch), "bad": json.dumps(loaded.bad)})
     return pa.Table.from_pylist(packed, schema=pa.schema([("tensors", pa.large_binary()), ("bad", pa.string())]))
 
@@ -248,8 +248,7 @@ class _Assembler:
         self._builder = builder
 
     def __call__(self, table: Any) -> Loaded:
-        rows = table.to_pylist()
-        return _assemble(self._builder, rows, int(rows[0]["epoch"]))
+        return _assemble(self._builder, table.to_pylist())
 
 
 def _load_decoded(table: Any) -> Loaded:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from maskray.platform.data.formats.coco import read_dataset
 from maskray.platform.data.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
-from maskray.platform.data.order import EpochOrder
+from maskray.platform.data.order import EpochOrder, count_earlier
 from maskray.platform.data.repeats import (
     categories_of,
     epoch_length,
@@ -155,3 +155,22 @@ def test_shards_of_an_older_version_are_read_for_their_categories(drawn: Synthet
     (tmp_path / MANIFEST_NAME).write_text(json.dumps(tree | {"categories": [[1]]}))
     with pytest.raises(ValueError, match="categories count 1 rows, num_images is 23"):
         read_manifest(tmp_path)
+
+
+@given(st.lists(st.integers(0, 5), max_size=30))
+def test_earlier_ones_are_counted(values: list[int]) -> None:
+    found = count_earlier(np.array(values, dtype=np.int64))
+    assert found.tolist() == [values[:index].count(value) for index, value in enumerate(values)]
+
+
+def test_a_row_that_comes_again_is_augmented_by_another_number() -> None:
+    manifest = manifest_of([(1,), (2,), (2,), (2,)])
+    plain, order = (EpochOrder(manifest, 3, 2, False, False, threshold) for threshold in (0.0, 1.0))
+    assert all((plain.draws(step) == plain.position(step).epoch).all() for step in range(12))
+    for epoch in range(3):
+        steps = [epoch * order.batches_per_epoch + batch for batch in range(order.batches_per_epoch)]
+        pairs = [pair for step in steps for pair in zip(order.batch(step).tolist(), order.draws(step).tolist())]
+        assert len(set(pairs)) == len(pairs)
+        assert len({row for row, _ in pairs}) < len(pairs), "a row comes again"
+        assert all(draw & 0xFFFFFFFF == epoch for _, draw in pairs)
+        assert {row for row, draw in pairs if draw == epoch} == {row for row, _ in pairs}

@@ -37,13 +37,15 @@ def _one_thread(one_thread: None) -> None:
 def make_job() -> Callable[..., JobConfig]:
     """Builds the tiny job with some of its train and resources fields changed."""
 
-    def make(resources: dict[str, Any] | None = None, seed: int = 3, **train: Any) -> JobConfig:
+    def make(
+        resources: dict[str, Any] | None = None, seed: int = 3, data: dict[str, Any] | None = None, **train: Any
+    ) -> JobConfig:
         source = {"kind": "synthetic", "num_images": 8, "seed": 1, "height": 64, "width": 96, "max_objects": 3}
         return JobConfig.model_validate(
             {
                 "name": "tiny",
                 "seed": seed,
-                "data": {"train": source, "val": source},
+                "data": {"train": source, "val": source, **(data or {})},
                 "input": {"shorter_edge": 64, "longer_edge_max": 96},
                 "model": TINY_MODEL,
                 "train": {

@@ -1,4 +1,4 @@
-"""Two workers with frozen parts, AdamW, a cosine and an average: alike on both, exact after an end and a resume."""
+"""Two workers with frozen parts, AdamW, a cosine, an average and every augmentation: alike, exact after a resume."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ from maskray.platform.train.checkpoint import read_checkpoint
 from maskray.platform.train.launch import train
 from maskray.platform.train.run_context import Validation
 from maskray.platform.train.run_files import RunFiles
+
+AUGMENTATION = {
+    "scale_range": [0.5, 1.5], "crop_size": 96, "random_crop": 0.5, "vertical_flip": 0.5, "quarter_turns": True,
+    "copy_paste": 0.7, "color_jitter": 0.3,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,7 @@ def test_two_workers_end_together_and_go_on_exactly(
     def job(patience: int) -> JobConfig:
         return make_job(
             resources={"num_workers": 2},
+            data={"augmentation": AUGMENTATION},
             steps=20,
             images_per_batch=4,
             checkpoint_every=2,
