@@ -19,6 +19,7 @@ LONGEST = (
     "tests/platform/runs/test_training_epochs.py",
     "tests/platform/train/test_launch_recipe.py",
     "tests/platform/runs/test_publication.py",
+    "tests/test_tutorials.py",
     "tests/test_plugins.py",
     "tests/platform/evaluation/test_evaluate_model.py",
     "tests/platform/data/test_stream.py",
