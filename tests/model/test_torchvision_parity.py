@@ -31,6 +31,7 @@ EDGES = {"shorter_edge": 128, "longer_edge_max": 208}
 BOX_PIXELS, SCORE = 0.01, 1e-4
 IMAGE_PIXELS = 0.03  # an image is up to five times as large as the network's input
 NUM_PROPOSALS, NUM_DETECTIONS = 60, 15
+pytestmark = pytest.mark.slow
 
 
 @torch.no_grad()

@@ -143,6 +143,7 @@ def test_every_instruction_set_gives_the_same_bits():
     assert len(digests) == 1
 
 
+@pytest.mark.slow
 def test_an_unknown_instruction_set_is_said():
     environment = {**os.environ, "MASKRAY_CPU_ISA": "sse9"}
     done = subprocess.run([sys.executable, "-c", RESULTS], env=environment, cwd=ROOT, capture_output=True, text=True)

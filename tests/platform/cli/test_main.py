@@ -213,6 +213,7 @@ def image(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_predict_prints_coco_results_and_draws(model_folder, image, tmp_path):
     done = maskray("predict", tmp_path, "--model", model_folder, "--json", "--out", tmp_path / "drawn")
     assert done.returncode == 0, done.stderr

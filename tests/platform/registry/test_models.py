@@ -18,6 +18,8 @@ from maskray.platform.registry.promotion import promote
 from maskray.platform.registry.registration import register_model
 from maskray.platform.registry.tracking import Tracking
 
+pytestmark = pytest.mark.slow  # MLflow opens a database in each
+
 METRICS = {"bbox/AP": 0.31, "segm/AP50": 0.62, "segm/APl": float("nan")}
 
 

@@ -18,6 +18,8 @@ from maskray.platform.machine.environment import describe_commit, describe_envir
 from maskray.platform.registry.models import list_models
 from maskray.platform.registry.tracking import Tracking, flatten
 
+pytestmark = pytest.mark.slow  # MLflow opens a database in each
+
 DIGESTS = {"train": "a" * 64, "val": "b" * 64}
 
 

@@ -66,6 +66,7 @@ def test_losses_and_rates_are_logged(make_job: MakeJob, make_batches: MakeBatche
     assert context.history[1]["lr"] == 0.01
 
 
+@pytest.mark.slow
 def test_the_real_model_learns(make_job: MakeJob, make_batches: MakeBatches) -> None:
     job = make_job(steps=16, base_lr=0.01, warmup_steps=4, clip_gradient_norm=2.0)
     context = LocalContext()

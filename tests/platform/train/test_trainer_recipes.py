@@ -107,6 +107,7 @@ def assert_equal(left: Any, right: Any) -> None:
         assert left == right
 
 
+@pytest.mark.slow
 def test_a_resume_is_bit_equal_with_everything_on(
     make_job: MakeJob, make_context: MakeContext, make_batches: MakeBatches, tmp_path: Path
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_resume_is_bit_equal_with_everything_on(
     assert set(evaluated[0]) == {3, 6}
 
 
+@pytest.mark.slow
 def test_the_average_is_what_is_kept_and_evaluated_and_the_weights_stand_beside(
     make_job: MakeJob, make_context: MakeContext, make_batches: MakeBatches, tmp_path: Path
 ) -> None:
@@ -191,6 +193,7 @@ def test_a_checkpoint_without_an_average_goes_on_as_before(
         start(make_context(make_job(steps=2, ema={}), tmp_path))
 
 
+@pytest.mark.slow
 def test_training_ends_without_a_better_evaluation_and_goes_on_with_more_patience(
     make_job: MakeJob, make_context: MakeContext, make_batches: MakeBatches, tmp_path: Path
 ) -> None:
