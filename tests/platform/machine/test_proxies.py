@@ -15,6 +15,7 @@ def test_only_this_machine_is_added(given: dict[str, str], monkeypatch: pytest.M
     environment: dict[str, Any] = {"HTTP_PROXY": "http://127.0.0.1:9", **given}
     reach_loopback_directly(environment)
     assert environment["no_proxy"] == environment["NO_PROXY"]
+    assert environment["grpc_proxy"] == ""
     for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
