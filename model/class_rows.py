@@ -10,7 +10,8 @@ from torch import Tensor
 from maskray.model.config import LabelMap, ModelConfig
 
 _BOX, _MASK, _KEYPOINT = "roi_heads.box_head", "roi_heads.mask_head", "roi_heads.keypoint_head"
-_BACKGROUND = "background"  # of the classifier and of softmax masks: the last row, which every model has
+# Of the classifier and of softmax masks: the last row, which every model has. No category is so named: see `plain`.
+_BACKGROUND = " background"
 # Tensors that may be per class or keypoint, and the axis along which they then are.
 _CLASS_TENSORS = (f"{_BOX}.classifier", f"{_BOX}.deltas", f"{_MASK}.predictor")
 _KEYPOINT_TENSOR = f"{_KEYPOINT}.deconv"
@@ -31,8 +32,18 @@ def plain(name: str) -> str:
     return " ".join(name.casefold().split())
 
 
+def is_per_class(name: str, config: ModelConfig) -> bool:
+    """Whether a tensor of PER_CLASS is by class or keypoint in a model, and not the same for all classes."""
+    base = name.rpartition(".")[0]
+    if base.endswith("deltas"):
+        return not config.box_head.class_agnostic
+    return not base.endswith("predictor") or config.mask_head.output != "class_agnostic"
+
+
 def class_rows(name: str, config: ModelConfig, labels: LabelMap) -> Rows | None:
     """How a tensor of PER_CLASS divides in a model; None where it is the same for all classes."""
+    if not is_per_class(name, config):
+        return None
     classes = tuple(plain(category) for category in labels.names)
     base, _, kind = name.rpartition(".")
     if base == _KEYPOINT_TENSOR:
@@ -40,9 +51,7 @@ def class_rows(name: str, config: ModelConfig, labels: LabelMap) -> Rows | None:
     if base.endswith("classifier"):
         return Rows(0, 1, (*classes, _BACKGROUND))
     if base.endswith("deltas"):
-        return None if config.box_head.class_agnostic else Rows(0, 4, classes)
-    if config.mask_head.output == "class_agnostic":
-        return None
+        return Rows(0, 4, classes)
     size = 1
     if config.mask_head.name == "mlp":
         side = config.box_head.pool_size // config.box_head.res5_stride if config.box_head.name == "res5" else None

@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from maskray.model.backbone.timm_network import rename_timm
-from maskray.model.class_rows import PER_CLASS, Rows, class_rows, copy_rows, fits, keypoint_names, plain
+from maskray.model.class_rows import (
+    PER_CLASS,
+    Rows,
+    class_rows,
+    copy_rows,
+    fits,
+    is_per_class,
+    keypoint_names,
+    plain,
+)
 from maskray.model.config import InputConfig, LabelMap, ModelConfig
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.parts import TENSOR_PARTS, part_of
@@ -105,7 +114,7 @@ def plan_transfer(
         others = [name for name in theirs if part_of(name) == part and _counts(name)]
         if not mine and not others:
             continue
-        free = [name for name in mine if not _is_per_class(name, theirs, model.config, source, own)]
+        free = [name for name in mine if not _is_by_class(name, theirs, model.config, source, own)]
         problem = _mismatch({name: own[name] for name in free}, theirs,
                             [name for name in others if name in free or name not in PER_CLASS])  # fmt: skip
         if part == "backbone" and problem:
@@ -133,13 +142,14 @@ def transfer(
     """Copy into a model what plan_transfer says; errors as there, before anything is changed."""
     plan = plan_transfer(model, input_config, labels, source, class_names)
     own, theirs = model.state_dict(), _renamed(model.state_dict(), source)
+    classes = {plain(key): plain(value) for key, value in plan.classes.items() if value is not None}
+    keypoints = {name: name for name in keypoint_names(labels)}
     state = {name: theirs[name] for name in plan.whole}
     for name in plan.rows:
         mine, others = class_rows(name, model.config, labels), _rows_of(name, source)
         assert mine is not None
         assert others is not None
-        classes = {plain(key): plain(value) for key, value in plan.classes.items() if value is not None}
-        match = {key: key for key in keypoint_names(labels)} if "keypoint_head" in name else classes
+        match = keypoints if "keypoint_head" in name else classes
         state[name] = copy_rows(own[name], mine, theirs[name].to(own[name].dtype), others, match)
     with torch.no_grad():
         model.load_state_dict(state, strict=False)
@@ -180,19 +190,16 @@ def _mismatch(own: Mapping[str, Tensor], theirs: Mapping[str, Tensor], others: l
     return f"the source has {len(over)} more, such as {over[0]}" if over else ""
 
 
-def _is_per_class(
+def _is_by_class(
     name: str, theirs: Mapping[str, Tensor], config: ModelConfig, source: Source, own: Mapping[str, Tensor]
 ) -> bool:
-    """Whether a tensor of the model is taken by class, and not as it is for all classes."""
+    """Whether a tensor is taken by class, and not as it is for all classes: where it is so in either model."""
     if name not in PER_CLASS:
         return False
-    agnostic = config.box_head.class_agnostic if ".deltas." in name else config.mask_head.output == "class_agnostic"
-    if "classifier" in name or "keypoint_head" in name or not agnostic:
+    if is_per_class(name, config):
         return True
     if source.model is not None:
-        other = source.model
-        same = other.box_head.class_agnostic if ".deltas." in name else other.mask_head.output == "class_agnostic"
-        return not same
+        return is_per_class(name, source.model)
     return name not in theirs or theirs[name].shape != own[name].shape
 
 

@@ -85,6 +85,19 @@ def test_rows_go_by_name_and_never_by_position(tiny_config: ModelConfig) -> None
     assert dict(taken.lines())["classes anew"] == "rider, horse"
 
 
+def test_a_category_named_background_is_not_the_background(tiny_config: ModelConfig) -> None:
+    theirs = labels_of("cat", "background", "dog")
+    source = source_of(model_of(tiny_config, theirs, 1), theirs)
+    for mine, own in ((labels_of("Background", "cat"), 0), (labels_of("cat", "car"), None)):
+        model = model_of(tiny_config, mine, 2)
+        taken = transfer(model, InputConfig(), mine, source, {})
+        assert ("Background" in taken.classes) == (own is not None)
+        assert_same(rows(model.state_dict(), CLASSIFIER, 2, 1), rows(dict(source.tensors), CLASSIFIER, 3, 1))
+        if own is not None:
+            assert_same(rows(model.state_dict(), CLASSIFIER, own, 1), rows(dict(source.tensors), CLASSIFIER, 1, 1))
+            assert_same(rows(model.state_dict(), MASK, own, 1), rows(dict(source.tensors), MASK, 1, 1))
+
+
 @pytest.mark.parametrize(
     ("changes", "size"),
     [
