@@ -24,16 +24,15 @@ def locate_weights(source: str, tracking: Tracking, cache: Path | None = None) -
     return resolve_model(source, tracking, cache) if source.startswith(URI) else source
 
 
-def explain_weights(job: JobConfig, labels: LabelMap | None = None, located: str | None = None) -> Transfer | None:
+def explain_weights(job: JobConfig, labels: LabelMap | None = None) -> Transfer | None:
     """What the job takes of train.initial_weights, from names and shapes alone; None where it starts from nothing.
 
-    `labels` are those of the data (none: as far as they are known before the data are read), `located` what
-    locate_weights gave. Raises ValueError where the weights cannot be read or are of another architecture.
+    `labels` are those of the data (none: as far as they are known before the data are read). Raises ValueError where
+    the weights cannot be read or are of another architecture.
     """
     if job.train.initial_weights is None:
         return None
-    if located is None:
-        located = locate_weights(job.train.initial_weights, Tracking(job.tracking, job.output))
+    located = locate_weights(job.train.initial_weights, Tracking(job.tracking, job.output))
     if labels is None:
         labels = labels_known_early(job.data.train, COUNTED_BYTES)
     source = open_source(located, names_only=True)
@@ -43,20 +42,21 @@ def explain_weights(job: JobConfig, labels: LabelMap | None = None, located: str
 
 def start_weights(
     job: JobConfig, labels: LabelMap, tracking: Tracking, folder: Path, resume: bool, tell: Callable[[str], None]
-) -> tuple[str | None, str]:
-    """Where the weights of a run in a folder are, and the table of what is taken, which a new run tells."""
+) -> tuple[JobConfig, str]:
+    """The job with where a worker finds its weights, and the table of what is taken of them, which a new run tells."""
     source = job.train.initial_weights
     if source is None:
-        return None, ""
+        return job, ""
     located = locate_weights(source, tracking, folder / "initial_weights")
+    ready = job.model_copy(update={"train": job.train.model_copy(update={"initial_weights": located})})
     if resume:
-        return located, ""
-    taken = explain_weights(job, labels, located)
+        return ready, ""
+    taken = explain_weights(ready, labels)
     assert taken is not None
     lines = [f"weights of {source}", *(f"  {name}: {value}" for name, value in taken.lines())]
     for line in lines:
         tell(line)
-    return located, "\n".join([*lines, ""])
+    return ready, "\n".join([*lines, ""])
 
 
 def _empty_model(config: ModelConfig, input_config: InputConfig, num_classes: int) -> MaskRCNN:

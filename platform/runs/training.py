@@ -60,8 +60,7 @@ class _Run:
     seconds: dict[str, float] = field(default_factory=dict)
     console: Console = field(default_factory=Console)
     callbacks: Sequence[UserCallback] = ()
-    timed: JobConfig | None = None  # the job with its length in steps, once the images are counted
-    initial_weights: str | None = None  # where they are, once they are located
+    ready: JobConfig | None = None  # the job with its length in steps and where its weights are, once both are known
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -110,9 +109,9 @@ def run_training(
         connect(job.resources.address, job.resources.local_cpus)
         with run.stage("data"):
             manifests = prepare_data(job, run.folder / "data", run.tell)
-            run.timed = in_steps(job, manifests["train"], run.tell)
+            timed = in_steps(job, manifests["train"], run.tell)
         labels = manifests["train"].labels
-        run.initial_weights, taken = start_weights(job, labels, run.tracking, run.folder, resume, run.tell)
+        run.ready, taken = start_weights(timed, labels, run.tracking, run.folder, resume, run.tell)
     except BaseException:
         if not resume:
             shutil.rmtree(run.folder, ignore_errors=True)
@@ -190,25 +189,24 @@ def _start_tracking(run: _Run, manifests: Mapping[str, Manifest], parent: Parent
 
 def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest]) -> RunSummary:
     """Train the job, whose length is in steps by now, and what follows."""
-    job, timed, val = run.job, run.timed, manifests["val"]
-    assert timed is not None
+    job, ready, val = run.job, run.ready, manifests["val"]
+    assert ready is not None
     spec = ModelSpec(model=job.model, input=job.input, labels=val.labels)
     with run.stage("training"):
         trained = train(
-            timed,
+            ready,
             manifests["train"].location,
             str(run.folder),
             tracking={"uri": run.tracking.uri, "run_id": run_id},
             validate=ShardValidation(val.location, spec, job.evaluation.iou_types),
             resume=run.resume,
             callbacks=run.callbacks,
-            initial_weights=run.initial_weights,
         )
     write_whole(run.folder / JOB_FILE, dump_job(job))  # what may change on a resume is taken up now, and not before
     out = run.folder / "evaluation"
     with run.stage("evaluation"):
         record = RunFiles(run.folder)
-        steps = timed.train.num_steps
+        steps = ready.train.num_steps
         if trained.early_stop is not None:
             steps = trained.step
             run.tell(f"  training ended early, after step {steps}: --resume with a larger train.patience goes on")

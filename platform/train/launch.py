@@ -32,8 +32,8 @@ from maskray.platform.train.trainer import NonFiniteLossError
 from maskray.platform.train.training_progress import TrainingProgress
 from maskray.platform.train.worker import WorkerPlan, train_worker
 
-# How often Ray Train looks at its workers: the time in which it sees one that died, and takes up a report.
 MOST_REASON = 500  # letters of what Ray says of a failure; advice of its own follows
+# How often Ray Train looks at its workers: the time in which it sees one that died, and takes up a report.
 POLL_SECONDS = "0.5"
 
 
@@ -64,13 +64,11 @@ def train(
     validate: Validation | None = None,
     resume: bool = False,
     callbacks: Sequence[UserCallback] = (),
-    initial_weights: str | None = None,
 ) -> TrainResult:
     """Train `job` on the shards at `manifest_path` with data parallel workers; Ray must be connected.
 
     Writes run_folder/checkpoints, history.jsonl and events.jsonl; run_folder must be seen by every node. `tracking`
-    holds the `uri` and `run_id` that rank 0 logs metrics to; `callbacks` are told of each checkpoint by Ray Train;
-    `initial_weights` is where those of the job are, if not where it says (a registered model, fetched).
+    holds the `uri` and `run_id` that rank 0 logs metrics to; `callbacks` are told of each checkpoint by Ray Train.
     A worker that dies is replaced, up to resources.max_failures times, and training goes on from the newest complete
     checkpoint; `resume` does the same for a run that was interrupted as a whole. With the same number of workers the
     numbers are those of a run that was never interrupted.
@@ -94,7 +92,7 @@ def train(
         manifest_path = str(Path(manifest_path).resolve())
     if newest is not None and _is_complete(job, manifest_path, record, newest, validate is not None):
         return _collect(record, job.train)
-    plan = WorkerPlan(job, manifest_path, str(folder), tracking, validate, initial_weights)
+    plan = WorkerPlan(job, manifest_path, str(folder), tracking, validate)
     with TrainingProgress(record, job.train.total_steps, job.train.images_per_batch):
         _fit(plan, record, callbacks)
     return _collect(record, job.train)

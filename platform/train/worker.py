@@ -56,7 +56,6 @@ class WorkerPlan:
     run_folder: str
     tracking: dict[str, str] | None
     validate: Validation | None
-    initial_weights: str | None = None  # where they are, if not where the job says
 
 
 def train_worker(config: dict[str, WorkerPlan]) -> None:
@@ -85,9 +84,6 @@ def train_worker(config: dict[str, WorkerPlan]) -> None:
 
 def _train(plan: WorkerPlan, record: RunFiles, rank: int, num_ranks: int) -> None:
     job = plan.job
-    if plan.initial_weights is not None:
-        train_config = job.train.model_copy(update={"initial_weights": plan.initial_weights})
-        job = job.model_copy(update={"train": train_config})
     return_large_blocks()
     torch.set_num_threads(max(1, int(job.resources.cpus_per_worker)))
     device = ray.train.torch.get_device() if job.resources.gpus_per_worker > 0 else torch.device("cpu")

@@ -54,13 +54,13 @@ def test_a_new_run_tells_the_table_and_one_that_goes_on_does_not(source: str, tm
     labels = LabelMap(categories=(Category(id=1, name="star"),))
     told: list[str] = []
     tracking: Any = None  # which only registered models ask
-    located, text = start_weights(make_job(source), labels, tracking, tmp_path, False, told.append)
-    assert located == source
+    ready, text = start_weights(make_job(source), labels, tracking, tmp_path, False, told.append)
+    assert ready.train.initial_weights == source
     assert text.splitlines() == told
     assert told[0] == f"weights of {source}"
     assert "  classes taken: star" in told
-    assert start_weights(make_job(source), labels, tracking, tmp_path, True, told.append) == (source, "")
-    assert start_weights(make_job(None), labels, tracking, tmp_path, False, told.append) == (None, "")
+    assert start_weights(make_job(source), labels, tracking, tmp_path, True, told.append) == (make_job(source), "")
+    assert start_weights(make_job(None), labels, tracking, tmp_path, False, told.append) == (make_job(None), "")
 
 
 def test_mistakes_are_told_before_anything_starts(source: str) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
+from small_network import SMALL_INPUT, SMALL_MODEL
 
 from maskray.model.coco_categories import PERSON_KEYPOINTS
 from maskray.platform.data.manifest import read_manifest
@@ -34,7 +36,7 @@ IOU_TYPES = ["bbox", "segm", "keypoints"]
 
 
 def make_job(output: Path, name: str = "small", **changes: Any) -> JobConfig:
-    """Four steps of a tiny network; scores of nothing in particular, so the threshold lets a few detections through."""
+    """Four steps of a tiny network."""
     tree: dict[str, Any] = {
         "name": name,
         "output": str(output),
@@ -43,17 +45,8 @@ def make_job(output: Path, name: str = "small", **changes: Any) -> JobConfig:
             "val": {**IMAGE, "num_images": 6, "seed": 2},
             "rows_per_shard": 4,
         },
-        "input": {"shorter_edge": 64, "longer_edge_max": 96},
-        "model": {
-            "backbone": {"name": "resnet18", "norm": "group_norm", "freeze_stages": 0, "fpn_channels": 16},
-            "anchors": {"sizes": [8, 16, 32, 64, 128]},
-            "rpn": {"pre_nms_top_n_train": 50, "post_nms_top_n_train": 20, "post_nms_top_n_test": 20},
-            "box_head": {"hidden_channels": 16, "samples_per_image": 8},
-            "mask_head": {"channels": 16, "num_convs": 1},
-            "keypoints": True,
-            "keypoint_head": {"channels": 16, "num_convs": 1},
-            "inference": {"score_threshold": 0.01, "detections_per_image": 10},
-        },
+        "input": SMALL_INPUT,
+        "model": {**SMALL_MODEL, "keypoints": True, "keypoint_head": {"channels": 16, "num_convs": 1}},
         "train": {
             "steps": 4,
             "images_per_batch": 4,
@@ -121,6 +114,20 @@ def test_run_leaves_a_registered_and_evaluated_model(summary: RunSummary, output
     run = tracking.client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["final/bbox/AP"] == pytest.approx(summary.metrics["bbox/AP"])
+
+
+def test_a_run_begins_with_a_registered_model(summary: RunSummary, output: Path) -> None:
+    job = make_job(output, "begun", tracking={"experiment": "small"}, serve={})
+    train = {"initial_weights": "models:/small@champion", "steps": 1, "checkpoint_every": 1, "base_lr": 1e-12}
+    job = JobConfig.model_validate(job.model_dump() | {"train": job.train.model_dump() | train | {"weight_decay": 0}})
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        begun = run_training(job)
+    assert "weights of models:/small@champion" in told.getvalue()
+    before, after = (read_model_folder(folder)[0].state_dict() for folder in (summary.checkpoint, begun.checkpoint))
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, msg=name)
+    assert load_job(begun.folder / "job.yaml").train.initial_weights == "models:/small@champion"
 
 
 def test_a_run_resumed_under_another_name_registers_there_and_moves_no_alias_of_a_stranger(

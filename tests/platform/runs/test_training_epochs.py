@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_network import SMALL_INPUT, SMALL_MODEL
 
 from maskray.platform.files.model_folder import read_model_folder
 from maskray.platform.job.config import JobConfig
@@ -30,15 +31,8 @@ def make_job(output: Path, **train: Any) -> JobConfig:
                 "val": {**IMAGE, "num_images": 4, "seed": 2},
                 "repeat_factor_threshold": 0.9,
             },
-            "input": {"shorter_edge": 64, "longer_edge_max": 96},
-            "model": {
-                "backbone": {"name": "resnet18", "norm": "group_norm", "freeze_stages": 0, "fpn_channels": 16},
-                "anchors": {"sizes": [8, 16, 32, 64, 128]},
-                "rpn": {"pre_nms_top_n_train": 50, "post_nms_top_n_train": 20, "post_nms_top_n_test": 20},
-                "box_head": {"hidden_channels": 16, "samples_per_image": 8},
-                "mask_head": {"channels": 16, "num_convs": 1},
-                "inference": {"score_threshold": 0.01, "detections_per_image": 10},
-            },
+            "input": SMALL_INPUT,
+            "model": SMALL_MODEL,
             "train": {
                 "epochs": 4,
                 "images_per_batch": 4,

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_network import SMALL_INPUT, SMALL_MODEL
 
+from maskray.model.presets import merge
 from maskray.platform.job.load import validate_tree
 from maskray.platform.job.sweep_config import SweepConfig
 
@@ -18,18 +20,8 @@ TREE: dict[str, Any] = {
     "kind": "sweep",
     "base": {
         "data": {"train": {**IMAGE, "num_images": 12, "seed": 1}, "val": {**IMAGE, "num_images": 6, "seed": 2}},
-        "input": {"shorter_edge": 64, "longer_edge_max": 96},
-        "model": {
-            "backbone": {
-                "name": "resnet18", "norm": "group_norm", "freeze_stages": 0,
-                "fpn_channels": 16, "stem_channels": 16, "res2_channels": 16,
-            },
-            "anchors": {"sizes": [8, 16, 32, 64, 128]},
-            "rpn": {"pre_nms_top_n_train": 50, "post_nms_top_n_train": 20, "post_nms_top_n_test": 20},
-            "box_head": {"hidden_channels": 16, "samples_per_image": 8},
-            "mask_head": {"channels": 16, "num_convs": 1},
-            "inference": {"score_threshold": 0.01, "detections_per_image": 10},
-        },
+        "input": SMALL_INPUT,
+        "model": merge(SMALL_MODEL, {"backbone": {"stem_channels": 16, "res2_channels": 16}}),
         "train": {
             "steps": 4, "images_per_batch": 2, "reference_images_per_batch": 2, "warmup_steps": 1,
             "checkpoint_every": 2, "evaluate_every": 2, "log_every": 1,
