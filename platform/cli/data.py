@@ -22,9 +22,6 @@ app.command("split")(data_formats.split)
 app.command("merge")(data_formats.merge)
 app.command("show")(data_formats.show)
 
-Annotations = Annotated[
-    Path, typer.Argument(metavar="SOURCE", help="Folder or annotation file of any format.", show_default=False)
-]
 Images = Annotated[
     Path | None, typer.Argument(help="Folder of the images, where they lie elsewhere.", show_default=False)
 ]
@@ -47,7 +44,7 @@ MaxBadAnnotations = Annotated[
 
 @app.command()
 def validate(
-    annotations: Annotations,
+    annotations: data_formats.Source,
     images: Images = None,
     format: data_formats.FormatName = "auto",
     split: data_formats.SplitName = None,
@@ -87,7 +84,7 @@ def validate(
 
 @app.command()
 def shard(
-    annotations: Annotations,
+    annotations: data_formats.Source,
     out: Annotated[str, typer.Option(help="Folder or file-system URI (s3://, gs://, ...) of the shards.")],
     images: Images = None,
     format: data_formats.FormatName = "auto",

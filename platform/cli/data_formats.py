@@ -65,11 +65,10 @@ def split(
     images: ImagesFolder = None,
 ) -> None:
     """Divide the images into train.json and val.json, every class in both where it can be; images stay in place."""
-    from maskray.platform.data.conversion import select_images
     from maskray.platform.data.formats.coco import dataset_of_tree
     from maskray.platform.data.formats.reading import read_annotated
-    from maskray.platform.data.splitting import divide
-    from maskray.platform.files.atomic import new_folder, refuse_existing
+    from maskray.platform.data.splitting import divide, divide_tree, write_parts
+    from maskray.platform.files.atomic import refuse_existing
 
     refuse_existing(out)
     if not 0 < val < 1:
@@ -78,11 +77,7 @@ def split(
     dataset = dataset_of_tree(found.name, found.tree, found.images)
     tell(found)
     division = divide(dataset, val, seed)
-    with new_folder(out) as folder:
-        for name, ids in (("train", division.train), ("val", division.val)):
-            part = select_images(found.tree, set(ids))
-            part["images"] = [entry | {"split": name} for entry in part["images"]]  # convert writes it as such
-            (folder / f"{name}.json").write_text(json.dumps(part))
+    write_parts(out, divide_tree(found.tree, division))
     for told, names in (
         ("no object at all", division.without_objects),
         ("objects in train alone", division.only_in_train),

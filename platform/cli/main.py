@@ -69,12 +69,11 @@ def check(
 
     That takes less than a second, or some more where it starts from weights: what it takes of them is shown too.
     """
-    from maskray.platform.cli.plan import print_plan
-    from maskray.platform.job.kinds import KINDS, load_any, plan_any
+    from maskray.platform.cli.plan import plan_all, print_plan
+    from maskray.platform.job.kinds import load_any
 
     job = load_any(job_file, overrides or [])
-    plan = plan_any(job)
-    weights = [] if plan.problems else KINDS[job.kind].weights(job)
+    plan, weights = plan_all(job)
     if as_json:
         tree = {"plan": plan.as_dict(), "initial_weights": dict(weights), "job": job.model_dump(mode="json")}
         print(json.dumps(tree, indent=1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,6 +42,7 @@ def new(
         Path | None, typer.Option(help="The same for validation; none takes the data's own, or a fifth.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images, where they lie elsewhere.")] = None,
+    val_images: Annotated[Path | None, typer.Option(help="The same of --val; none is --images.")] = None,
     weights: Annotated[
         str | None,
         typer.Option(help="What to begin with: torchvision:maskrcnn_resnet50_fpn, a model folder, models:/NAME@alias."),
@@ -52,39 +52,43 @@ def new(
     format: Annotated[str, typer.Option(help="Format of the data; auto looks.", metavar="NAME")] = "auto",
 ) -> None:
     """Look at data and write a job for them: input size, anchors, schedule and batch, each with its reason."""
-    from maskray.platform.cli.plan import print_plan
+    from maskray.platform.cli.plan import plan_all, print_plan
     from maskray.platform.data.facts import measure
+    from maskray.platform.data.splitting import write_parts
     from maskray.platform.files.atomic import new_file, refuse_existing
     from maskray.platform.job.config import check_plain_name
-    from maskray.platform.job.kinds import load_any, plan_any
+    from maskray.platform.job.kinds import load_any
     from maskray.platform.runs.draft import choose_task, draft_job
 
     refuse_existing(job_file)
     name = check_plain_name(job_file.stem)
     folder = job_file.with_name(f"{name}-data")
-    train, sources, parts = choose_sources(data, val, images, format, folder)
+    train, sources, parts = choose_sources(data, val, (images, val_images or images), format, folder)
     facts = measure(train)
     wanted = choose_task(facts) if task is None else task.value
     start = None if weights is None else open_start(weights, str(job_file.parent / "outputs"))
     text = draft_job(name, sources, facts, wanted, this_machine(device), start)
     if parts:
         write_parts(folder, parts)
+        counts = {part: len(tree["images"]) for part, tree in parts.items()}
+        print(f"{folder}: {counts['train']} images for training, {counts['val']} for validation")
     with new_file(job_file) as file:
         file.write_text(text + "\n", encoding="utf-8")
     job = load_any(job_file)
-    plan = plan_any(job)
-    print_plan(job, plan)
+    plan, taken = plan_all(job)
+    print_plan(job, plan, taken)
     print(f"{job_file}: {wanted} of {len(facts.classes)} classes; run it: maskray run {job_file}")
     if plan.problems:
         raise typer.Exit(1)
 
 
 def choose_sources(
-    data: Path, val: Path | None, images: Path | None, format: str, folder: Path
+    data: Path, val: Path | None, images: tuple[Path | None, Path | None], format: str, folder: Path
 ) -> tuple[CocoDataset, dict[str, Any], Trees]:
     """The data set to train on, the sources under train and val, and what a single one is divided into, in `folder`.
 
-    Nothing is written. ValueError where the data cannot be read, and where a folder to divide into is there already.
+    `images` are the folders of images of both, where they lie elsewhere. Nothing is written. ValueError where the data
+    cannot be read, and where a folder to divide into is there already.
     """
     from maskray.platform.data.formats.coco import dataset_of_tree
     from maskray.platform.data.formats.reading import list_splits, read_annotated
@@ -92,33 +96,32 @@ def choose_sources(
     splits = () if val is not None else list_splits(data, format)
     both = "train" in splits and "val" in splits
     split = "train" if both else None
-    found = read_annotated(data, format, split, images)
+    found = read_annotated(data, format, split, images[0])
     dataset = dataset_of_tree(found.name, found.tree, found.images)
     if val is None and not both:
         return _divide(found, dataset, folder)
-    place = {"images": str(images)} if images is not None else {}
-    shared = {"kind": "files", "format": found.format}
-    train = {**shared, "path": str(data), **({"split": split} if split else {}), **place}
-    other = val or data
-    if both:
-        return dataset, {"train": train, "val": {**shared, "path": str(other), "split": "val", **place}}, {}
-    read_annotated(other, format)
-    return dataset, {"train": train, "val": {"kind": "files", "path": str(other)}}, {}
+    sources = {"train": _source(data, found.format, split, images[0])}
+    if val is None:
+        return dataset, sources | {"val": _source(data, found.format, "val", images[0])}, {}
+    theirs = read_annotated(val, format, None, images[1])
+    return dataset, sources | {"val": _source(val, theirs.format, None, images[1])}, {}
+
+
+def _source(path: Path, format: str, split: str | None, images: Path | None) -> dict[str, str]:
+    """The keys of a job's source of files, without those that say nothing."""
+    keys = {"kind": "files", "format": format, "path": str(path)}
+    return keys | {key: str(value) for key, value in (("split", split), ("images", images)) if value is not None}
 
 
 def _divide(found: AnnotatedFolder, dataset: CocoDataset, folder: Path) -> tuple[CocoDataset, dict[str, Any], Trees]:
     """A fifth of the images for validation, drawn by a fixed seed, every class in both parts where it can be."""
-    from maskray.platform.data.conversion import select_images
     from maskray.platform.data.formats.coco import dataset_of_tree
-    from maskray.platform.data.splitting import divide
+    from maskray.platform.data.splitting import divide, divide_tree
     from maskray.platform.files.atomic import refuse_existing
 
     refuse_existing(folder)
     division = divide(dataset, VAL_PART, SPLIT_SEED)
-    trees = {
-        "train": select_images(found.tree, set(division.train)),
-        "val": select_images(found.tree, set(division.val)),
-    }
+    trees = divide_tree(found.tree, division)
     if division.only_in_train:
         print(f"objects in training alone: {', '.join(division.only_in_train[:5])}")
     sources = {
@@ -126,17 +129,6 @@ def _divide(found: AnnotatedFolder, dataset: CocoDataset, folder: Path) -> tuple
         for part in trees
     }
     return dataset_of_tree(found.name, trees["train"], found.images), sources, trees
-
-
-def write_parts(folder: Path, parts: Trees) -> None:
-    """Write the trees as JSON files of a new folder, all or none."""
-    from maskray.platform.files.atomic import new_folder
-
-    with new_folder(folder) as new_one:
-        for part, tree in parts.items():
-            (new_one / f"{part}.json").write_text(json.dumps(tree), encoding="utf-8")
-    train, val = (len(parts[part]["images"]) for part in ("train", "val"))
-    print(f"{folder}: {train} images for training, {val} for validation")
 
 
 def open_start(weights: str, output: str) -> Start:

@@ -8,7 +8,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from maskray.platform.job.kinds import KINDS, AnyJob, AnyPlan
+from maskray.platform.job.kinds import KINDS, AnyJob, AnyPlan, plan_any
+
+
+def plan_all(job: AnyJob) -> tuple[AnyPlan, list[tuple[str, str]]]:
+    """The plan of a job and, where it names no problem, the table of what is taken of the initial weights.
+
+    Raises ValueError where those cannot be read or are of another architecture.
+    """
+    plan = plan_any(job)
+    return plan, [] if plan.problems else KINDS[job.kind].weights(job)
 
 
 def print_plan(job: AnyJob, plan: AnyPlan, weights: Sequence[tuple[str, str]] = ()) -> None:

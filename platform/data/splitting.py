@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from maskray.platform.data.conversion import select_images
 from maskray.platform.data.formats.coco import CocoDataset
+from maskray.platform.files.atomic import new_folder
 
 TRIED_IMAGES = 50
 
@@ -62,6 +68,21 @@ def divide(dataset: CocoDataset, val: float, seed: int) -> Division:
         if len(chosen) < room and may_go(image.image_id):
             take(image.image_id)
     return _describe(dataset, classes, chosen)
+
+
+def divide_tree(tree: dict[str, Any], division: Division) -> dict[str, dict[str, Any]]:
+    """The COCO tree of each part, train and val, with all categories; each image has its part as "split"."""
+    parts = {"train": select_images(tree, set(division.train)), "val": select_images(tree, set(division.val))}
+    for name, part in parts.items():
+        part["images"] = [entry | {"split": name} for entry in part["images"]]  # convert writes it as such
+    return parts
+
+
+def write_parts(folder: Path, parts: Mapping[str, dict[str, Any]]) -> None:
+    """Write each tree as the JSON file of its name in a new folder, all or none; ValueError where there is one."""
+    with new_folder(folder) as new_one:
+        for name, part in parts.items():
+            (new_one / f"{name}.json").write_text(json.dumps(part))
 
 
 def _describe(dataset: CocoDataset, classes: dict[int, set[int]], chosen: dict[int, None]) -> Division:

@@ -90,6 +90,15 @@ def test_two_files_and_the_splits_of_a_format_are_taken_as_they_are(
     assert (job.data.train.kind, job.data.val.kind) == ("files", "files")
     plan = plan_any(job)
     assert (plan.as_dict()["train_images"], plan.as_dict()["val_images"]) == (10, 3)
+    (tmp_path / "json").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / name / "annotations.json").rename(tmp_path / "json" / f"{name}.json")
+    apart = ("--data", "json/a.json", "--val", "json/b.json", "--images", "a/images")
+    for number, options in enumerate(((), ("--val-images", "b/images"))):
+        done = new(f"apart{number}.yaml", *apart, *options)
+        assert done.exit_code == 0, done.output
+        assert load(tmp_path / f"apart{number}.yaml").data.val.images == ("b/images" if options else "a/images")
+    (tmp_path / "json/a.json").rename(tmp_path / "a/annotations.json")
     made = CliRunner().invoke(app, ["data", "convert", "a", "--to", "yolo", "--out", "yolo"])
     assert made.exit_code == 0, made.output
     for kind in ("images", "labels"):
@@ -117,7 +126,8 @@ def test_weights_bring_their_architecture(tmp_path: Path, monkeypatch: pytest.Mo
     assert job.input.resize == "bilinear"
     checked = CliRunner().invoke(app, ["check", "shapes.yaml"])
     assert checked.exit_code == 0, checked.output
-    assert "classes anew" in checked.output
+    for shown in (checked.output, done.output):
+        assert "classes anew" in shown
 
 
 def test_what_cannot_be_trained_is_told_and_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
