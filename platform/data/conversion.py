@@ -19,6 +19,7 @@ import yaml
 from maskray.platform.data.formats.annotated import AnnotatedFolder
 from maskray.platform.data.formats.coco import Annotation, CocoDataset, ImageRecord
 from maskray.platform.data.formats.contours import one_polygon
+from maskray.platform.data.formats.problem import one_line
 from maskray.platform.data.formats.source_files import SPLIT_FOLDERS
 from maskray.platform.data.formats.yolo import label_path
 from maskray.platform.files.atomic import new_folder, refuse_existing
@@ -48,10 +49,10 @@ def convert(found: AnnotatedFolder, dataset: CocoDataset, target: Target, out: P
     splits = {entry["id"]: _split_of(entry) for entry in found.tree["images"]}
     twice = [name for name, count in Counter(image.file_name for image in dataset.images).items() if count > 1]
     if twice and target == "yolo":
-        raise ValueError(f"{found.name}: image {twice[0]} stands under several ids, but has one label file in YOLO")
+        raise ValueError(f"{found.name}: image {one_line(twice[0])} stands under several ids, but has one label file")
     missing = next((image for image in dataset.images if not (found.images / image.file_name).is_file()), None)
     if missing is not None:
-        raise ValueError(f"{found.name}: image {missing.file_name} is not in {found.images}")
+        raise ValueError(f"{found.name}: image {one_line(missing.file_name)} is not in {found.images}")
     with new_folder(out) as folder:
         if target == "yolo":
             return _write_yolo(dataset, found.images, {key: value or "train" for key, value in splits.items()}, folder)

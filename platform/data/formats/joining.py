@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maskray.platform.data.formats.json_values import is_whole
+from maskray.platform.data.formats.problem import one_line, shown
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def _join_category(part: Part, entry: dict[str, Any], known: dict[str, dict[str,
     if name not in known:
         known[name] = entry | {"id": len(known) + 1, "name": name}
     elif (known[name].get("keypoints") or []) != (entry.get("keypoints") or []):
-        raise ValueError(f"{part.name}: category {name!r} has other keypoints than in the data before")
+        raise ValueError(f"{part.name}: category {shown(name)} has other keypoints than in the data before")
     return known[name]
 
 
@@ -85,5 +86,6 @@ def _join_image(part: Part, entry: dict[str, Any], known: dict[str, dict[str, An
     before = known.setdefault(name, new)
     sizes = [(one.get("width"), one.get("height")) for one in (before, new)]
     if sizes[0] != sizes[1]:
-        raise ValueError(f"{part.name}: {name} has another size than in the data before: {sizes[1]}, not {sizes[0]}")
+        told = f"{shown(sizes[1])}, not {shown(sizes[0])}"
+        raise ValueError(f"{part.name}: {one_line(name)} has another size than in the data before: {told}")
     return before

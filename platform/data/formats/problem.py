@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from reprlib import Repr
 from typing import Any, Literal
@@ -65,6 +65,12 @@ VERDICTS: dict[str, Verdict] = {
     "unreadable_image": "refused",
     "size_mismatch": "refused",
 }
+VERDICT_WORDS: dict[Verdict, str] = {
+    "refused": "refused",
+    "dropped": "left out",
+    "suspect": "read, but look suspicious",
+    "read": "read as meant",
+}
 LONGEST_MESSAGE = 240
 _SHORT = Repr()
 _SHORT.maxlist = _SHORT.maxdict = _SHORT.maxtuple = 6
@@ -102,10 +108,10 @@ def shown(value: Any) -> str:
     return one_line(_SHORT.repr(value))
 
 
-def one_line(text: str) -> str:
+def one_line(text: str, longest: int = LONGEST_MESSAGE) -> str:
     """Text from elsewhere as one line of bounded length, without what a terminal would obey."""
     line = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
-    return line if len(line) <= LONGEST_MESSAGE else f"{line[: LONGEST_MESSAGE - 3]}..."
+    return line if len(line) <= longest else f"{line[: longest - 3]}..."
 
 
 def count_codes(problems: Iterable[Problem]) -> dict[str, int]:
@@ -117,6 +123,25 @@ def count_codes(problems: Iterable[Problem]) -> dict[str, int]:
 def describe_counts(counts: dict[str, int], verdict: Verdict) -> str:
     """Codes of a verdict with their numbers, as text: `3 id_as_float, 1 flat_polygon`; empty where there are none."""
     return ", ".join(f"{number} {code}" for code, number in counts.items() if VERDICTS.get(code) == verdict)
+
+
+def verdict_lines(counts: dict[str, int], *verdicts: Verdict) -> list[str]:
+    """Of each of the verdicts that there is any of, in words, its codes with their numbers."""
+    told = ((verdict, describe_counts(counts, verdict)) for verdict in verdicts)
+    return [f"{VERDICT_WORDS[verdict]}: {codes}" for verdict, codes in told if codes]
+
+
+def first_of_verdicts(problems: Sequence[Problem], *verdicts: Verdict) -> Iterator[tuple[Verdict, str, str]]:
+    """Each of the verdicts that there is any of: its codes with their numbers, and the line of the first problem.
+
+    That an object has no segmentation is no oddity here: who wants masks asks for it.
+    """
+    asked = [problem for problem in problems if problem.code != "no_segmentation"]
+    counts = count_codes(asked)
+    for verdict in verdicts:
+        lines = [problem.line for problem in asked if problem.verdict == verdict]
+        if lines:
+            yield verdict, describe_counts(counts, verdict), lines[0]
 
 
 def allowed_annotations(most: float, num_annotations: int) -> int:

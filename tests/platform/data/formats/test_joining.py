@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from maskray.platform.data.formats.joining import Part, join_trees
@@ -65,7 +66,14 @@ ENTRIES = st.lists(
 )
 
 
+def two_sizes_of(name: str) -> dict[str, Any]:
+    """A tree in which a file is twice."""
+    return tree({}, {}) | {"images": [{"file_name": name, "width": width, "height": 9} for width in (9, [9] * 999)]}
+
+
 @given(st.fixed_dictionaries({"images": ENTRIES, "annotations": ENTRIES, "categories": ENTRIES}))
-def test_no_entry_ends_otherwise_than_in_a_line(content: dict[str, Any]) -> None:
-    joined, _ = join_trees([Part("a", content)])
-    assert [entry["id"] for entry in joined["annotations"]] == list(range(1, len(joined["annotations"]) + 1))
+@example(two_sizes_of("a\nb.png"))
+def test_no_entry_ends_otherwise_than_in_a_line(in_a_line: Callable[[], Any], content: dict[str, Any]) -> None:
+    with in_a_line():
+        joined, _ = join_trees([Part("a", content)])
+        assert [entry["id"] for entry in joined["annotations"]] == list(range(1, len(joined["annotations"]) + 1))
