@@ -100,7 +100,7 @@ def shard(
 ) -> None:
     """Write a data set as Parquet shards, in parallel; safe to run again after an interruption."""
     from maskray.platform.data.formats.coco import dataset_of_tree
-    from maskray.platform.data.formats.problem import Verdict, describe_counts
+    from maskray.platform.data.formats.problem import verdict_lines
     from maskray.platform.data.formats.reading import read_annotated
 
     found = read_annotated(annotations, format, split, images)
@@ -120,11 +120,8 @@ def shard(
         print(f"left out: image {bad.image_id} ({bad.file_name}): {bad.reason}")
     for left in manifest.left_out:
         print(f"left out: image {left.image_id}, annotation {left.annotation_id}: {left.reason}")
-    verdicts: tuple[Verdict, ...] = ("suspect", "read")
-    for verdict in verdicts:
-        told = describe_counts(manifest.problems, verdict)
-        if told:
-            print(f"{'look suspicious' if verdict == 'suspect' else 'read as meant'}: {told}")
+    for line in verdict_lines(manifest.problems, "suspect", "read"):
+        print(line)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from maskray.platform.data.formats.problem import Verdict, describe_counts
+from maskray.platform.data.formats.problem import verdict_lines
 from maskray.platform.evaluation.rules import RULES, IouType
 
 if TYPE_CHECKING:
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from maskray.platform.inference.image_files import FilePrediction
     from maskray.platform.machine.doctor import Finding
     from maskray.platform.registry.models import ModelVersion
-
-VERDICT_WORDS: dict[Verdict, str] = {
-    "read": "read as meant",
-    "suspect": "read as it stands, but suspicious",
-    "dropped": "left out",
-    "refused": "refused",
-}
 
 
 def print_metrics(stats: list[float], iou_type: IouType) -> None:
@@ -85,10 +78,8 @@ def print_validation(report: ValidationReport) -> None:
         console.print(f"[red]wrong:[/] {escape(str(problem))}", soft_wrap=True)
     if len(mistakes) > 50:
         console.print(f"... and {len(mistakes) - 50} more (--json lists all)")
-    for verdict, words in VERDICT_WORDS.items():
-        told = describe_counts(report.problem_counts, verdict)
-        if told:
-            console.print(f"{words}: {told}", soft_wrap=True)
+    for line in verdict_lines(report.problem_counts, "read", "suspect", "dropped", "refused"):
+        console.print(line, soft_wrap=True)
     if report.refusal is not None:
         console.print(f"[red]refused:[/] {escape(report.refusal)}", soft_wrap=True)
     elif report.is_clean:

@@ -14,7 +14,7 @@ from pycocotools import mask as rle_masks
 from maskray.model.config import LabelMap
 from maskray.platform.data.formats.coco import decode_json, read_bytes, read_file
 from maskray.platform.data.formats.json_values import is_number, is_pixels, read_id
-from maskray.platform.data.formats.problem import count_codes, describe_counts, shown
+from maskray.platform.data.formats.problem import VERDICT_WORDS, first_of_verdicts, shown
 from maskray.platform.data.formats.records import ImageRecord, annotation_dicts
 from maskray.platform.data.formats.segmentation import read_segmentation, segmentation_rle
 from maskray.platform.evaluation.oks import keypoints_problem
@@ -43,12 +43,8 @@ def read_ground_truth(path: str | Path, iou_type: IouType) -> GroundTruth:
     reading = read_file(path, None)
     labels = reading.accept(MAX_BAD_ANNOTATIONS)
     _check_objects(path, reading.images, labels, iou_type)
-    counts = count_codes(problem for problem in reading.problems if problem.code != "no_segmentation")
-    for verdict, words in (("dropped", "left out"), ("read", "read as meant")):
-        told = describe_counts(counts, verdict)  # type: ignore[arg-type]
-        if told:
-            first = next(problem for problem in reading.problems if problem.verdict == verdict)
-            logger.warning("%s: %s: %s; the first: %s", path, words, told, first.line)
+    for verdict, codes, first in first_of_verdicts(reading.problems, "dropped", "read"):
+        logger.warning("%s: %s: %s; the first: %s", path, VERDICT_WORDS[verdict], codes, first)
     return GroundTruth(
         path,
         {record.image_id: (record.height, record.width) for record in reading.images},

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from maskray.platform.job.config import COCO_KEYPOINTS, DATA_CPUS, JobConfig
@@ -20,10 +21,10 @@ from maskray.platform.job.training_text import describe_optimizer, describe_sche
 # An annotation file up to this size is counted in about 0.1 s; a larger one is left to the run.
 COUNTED_BYTES = 16_000_000
 LARGE_ADAMW_RATE = 0.002
+NOT_COUNTED: Mapping[str, int | None] = MappingProxyType({})
 URI = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 
 PlanRows = list[tuple[str, list[tuple[str, str]]]]  # heading, "" for none, and name and value of each row
-CountFiles = Callable[[FilesSource], "int | None"]
 
 
 @dataclass(frozen=True)
@@ -59,17 +60,17 @@ class Plan:
         return asdict(self)
 
 
-def plan_job(job: JobConfig, new: bool = True, count_files: CountFiles | None = None) -> Plan:
+def plan_job(job: JobConfig, new: bool = True, counted: Mapping[str, int | None] = NOT_COUNTED) -> Plan:
     """Work out the plan of a job; reads at most the small files that the job names, starts nothing.
 
-    A trial of a sweep need not be new: that its folder is there is no reason to warn. count_files looks into a source
-    of kind files: how many images it has, None where that takes long, ValueError where it cannot be read.
+    A trial of a sweep need not be new: that its folder is there is no reason to warn. `counted` are the images of train
+    and val where someone has read them, None where they could not be read and that is told already.
     """
     problems, warnings = _find_problems(job), _find_warnings(job)
     if new and job.resources.address is None and Path(job.output, job.name).exists():
         warnings.append(f"{job.output}/{job.name} exists: a new run needs another name, an old one --resume")
-    train_images = _count_images(job.data.train, "data.train", problems, warnings, count_files)
-    val_images = _count_images(job.data.val, "data.val", problems, warnings, count_files)
+    train_images = _count_images(job.data.train, "train", problems, warnings, counted)
+    val_images = _count_images(job.data.val, "val", problems, warnings, counted)
     train, resources = job.train, job.resources
     if train_images is not None and train_images < train.images_per_batch:
         problems.append(f"train.images_per_batch {train.images_per_batch} is more than the {train_images} images")
@@ -182,18 +183,24 @@ def _find_warnings(job: JobConfig) -> list[str]:
 
 
 def _count_images(
-    source: Source, where: str, problems: list[str], warnings: list[str], count_files: CountFiles | None
+    source: Source, split: str, problems: list[str], warnings: list[str], counted: Mapping[str, int | None]
 ) -> int | None:
     """Images of a source when that is cheap to know; what is not there is a warning: the cluster may see it."""
+    where = f"data.{split}"
     if isinstance(source, SyntheticSource):
         return source.num_images
     if isinstance(source, FilesSource):
-        return _count_files(source, where, problems, warnings, count_files)
+        missing = [(key, path) for key, path in (("path", source.path), ("images", source.images))
+                   if path is not None and not Path(path).exists()]  # fmt: skip
+        warnings += [f"{where}.{key}: no {path} on this machine" for key, path in missing]
+        return counted.get(split)
     path = _counted_file(source)
     if path is None:
         return None
     if isinstance(source, CocoSource) and not Path(source.images).is_dir():
         warnings.append(f"{where}.images: no folder {source.images} on this machine")
+    if split in counted:
+        return counted[split]
     try:
         if path.stat().st_size > COUNTED_BYTES:
             return None
@@ -203,20 +210,6 @@ def _count_images(
         warnings.append(f"{where}: no file {path} on this machine")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problems.append(f"{where}: {path} is not what it should be: {type(error).__name__}: {error}")
-    return None
-
-
-def _count_files(
-    source: FilesSource, where: str, problems: list[str], warnings: list[str], count_files: CountFiles | None
-) -> int | None:
-    for key, path in (("path", source.path), ("images", source.images)):
-        if path is not None and not Path(path).exists():
-            warnings.append(f"{where}.{key}: no {path} on this machine")
-            return None
-    try:
-        return None if count_files is None else count_files(source)
-    except ValueError as error:
-        problems.append(f"{where}: {error}")
     return None
 
 

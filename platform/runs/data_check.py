@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from maskray.model.config import LabelMap
 from maskray.platform.data.formats.coco import read_file
 from maskray.platform.data.formats.coco_tree import Reading, read_tree
-from maskray.platform.data.formats.problem import count_codes, describe_counts
-from maskray.platform.data.formats.reading import count_images, is_small, read_files
+from maskray.platform.data.formats.problem import first_of_verdicts
+from maskray.platform.data.formats.reading import is_small, read_files
 from maskray.platform.data.suitability import (
     DROP_REMEDY,
     ReadingRules,
@@ -25,10 +25,14 @@ from maskray.platform.job.plan import COUNTED_BYTES, URI, Plan, plan_job
 
 @dataclass
 class DataFindings:
-    """Lines about the data of a job: what stops it, and what deserves a look."""
+    """Lines about the data of a job: what stops it, and what deserves a look.
 
-    problems: list[str]
-    warnings: list[str]
+    `images` are counts by split of the sources that were read, None where one could not be.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    images: dict[str, int | None] = field(default_factory=dict)
 
 
 def plan_with_data(job: JobConfig, new: bool = True) -> Plan:
@@ -36,14 +40,14 @@ def plan_with_data(job: JobConfig, new: bool = True) -> Plan:
 
     Files of this machine up to COUNTED_BYTES are read, images are not opened.
     """
-    plan = plan_job(job, new, count_images)
     found = examine_data(job)
+    plan = plan_job(job, new, found.images)
     return replace(plan, problems=(*plan.problems, *found.problems), warnings=(*plan.warnings, *found.warnings))
 
 
 def examine_data(job: JobConfig) -> DataFindings:
     """What is wrong with the annotation files of a job, as far as they can be read in the time of a plan."""
-    found = DataFindings([], [])
+    found = DataFindings()
     rules = split_rules(job.data, job.model.masks, job.evaluation.iou_types)
     train = _examine(job.data.train, "train", rules["train"], found)
     val = _examine(job.data.val, "val", rules["val"], found)
@@ -89,14 +93,13 @@ def _examine(source: Source, split: str, rules: ReadingRules, found: DataFinding
         labels = reading.accept(rules.max_bad_annotations)
     except ValueError as error:
         found.problems.append(f"{where}: {error}")
+        found.images[split] = None
         return None
+    found.images[split] = len(reading.images)
     path = reading.name
-    counts = count_codes(problem for problem in reading.problems if problem.code != "no_segmentation")
-    for verdict, words in (("dropped", "would be left out"), ("suspect", "look suspicious")):
-        told = describe_counts(counts, verdict)  # type: ignore[arg-type]
-        if told:
-            first = next(problem for problem in reading.problems if problem.verdict == verdict)
-            found.warnings.append(f"{where}: {path}: annotations or images that {words}: {told}; {first.line}")
+    for verdict, codes, first in first_of_verdicts(reading.problems, "dropped", "suspect"):
+        words = "would be left out" if verdict == "dropped" else "look suspicious"
+        found.warnings.append(f"{where}: {path}: annotations or images that {words}: {codes}; {first}")
     if not any(not annotation.iscrowd for image in reading.images for annotation in image.annotations):
         found.problems.append(f"{where}: {path}: no object is left to {'train on' if split == 'train' else 'evaluate'}")
     what_then = {"error": DROP_REMEDY, "drop": "they are left out", "boxes_only": "they train boxes alone"}

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from maskray.model.config import InputConfig
-from maskray.platform.data.formats.problem import Verdict, describe_counts
+from maskray.platform.data.formats.problem import verdict_lines
 from maskray.platform.data.formats.records import CocoDataset
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.transforms import resized_size
 from maskray.platform.job.data_config import DataConfig
-
-WORDS: dict[Verdict, str] = {"dropped": "left out", "suspect": "read, but look suspicious", "read": "read as meant"}
 
 
 def describe_split(split: str, manifest: Manifest) -> Iterator[str]:
@@ -22,10 +20,8 @@ def describe_split(split: str, manifest: Manifest) -> Iterator[str]:
     )
     for bad in manifest.bad_images[:3]:
         yield f"{split}: left out: image {bad.image_id} ({bad.file_name}): {bad.reason}"
-    for verdict, words in WORDS.items():
-        told = describe_counts(manifest.problems, verdict)
-        if told:
-            yield f"{split}: {words}: {told}"
+    for line in verdict_lines(manifest.problems, "dropped", "suspect", "read"):
+        yield f"{split}: {line}"
     for left in manifest.left_out[:3]:
         yield f"{split}: left out: image {left.image_id}, annotation {left.annotation_id}: {left.reason}"
     if len(manifest.left_out) > 3:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from maskray.platform.data.formats import coco_files, cvat, instance_masks, labelme, roboflow, voc, yolo
 from maskray.platform.data.formats.annotated import AnnotatedFolder
+from maskray.platform.data.formats.problem import one_line
 from maskray.platform.data.formats.records import is_inside
 from maskray.platform.data.formats.source_files import IMAGE_SUFFIXES, list_files
 from maskray.platform.job.data_config import FilesSource
@@ -20,6 +21,7 @@ from maskray.platform.job.data_config import FilesSource
 # Annotations up to this many and this large are read in about a second; a plan leaves more of them to the run.
 COUNTED_FILES, COUNTED_BYTES = 4000, 16_000_000
 COUNTED_SUFFIXES = (".json", ".xml", ".txt", ".yaml")
+LONGEST_ERROR = 2000  # letters: the list of what every format looks for, and a path
 MASK_FOLDERS = {"masks", "SegmentationObject"}
 
 
@@ -99,10 +101,19 @@ def read_annotated(
     """A folder or file as a COCO tree; format and split as in FilesSource, images where they lie elsewhere.
 
     need_images false is for who looks at annotations alone: the images of a COCO file need not be anywhere.
-    ValueError, in one line, where it is of no format or damaged, or where none of its images is there. What the tree
-    itself may have wrong (it can be a file of COCO) is found by dataset_of_tree and by validation.
+    ValueError, in one line whatever names the files hold, where it is of no format or damaged, or where none of its
+    images is there. What the tree itself may have wrong (it can be a file of COCO) is found by dataset_of_tree and by
+    validation.
     """
-    path = Path(path)
+    try:
+        return _read_annotated(Path(path), format, split, images, need_images)
+    except ValueError as error:
+        raise ValueError(one_line(str(error), LONGEST_ERROR)) from error
+
+
+def _read_annotated(
+    path: Path, format: str, split: str | None, images: str | Path | None, need_images: bool
+) -> AnnotatedFolder:
     name = _format_name(path, format, images)
     if images is not None and need_images and not Path(images).is_dir():
         raise ValueError(f"{images}: no such folder of images")
@@ -114,7 +125,7 @@ def read_annotated(
         known = [text for text in names if isinstance(text, str) and is_inside(text)]
         there = not known or any((found.images / text).is_file() for text in known)
     except OSError as error:
-        raise ValueError(f"{error.filename or path}: cannot be read: {error.strerror}") from None
+        raise ValueError(f"{one_line(str(error.filename or path))}: cannot be read: {error.strerror}") from None
     if need_images and not there:
         raise ValueError(f"{found.name}: none of its {len(names)} images is in {found.images} (first {known[0]})")
     return found
@@ -123,14 +134,6 @@ def read_annotated(
 def read_files(source: FilesSource) -> AnnotatedFolder:
     """The same for the source of a job."""
     return read_annotated(source.path, source.format, source.split, source.images)
-
-
-def count_images(source: FilesSource) -> int | None:
-    """The images of a job's source, where they are read in about a second; None where there are too many files.
-
-    ValueError as read_annotated.
-    """
-    return len(read_files(source).tree["images"]) if is_small(source) else None
 
 
 def is_small(source: FilesSource) -> bool:

@@ -176,19 +176,16 @@ def test_images_are_counted_where_that_is_cheap(tmp_path):
     assert problem.startswith(f"data.val: {annotations} is not what it should be: KeyError")
 
 
-def test_a_source_of_files_is_counted_by_who_can_read_it(tmp_path):
+def test_a_source_is_counted_by_who_has_read_it(tmp_path):
     source = f"{{kind: files, path: {tmp_path}, format: yolo, split: train, images: {tmp_path}}}"
     job = parse_job(JOB, [f"data.train={source}"])
-    asked = []
-    found = plan_job(job, count_files=lambda source: asked.append(source) or 640)
+    found = plan_job(job, counted={"train": 640})
     assert (found.train_images, found.problems) == (640, ())
-    assert [(one.format, one.split) for one in asked] == [("yolo", "train")]
-    assert plan_job(job).train_images is None
-
-    def refuse(source):
-        raise ValueError("a.txt: is empty")
-
-    assert plan_job(job, count_files=refuse).problems == ("data.train: a.txt: is empty",)
+    for counted in ({}, {"train": None}):
+        assert (plan_job(job, counted=counted).train_images, plan_job(job, counted=counted).problems) == (None, ())
+    (tmp_path / "a.json").write_text("damaged")
+    coco = parse_job(JOB, [f"data.train={{kind: coco, annotations: {tmp_path}/a.json, images: {tmp_path}}}"])
+    assert plan_job(coco, counted={"train": None}).problems == ()  # who tried to read it tells why it cannot be
     assert dict(read_paths(job)) == {"data.train.path": str(tmp_path), "data.train.images": str(tmp_path)}
-    absent = plan_job(parse_job(JOB, [f"data.val={{kind: files, path: {tmp_path}/absent}}"]), count_files=refuse)
+    absent = plan_job(parse_job(JOB, [f"data.val={{kind: files, path: {tmp_path}/absent}}"]))
     assert absent.warnings == (f"data.val.path: no {tmp_path}/absent on this machine",)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from maskray.platform.job.config import JobConfig
+from maskray.platform.job.data_config import FilesSource
 from maskray.platform.runs.data_check import examine_data, plan_with_data
 
 
@@ -115,3 +116,30 @@ def test_what_is_not_here_or_elsewhere_is_left_to_the_run(job: JobConfig, tmp_pa
     remote = job.data.val.model_copy(update={"annotations": "s3://bucket/val.json"})
     found = examine_data(with_data(job, val=remote))
     assert (found.problems, found.warnings) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "annotations.xml",
+            '<annotations><image id="0" name="a.png" width="x"/></annotations>',
+            "are not whole numbers",
+        ),
+        ("data.yaml", "", "not keys and values"),
+        ("a.json", '{"images": [', "not JSON"),
+    ],
+)
+def test_data_that_cannot_be_read_are_told_once(
+    job: JobConfig, tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / name).write_text(content)
+    source: Any = FilesSource(path=str(tmp_path / "bad"))
+    if name == "a.json":
+        source = job.data.train.model_copy(update={"annotations": str(tmp_path / "bad" / name)})
+    plan = plan_with_data(with_data(job, train=source))
+    (problem,) = plan.problems
+    assert problem.startswith(f"data.train: {tmp_path}")
+    assert message in problem
+    assert (plan.train_images, plan.val_images) == (None, 4)

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskray.platform.data.formats.coco import dataset_of_tree
-from maskray.platform.data.formats.reading import FORMATS, count_images, detect_format, list_splits, read_annotated
+from maskray.platform.data.formats.reading import (
+    FORMATS,
+    detect_format,
+    is_small,
+    list_splits,
+    read_annotated,
+    read_files,
+)
 from maskray.platform.job.data_config import FilesSource
 
 MakeImage = Callable[..., Path]
@@ -60,7 +67,9 @@ def test_each_format_is_told_and_read(make_source: Callable[[str], Path], name: 
     found = read_annotated(folder)
     assert (found.format, len(found.tree["images"])) == (name, 1)
     assert len(dataset_of_tree(found.name, found.tree, found.images).images) == 1
-    assert count_images(FilesSource(path=str(folder))) == 1
+    source = FilesSource(path=str(folder))
+    assert is_small(source)
+    assert len(read_files(source).tree["images"]) == 1
     assert list_splits(folder) == (("train",) if name in ("roboflow", "yolo") else ())
     if name not in ("voc", "instance_masks"):  # of a folder
         assert detect_format(folder / next(iter(FILES[name]))) == name
@@ -114,6 +123,23 @@ def test_annotations_of_missing_images_are_one_line(make_source: Callable[[str],
     with pytest.raises(ValueError, match=r"no images|no such image|its image|none of its 1 images") as caught:
         read_annotated(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("a.json", {**COCO, "images": [{**COCO["images"][0], "file_name": "a\nb\x1b[31m.png"}]}),
+        ("annotations.xml", CVAT.replace("a.png", "../a&#10;b.png")),
+        ("a.json", {**LABELME, "imagePath": "a\nb\x1b[31m.png"}),
+        ("a.json", {**LABELME, "imagePath": "a\n" * 5000}),
+    ],
+)
+def test_odd_names_in_files_leave_an_error_one_line(tmp_path: Path, file: str, content: Any) -> None:
+    (tmp_path / file).write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(ValueError, match=r"its image|none of its 1 images|too long") as caught:
+        read_annotated(tmp_path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) <= 2000
 
 
 def test_the_digest_covers_tree_and_images(tmp_path: Path, make_image: MakeImage) -> None:
