@@ -95,7 +95,7 @@ def summary(output: Path, told: io.StringIO) -> RunSummary:
 def test_run_says_what_it_does_and_not_that_its_server_ended(summary: RunSummary, told: io.StringIO) -> None:
     assert "serving check" in told.getvalue()
     assert f"{100 * summary.metrics['segm/AP']:.1f}" in told.getvalue()
-    assert "(raylet)" not in told.getvalue()
+    assert "ServeController" not in told.getvalue()
 
 
 def test_run_leaves_a_registered_and_evaluated_model(summary: RunSummary, output: Path) -> None:
