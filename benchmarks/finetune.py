@@ -12,11 +12,17 @@ import tempfile
 from pathlib import Path
 
 import torch
-from small_training import BASE, SmallData, draw_data, mean_and_interval, metrics_of, new_model, train_model
+from small_training import (
+    draw_data,
+    job_of,
+    mean_and_interval,
+    metrics_of,
+    new_model,
+    pretrain,
+    train_model,
+)
 
-from maskray.model.presets import merge
-from maskray.model.transfer import Source, transfer
-from maskray.platform.job.config import JobConfig
+from maskray.model.transfer import transfer
 
 PRETRAINED = ("circle", "square", "triangle", "cross")
 FINE_TUNED = ("square", "triangle", "star", "ring")
@@ -55,21 +61,6 @@ def main() -> None:
     for start, results in found.items():
         cells = [mean_and_interval([result[name] for result in results]) for name in names]
         print(f"| {start} | " + " | ".join(f"{mean:.1f} ± {half:.1f}" for mean, half in cells) + " |")
-
-
-def job_of(seed: int, steps: int) -> JobConfig:
-    """The small job with a seed and a length."""
-    return JobConfig.model_validate(merge(BASE, {"seed": seed, "train": {"steps": steps}}))
-
-
-def pretrain(data: SmallData, steps: int) -> Source:
-    """A detector trained on a data set for a whole schedule."""
-    job = job_of(0, steps)
-    model = new_model(job, data.labels)
-    train_model(job, model, data, steps)
-    print(f"# pretrained: {metrics_of(model, job, data)} on its own images", flush=True)
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    return Source("pretrained", state, job.model, job.input, data.labels)
 
 
 if __name__ == "__main__":

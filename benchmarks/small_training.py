@@ -17,7 +17,9 @@ import torch
 from maskray.model.build_model import build_model
 from maskray.model.config import LabelMap, ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
+from maskray.model.presets import merge
 from maskray.model.structures import Batch
+from maskray.model.transfer import Source
 from maskray.platform.data.batch import SampleBuilder, collate
 from maskray.platform.data.decode import decode_image
 from maskray.platform.data.formats.coco import annotation_dicts, read_dataset
@@ -101,10 +103,25 @@ def train_model(job: JobConfig, model: MaskRCNN, data: SmallData, steps: int) ->
     return trainer
 
 
+def job_of(seed: int, steps: int) -> JobConfig:
+    """The small job with a seed and a length."""
+    return JobConfig.model_validate(merge(BASE, {"seed": seed, "train": {"steps": steps}}))
+
+
 def new_model(job: JobConfig, labels: LabelMap) -> MaskRCNN:
     """A model with weights drawn by the seed of the job."""
     torch.manual_seed(job.seed)
     return build_model(job.model, job.input, labels.num_classes)
+
+
+def pretrain(data: SmallData, steps: int) -> Source:
+    """A detector trained on a data set for a whole schedule, as the start of others."""
+    job = job_of(0, steps)
+    model = new_model(job, data.labels)
+    train_model(job, model, data, steps)
+    print(f"# pretrained: {metrics_of(model, job, data)} on its own images", flush=True)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    return Source("pretrained", state, job.model, job.input, data.labels)
 
 
 def metrics_of(model: MaskRCNN, job: JobConfig, data: SmallData) -> dict[str, float]:
