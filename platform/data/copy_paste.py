@@ -58,7 +58,6 @@ def _hidden(targets: ImageTargets, cover: NDArray[np.bool_], min_visible: float,
     parts = [cover[top : top + rows, left : left + columns] for top, left, rows, columns in windows]
     touched = np.flatnonzero([part.any() for part in parts])
     boxes, visible = targets.boxes.copy(), np.ones(len(targets.boxes))
-    kept = np.ones(len(boxes), dtype=bool)
     masked = targets.masked
     left_over: dict[int, NDArray[np.uint8]] = {}
     drawn = touched[masked[touched]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,7 +11,6 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from maskray.model.coco_categories import labels_of_imported
-from maskray.model.config import LabelMap
 from maskray.model.detectron2_names import read_detectron2
 from maskray.model.imported import Imported
 from maskray.model.torchvision_names import norm_eps_of, read_torchvision
@@ -66,13 +66,8 @@ def _of_torchvision(name: str, names_only: bool) -> Source:
     source = _of_state(name, state, norm_eps_of(file.name))
     assert source.model is not None
     classes = source.tensors["roi_heads.box_head.classifier.weight"].shape[0] - 1
-    return _with_labels(
-        source, labels_of_imported(classes, source.model.keypoint_head.num_keypoints if source.model.keypoints else 0)
-    )
-
-
-def _with_labels(source: Source, labels: LabelMap) -> Source:
-    return Source(source.name, source.tensors, source.model, source.input, labels)
+    keypoints = source.model.keypoint_head.num_keypoints if source.model.keypoints else 0
+    return replace(source, labels=labels_of_imported(classes, keypoints))
 
 
 def _of_state(name: str, state: Mapping[str, Tensor], norm_eps: float) -> Source:

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import yaml
 
 from maskray.model.config import InputConfig, ModelConfig
+from maskray.model.presets import merge
 from maskray.platform.data.facts import DataFacts
-from maskray.platform.job.config import DATA_CPUS
+from maskray.platform.job.config import COCO_KEYPOINTS, DATA_CPUS
 
 Task = Literal["masks", "boxes", "keypoints"]
 WANTED_SIDE = 48.0  # pixels of the median object at the network's input: below 32 COCO calls it small
@@ -143,10 +144,7 @@ def _model(task: Task, facts: DataFacts, size: int, machine: Machine, start: Sta
     if task == "keypoints":
         heads["keypoint_head"] = {"num_keypoints": len(facts.keypoints)}
     if start is not None and start.model is not None:
-        return _changed(start.model) | {"masks": heads["masks"], "keypoints": heads["keypoints"]} | (
-            {"keypoint_head": _changed(start.model).get("keypoint_head", {}) | heads["keypoint_head"]}
-            if task == "keypoints" else {}
-        )  # fmt: skip
+        return merge(_changed(start.model), heads)
     anchors = {"sizes": anchor_sizes(facts, size / facts.edges[0])}
     if start is not None:
         network = start.name.partition(":")[2] if start.name.startswith("torchvision:") else "resnet50"
@@ -186,8 +184,7 @@ def _schedule(facts: DataFacts, task: Task, machine: Machine, start: Start | Non
     begins: Literal["weights", "nothing"] = "nothing" if start is None else "weights"
     epochs = epochs_of(facts.images, begins)
     workers = max(1, machine.gpus)
-    batch = min(workers * (4 if machine.gpus else 2), 16 * workers)
-    batch = max(workers, min(batch, facts.images // workers * workers)) if facts.images >= workers else workers
+    batch = max(workers, min(workers * (4 if machine.gpus else 2), facts.images // workers * workers))
     per_epoch = facts.images / batch
     steps = max(1, round(epochs * per_epoch))
     every = max(1, round(steps / 10))
@@ -215,7 +212,7 @@ def _schedule(facts: DataFacts, task: Task, machine: Machine, start: Start | Non
 
 
 def _best_of_keypoints(facts: DataFacts) -> str:
-    return "keypoints/AP" if len(facts.keypoints) == 17 else "bbox/AP"
+    return "keypoints/AP" if len(facts.keypoints) == COCO_KEYPOINTS else "bbox/AP"
 
 
 def _iou_types(task: Task, facts: DataFacts) -> list[str]:
