@@ -10,7 +10,8 @@ The format is that of docs.cvat.ai/docs/other/xml_format; as in CVAT's own expor
 group_id are parts of one object, and a box has no mask unless it is turned. A box in a group with other shapes is the
 box of their object (datumaro writes it so), several are objects of their own. Counts of a mask run along its rows and
 begin with what is not of it. Points, lines, cuboids, skeletons and tags are not read. occluded stays in the tree.
-Classes are the labels of the task in its order. Splits are the subsets of a project.
+Classes are the labels of the task in its order. Splits are the subsets of a project, or files of their own: train.xml
+and val.xml.
 """
 
 from __future__ import annotations
@@ -51,17 +52,21 @@ def find(path: Path) -> str | None:
 
 
 def splits(path: Path) -> tuple[str, ...]:
-    """The subsets of a project that are named like splits."""
-    named = {entry.get("subset", "").lower() for entry in read_xml(_xml_file(path)).iter("image")}
+    """The subsets of a project that are named like splits, or where there are several files, the names of these."""
+    files = _xml_files(path)
+    named = {file.stem.lower() for file in files}
+    if len(files) == 1:
+        named = {entry.get("subset", "").lower() for entry in read_xml(files[0]).iter("image")}
     return tuple(split for split, names in SPLIT_FOLDERS.items() if named & set(names))
 
 
 def read(path: Path, split: str | None, images: Path | None) -> AnnotatedFolder:
-    """Read the images of the XML, of a subset where a split is named.
+    """Read the images of the XML, of a subset where a split is named; of several files, the one named like the split.
 
-    ValueError naming the file where it is of another kind (a video's tracks), or an image of it is damaged.
+    ValueError where several could be meant; naming the file where it is of another kind (a video's tracks), or an
+    image of it is damaged.
     """
-    file = _xml_file(path)
+    file, split = _choose(path, split)
     root = read_xml(file)
     if root.tag != "annotations":
         raise ValueError(f"{file}: its root is <{root.tag}>, not <annotations> of CVAT for images")
@@ -83,12 +88,24 @@ def read(path: Path, split: str | None, images: Path | None) -> AnnotatedFolder:
     return findings.finish("cvat", folder, declared)
 
 
-def _xml_file(path: Path) -> Path:
+def _xml_files(path: Path) -> list[Path]:
+    """The path itself, or the files of CVAT in a folder; where there is none, what its error is to be about."""
     if path.is_file():
-        return path
-    file = path / "annotations.xml"
-    other = None if file.is_file() else has_file(path, ".xml")
-    return file if other is None else other
+        return [path]
+    files = [file for file in sorted(path.glob("*.xml")) if b"<annotations" in sniff(file)]
+    return files or [has_file(path, ".xml") or path / "annotations.xml"]
+
+
+def _choose(path: Path, split: str | None) -> tuple[Path, str | None]:
+    """The file to read, and the subset of it: a file that is named like the split is whole the split."""
+    files = _xml_files(path)
+    if len(files) == 1:
+        return files[0], split
+    named = [file for file in files if split is not None and file.stem.lower() in SPLIT_FOLDERS[split]]
+    if len(named) != 1:
+        told = ", ".join(file.name for file in files[:6])
+        raise ValueError(f"{path}: several files of CVAT ({told}): name one of them, or a split")
+    return named[0], None
 
 
 def _split_of(subset: str) -> str | None:

@@ -141,6 +141,8 @@ def is_small(source: FilesSource) -> bool:
     path = Path(source.path)
     if source.format == "auto":
         _format_name(path, source.format, source.images)
+    if voc.is_list(path):
+        path = path.parents[2]
     files = [path] if path.is_file() else [path / name for name in list_files(path, COUNTED_SUFFIXES + IMAGE_SUFFIXES)]
     read = [file for file in files if file.suffix.lower() in COUNTED_SUFFIXES or MASK_FOLDERS & set(file.parts)]
     return len(files) <= COUNTED_FILES and sum(file.stat().st_size for file in read) <= COUNTED_BYTES

@@ -3,13 +3,14 @@
     Annotations/a.xml           <object><name>cat</name><bndbox><xmin>48</xmin>...<ymax>371</ymax></bndbox></object>
     JPEGImages/a.jpg            (or images/, or beside the XML)
     SegmentationObject/a.png    0 background, 1, 2, ... objects, 255 their border
-    ImageSets/Segmentation/train.txt, or ImageSets/Main/train.txt    names of a split
+    ImageSets/Main/train.txt    names of a split; of ImageSets/Segmentation where that is all there is
 
 The rules are the development kit's: pixels are numbered from 1 and xmax is of the box, so xmin 48, xmax 50 are three
 pixels. Tools that write VOC often count edges from 0 (xmin 0, or fractions): where any box of the set does, all are
 taken so. A number of the PNG is the object whose box overlaps its own most, one to one, at an IoU of at least 0.5; the
 box stays that of the XML. Classes are those of classes.txt, else all of the set by name. Parts and poses are not read;
-difficult and truncated stay in the tree.
+difficult and truncated stay in the tree. A list itself may be the path, ImageSets/Segmentation/train.txt for those that
+have masks: its images are read.
 """
 
 from __future__ import annotations
@@ -65,9 +66,9 @@ class _Sheet:
 
 
 def find(path: Path) -> str | None:
-    """The first XML of VOC in a folder, or a single one; None without."""
+    """The first XML of VOC in a folder, or a single one, or a list of ImageSets; None without."""
     if path.is_file():
-        return path.name if _is_voc(path) else None
+        return path.name if _is_voc(path) or is_list(path) else None
     for folder in ("Annotations", "annotations", ".", *(name for names in SPLIT_FOLDERS.values() for name in names)):
         if (path / folder).is_dir():
             names = sorted((path / folder).glob("*.xml"))[:MOST_SNIFFED]
@@ -85,14 +86,14 @@ def splits(path: Path) -> tuple[str, ...]:
 
 
 def read(path: Path, split: str | None, images: Path | None) -> AnnotatedFolder:
-    """Read every XML of a set, of those that a list of the split names where one is asked for.
+    """Read every XML of a set, of those that a list names where it is the path, or a split is asked for.
 
     Classes are those of the whole set also then, so that train and val agree. ValueError naming the file where one is
     damaged or of another kind.
     """
-    root = path.parent if path.is_file() else path
+    root = path.parents[2] if is_list(path) else path.parent if path.is_file() else path
     folder = images or root
-    files = [path] if path.is_file() else [root / name for name in list_files(root, (".xml",))]
+    files = [path] if path.suffix.lower() == ".xml" else [root / name for name in list_files(root, (".xml",))]
     files = [file for file in files if _is_voc(file)]
     findings = Findings(str(path))
     sheets = [_read_sheet(findings, file, root, folder) for file in track(files, len(files), "reading VOC")]
@@ -105,12 +106,19 @@ def read(path: Path, split: str | None, images: Path | None) -> AnnotatedFolder:
     lost = {box.category for box in boxes} - set(classes)
     if lost:
         raise ValueError(f"{path}: {min(lost)!r} is not in classes.txt")
-    if split is not None:
-        sheets = _of_split(sheets, path, split)
+    if is_list(path):
+        sheets = _of_list(findings, sheets, path)
+    elif split is not None:
+        sheets = _of_split(findings, sheets, path, split)
     for sheet in track(sheets, len(sheets), "reading masks"):
         _add_objects(findings, sheet, root, from_zero)
         findings.images.append(sheet.image)
     return findings.finish("voc", folder, classes)
+
+
+def is_list(path: Path) -> bool:
+    """Whether a path is a list of ImageSets: what it names lies two folders above."""
+    return path.suffix.lower() == ".txt" and len(path.parents) > 2 and path.parents[1].name == "ImageSets"
 
 
 def _is_voc(path: Path) -> bool:
@@ -161,26 +169,35 @@ def _image_name(tree: Element, file: Path, root: Path, folder: Path) -> PurePosi
 
 
 def _list_file(path: Path, split: str) -> Path | None:
-    folders = ("ImageSets/Segmentation", "ImageSets/Main", "ImageSets")
+    # Main names every image, Segmentation those with masks: what is not told is not left out.
+    folders = ("ImageSets/Main", "ImageSets/Segmentation", "ImageSets")
     tried = [path / folder / f"{name}.txt" for folder in folders for name in SPLIT_FOLDERS[split]]
     return next((file for file in tried if file.is_file()), None)
 
 
-def _of_split(sheets: list[_Sheet], path: Path, split: str) -> list[_Sheet]:
+def _of_split(findings: Findings, sheets: list[_Sheet], path: Path, split: str) -> list[_Sheet]:
     file, folder = _list_file(path, split), split_folder(path, split)
-    if file is None and folder is None:
-        raise ValueError(f"{path}: no split {split!r}: neither ImageSets/Main/{split}.txt nor a folder {split}")
     if file is not None:
-        stems = {line.split()[0] for line in read_text(file).splitlines() if line.split()}
-        found = [sheet for sheet in sheets if sheet.stem in stems]
-        where = str(file)
+        found = _of_list(findings, sheets, file)
+    elif folder is not None:
+        found = [sheet for sheet in sheets if sheet.image.file_name.startswith(f"{folder.name}/")]
+        if not found:
+            raise ValueError(f"{folder}: none of its images has an XML")
     else:
-        where = str(folder)
-        found = [sheet for sheet in sheets if sheet.image.file_name.startswith(f"{Path(where).name}/")]
-    if not found:
-        raise ValueError(f"{where}: none of its images has an XML")
+        raise ValueError(f"{path}: no split {split!r}: neither ImageSets/Main/{split}.txt nor a folder {split}")
     for sheet in found:
         sheet.image.split = split
+    return found
+
+
+def _of_list(findings: Findings, sheets: list[_Sheet], file: Path) -> list[_Sheet]:
+    """The sheets that a list names; names without one are told."""
+    stems = {line.split()[0] for line in read_text(file).splitlines() if line.split()}
+    found = [sheet for sheet in sheets if sheet.stem in stems]
+    if not found:
+        raise ValueError(f"{file}: none of its images has an XML")
+    for stem in sorted(stems - {sheet.stem for sheet in found}):
+        findings.leave_out("an image of the list without an XML", f"{file}: {stem}")
     return found
 
 

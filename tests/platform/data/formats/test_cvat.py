@@ -120,6 +120,19 @@ def test_what_has_no_mask_is_told_and_subsets_are_splits(folder: Path, make_imag
         cvat.read(folder, "test", None)
 
 
+def test_several_files_are_splits_or_have_to_be_named(folder: Path) -> None:
+    text = f'<annotations><image name="a.png" width="20" height="10">{BOX}</image></annotations>'
+    for name in ("train.xml", "Val.xml"):
+        (folder / name).write_text(text)
+    (folder / "annotations.xml").unlink(missing_ok=True)
+    assert cvat.splits(folder) == ("train", "val")
+    found = cvat.read(folder, "val", None)
+    assert (found.name, len(found.tree["images"])) == (str(folder / "Val.xml"), 1)
+    for split in (None, "test"):
+        with pytest.raises(ValueError, match=r"several files of CVAT \(Val\.xml, train\.xml\)"):
+            cvat.read(folder, split, None)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

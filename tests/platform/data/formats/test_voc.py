@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from maskray.platform.data.formats import voc
+from maskray.platform.data.formats.reading import detect_format, is_small, read_annotated
 from maskray.platform.data.outlines import decode_rle
+from maskray.platform.job.data_config import FilesSource
 
 MakeImage = Callable[..., Path]
 
@@ -99,6 +101,27 @@ def test_splits_are_lists_and_classes_those_of_all(folder: Path, make_image: Mak
     assert found.tree["annotations"][0]["category_id"] == 2
     with pytest.raises(ValueError, match="no split 'test'"):
         voc.read(folder, "test", None)
+
+
+def test_no_list_hides_images_and_a_list_may_be_the_source(folder: Path, make_image: MakeImage) -> None:
+    """Segmentation names fewer than Main: what of a split has no mask is read, unless that list is asked for."""
+    make_image(folder / "JPEGImages/b.png")
+    for name in ("a", "b"):
+        write(folder, thing("cat", 1, 1, 2, 2), name=name)
+    lists = {"Main": "a\nb\nc\n", "Segmentation": "b\n"}
+    for kind, text in lists.items():
+        (folder / "ImageSets" / kind).mkdir(parents=True)
+        (folder / "ImageSets" / kind / "train.txt").write_text(text)
+    found = voc.read(folder, "train", None)
+    assert [entry["file_name"] for entry in found.tree["images"]] == ["JPEGImages/a.png", "JPEGImages/b.png"]
+    (left,) = found.left_out
+    assert (left.count, left.reason) == (1, "an image of the list without an XML")
+    assert left.where.endswith("train.txt: c")
+    path = folder / "ImageSets/Segmentation/train.txt"
+    assert detect_format(path) == "voc"
+    few = read_annotated(path)
+    assert (few.images, [entry["file_name"] for entry in few.tree["images"]]) == (folder, ["JPEGImages/b.png"])
+    assert is_small(FilesSource(kind="files", path=str(path)))
 
 
 def test_boxes_beside_images_in_folders_of_splits(tmp_path: Path, make_image: MakeImage) -> None:
