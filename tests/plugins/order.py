@@ -1,6 +1,7 @@
 """The files that take longest begin first, so that workers of xdist end together; the rest keep their order.
 
-Two workers take files as they come (--dist loadfile --no-loadscope-reorder). Those of one cluster stand together.
+Two workers take files as they come (--dist loadfile --no-loadscope-reorder). Those of one cluster stand together, and
+those that ask for tracking servers are one worker's: to start a server takes 13 s of a core.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 LONGEST = (
     "tests/platform/sweep/test_sweep_run.py",
@@ -33,6 +35,20 @@ LONGEST = (
     "tests/platform/serve/web/test_page_requests.py",
     "tests/platform/serve/web/test_page_accessibility.py",
 )
+
+USE_SERVERS = ("tests/platform/registry/", "tests/platform/runs/test_publication.py")
+
+
+class SharedServers(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+    """By file, but for those of USE_SERVERS, which go to one worker together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "tracking servers" if file.startswith(USE_SERVERS) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SharedServers | None:
+    return SharedServers(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(trylast=True)
