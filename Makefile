@@ -10,7 +10,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 CSRC := $(wildcard ops/csrc/*.* ops/csrc/*/*.*)
 SOURCES := $(CSRC) ops/build_extension.py pyproject.toml
 
-.PHONY: setup demo quick test lint bench sanitize processors schema clean
+.PHONY: setup demo quick test lint bench sanitize soak processors schema clean
 
 setup: $(VENV)/.installed
 
@@ -49,6 +49,10 @@ bench: setup
 
 sanitize: setup
 	$(BIN)/python tests/ops/sanitize.py
+
+# What is too long for the tests: ten minutes of hostile annotation files.
+soak: setup
+	$(BIN)/python tests/platform/data/formats/fuzz_readers.py --seconds 600
 
 processors: setup
 	$(BIN)/python tests/processors.py

@@ -144,6 +144,12 @@ def _annotation(found: FoundObject, annotation_id: int, image_id: int, ids: dict
     } | found.aside
 
 
+def check_mask_size(width: int, height: int, image_size: tuple[int, int]) -> None:
+    """ValueError where a mask of one object is far larger than its image (height, width), which is all it can cover."""
+    if width < 1 or height < 1 or width > 2 * image_size[1] + 1 or height > 2 * image_size[0] + 1:
+        raise ValueError("a mask larger than its image")
+
+
 def check_size(where: str, width: int, height: int) -> None:
     """ValueError where a stated size in pixels is none that an image can have."""
     if width < 1 or height < 1 or width * height > MOST_PIXELS:

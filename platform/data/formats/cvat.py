@@ -25,7 +25,14 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from maskray.platform.data.formats.annotated import AnnotatedFolder, Findings, FoundImage, FoundObject, check_size
+from maskray.platform.data.formats.annotated import (
+    AnnotatedFolder,
+    Findings,
+    FoundImage,
+    FoundObject,
+    check_mask_size,
+    check_size,
+)
 from maskray.platform.data.formats.outlines import (
     Size,
     box_object,
@@ -148,7 +155,7 @@ def _file_name(name: str, subset: str, folder: Path) -> str:
 def _apart(shapes: list[Element]) -> list[list[Element]]:
     """The shapes of a group by object: a box is one of its own, or where others are with it, the box of that object."""
     boxes = [shape for shape in shapes if _is_plain_box(shape)]
-    others = [shape for shape in shapes if shape not in boxes]
+    others = [shape for shape in shapes if not _is_plain_box(shape)]
     if others and len(boxes) == 1:
         return [others + boxes]
     return [[box] for box in boxes] + ([others] if others else [])
@@ -171,7 +178,7 @@ def _build(shapes: list[Element], size: Size) -> FoundObject:
         shapes = shapes[:-1]
         if not shapes:
             return stated
-    masks = [mask_object(category, *_mask(shape), size, aside) for shape in shapes if shape.tag == "mask"]
+    masks = [mask_object(category, *_mask(shape, size), size, aside) for shape in shapes if shape.tag == "mask"]
     polygons = [POLYGONS[shape.tag](shape) for shape in shapes if shape.tag != "mask"]
     parts = masks + ([polygons_object(category, polygons, size, aside)] if polygons else [])
     found = parts[0] if len(parts) == 1 else union_object(parts, size)
@@ -216,10 +223,10 @@ POLYGONS: dict[str, Callable[[Element], list[float]]] = {
 }
 
 
-def _mask(shape: Element) -> tuple[Any, tuple[int, int]]:
+def _mask(shape: Element, size: Size) -> tuple[Any, tuple[int, int]]:
     """The pixels of a mask and the column and row of its first one."""
     left, top, width, height = (int(_number(shape, key)) for key in ("left", "top", "width", "height"))
-    check_size("mask", width, height)
+    check_mask_size(width, height, size)
     try:
         counts = [int(count) for count in shape.get("rle", "").split(",")]
     except ValueError:

@@ -26,7 +26,14 @@ import numpy as np
 from PIL import Image
 
 from maskray.platform.data.decode import DECODE_ERRORS, image_file_size
-from maskray.platform.data.formats.annotated import AnnotatedFolder, Findings, FoundImage, FoundObject, check_size
+from maskray.platform.data.formats.annotated import (
+    AnnotatedFolder,
+    Findings,
+    FoundImage,
+    FoundObject,
+    check_mask_size,
+    check_size,
+)
 from maskray.platform.data.formats.json_values import is_pixels, is_whole
 from maskray.platform.data.formats.outlines import (
     Polygon,
@@ -166,7 +173,7 @@ def _build(shapes: list[dict[str, Any]], size: Size) -> FoundObject:
     polygons = [_polygon(shape) for shape in shapes if shape.get("shape_type") != "mask"]
     if not masks:
         return polygons_object(category, polygons, size)
-    parts = [mask_object(category, *_mask(shape), size) for shape in masks]
+    parts = [mask_object(category, *_mask(shape, size), size) for shape in masks]
     if polygons:
         parts.append(polygons_object(category, polygons, size))
     return union_object(parts, size)
@@ -201,14 +208,14 @@ def _points(shape: dict[str, Any]) -> list[list[float]]:
     return points
 
 
-def _mask(shape: dict[str, Any]) -> tuple[Any, tuple[int, int]]:
+def _mask(shape: dict[str, Any], size: Size) -> tuple[Any, tuple[int, int]]:
     """The pixels of a mask and the column and row of its first one."""
     points, text = _points(shape), shape.get("mask")
     if len(points) != 2 or not isinstance(text, str):
         raise ValueError("a mask without its two corners or its pixels")
     try:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=("PNG",)) as image:
-            check_size("mask", *image.size)
+            check_mask_size(*image.size, size)
             mask = np.asarray(image.convert("L")) != 0
     except (*DECODE_ERRORS, binascii.Error):
         raise ValueError("a mask that is no PNG in base64") from None

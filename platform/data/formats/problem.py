@@ -110,7 +110,9 @@ def shown(value: Any) -> str:
 
 def one_line(text: str, longest: int = LONGEST_MESSAGE) -> str:
     """Text from elsewhere as one line of bounded length, without what a terminal would obey."""
-    line = "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+    line = " ".join(text.split())
+    if not line.isprintable():
+        line = "".join(character if character.isprintable() else "?" for character in line[: longest + 1])
     return line if len(line) <= longest else f"{line[: longest - 3]}..."
 
 
@@ -139,9 +141,9 @@ def first_of_verdicts(problems: Sequence[Problem], *verdicts: Verdict) -> Iterat
     asked = [problem for problem in problems if problem.code != "no_segmentation"]
     counts = count_codes(asked)
     for verdict in verdicts:
-        lines = [problem.line for problem in asked if problem.verdict == verdict]
-        if lines:
-            yield verdict, describe_counts(counts, verdict), lines[0]
+        first = next((problem for problem in asked if problem.verdict == verdict), None)
+        if first is not None:
+            yield verdict, describe_counts(counts, verdict), first.line
 
 
 def allowed_annotations(most: float, num_annotations: int) -> int:

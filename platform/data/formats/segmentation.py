@@ -16,6 +16,11 @@ from maskray.platform.data.formats.records import Segmentation
 # Longer ones are of no object: one that goes around every pixel has 4 pixels of outline for each.
 LONGEST_OUTLINE = 4_000_000
 OUTLINE_PER_PIXEL, OUTLINE_PER_SIDE = 4, 1000
+# Corners farther from the image than this many of its longer sides are of no object in it: a few of them would be
+# outlines of millions of pixels, a tenth of a second each.
+FARTHEST_SIDES = 10
+# Of the counts of an RLE a pixel has one at most. Those of length 0 are allowed, within reason.
+COUNTS_PER_PIXEL, TEXT_PER_COUNT = 2, 7
 
 Finding = tuple[str, str]  # code and message
 
@@ -30,13 +35,13 @@ def read_segmentation(value: Any, height: int, width: int) -> tuple[Segmentation
         return None, [("no_segmentation", "no segmentation: a box without a mask")]
     if isinstance(value, list):
         longest = OUTLINE_PER_PIXEL * height * width + OUTLINE_PER_SIDE * (height + width)
-        return _read_polygons(value, min(longest, LONGEST_OUTLINE))
+        return _read_polygons(value, min(longest, LONGEST_OUTLINE), FARTHEST_SIDES * max(height, width))
     if isinstance(value, dict) and "counts" in value and "size" in value:
         return _read_rle(value, height, width)
     return None, [("bad_segmentation", "segmentation is neither a list of polygons nor an RLE with size and counts")]
 
 
-def _read_polygons(value: list[Any], longest: int) -> tuple[Segmentation | None, list[Finding]]:
+def _read_polygons(value: list[Any], longest: int, farthest: int) -> tuple[Segmentation | None, list[Finding]]:
     findings: list[Finding] = []
     if len(value) >= 6 and len(value) % 2 == 0 and is_pixels(value):
         value = [value]
@@ -50,6 +55,8 @@ def _read_polygons(value: list[Any], longest: int) -> tuple[Segmentation | None,
             return None, [("bad_segmentation", message)]
     if len(sound) < len(value):
         findings.append(("short_polygon", f"{len(value) - len(sound)} of its polygons are points or lines"))
+    if any(min(polygon) < -farthest or max(polygon) > farthest for polygon in sound):
+        return None, [("bad_segmentation", f"a polygon has corners farther than {farthest} pixels from its image")]
     if not _are_fillable(sound, longest):
         return None, [("bad_segmentation", "the polygons are longer than any outline of an object")]
     if len(sound) > 1:
@@ -79,6 +86,8 @@ def _read_rle(value: dict[str, Any], height: int, width: int) -> tuple[Segmentat
         if problem is not None:
             return None, [("rle_mismatch", problem)]
     elif isinstance(counts, list):
+        if len(counts) > most_counts(height * width):
+            return None, [("rle_mismatch", f"{len(counts)} RLE counts are more than {height * width} pixels can have")]
         whole = counts if set(map(type, counts)) <= {int} else [read_whole(count) for count in counts]
         if any(count is None or count < 0 for count in whole) or sum(whole) != height * width:
             return None, [("rle_mismatch", f"RLE counts do not add up to {height * width} pixels")]
@@ -90,12 +99,19 @@ def _read_rle(value: dict[str, Any], height: int, width: int) -> tuple[Segmentat
     return {**value, "size": [height, width], "counts": counts}, [("rle_as_float", "RLE with numbers such as 1.0")]
 
 
+def most_counts(num_pixels: int) -> int:
+    """How many run lengths an RLE of so many pixels may have, those of length 0 among them."""
+    return COUNTS_PER_PIXEL * (num_pixels + 1)
+
+
 def rle_text_problem(counts: str, num_pixels: int) -> str | None:
     """What is wrong with the text of compressed run lengths for an image of so many pixels, or None.
 
     The C code of pycocotools reads and writes beyond its memory where the text is cut short or the runs do not add up,
     so what comes from a file is decoded here first (the format is that of cocoapi's maskApi.c, rleFrString).
     """
+    if len(counts) > TEXT_PER_COUNT * most_counts(num_pixels):
+        return f"RLE text of {len(counts)} letters is longer than {num_pixels} pixels can have"
     try:
         digits = np.frombuffer(counts.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
     except UnicodeEncodeError:

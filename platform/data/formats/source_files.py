@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -25,6 +26,7 @@ MOST_XML_DEPTH, MOST_YAML_DEPTH = 50, 20
 MOST_FOLDER_DEPTH, MOST_FILES = 12, 5_000_000
 MOST_SNIFFED = 1000  # files of a folder that are looked into for its format
 SNIFFED_BYTES = 200_000
+LONGEST_PATH = 4096  # letters; no system has longer ones
 
 
 def read_file(path: Path, most_bytes: int) -> bytes:
@@ -52,7 +54,7 @@ def read_names(path: Path) -> list[str]:
     if not names:
         raise ValueError(f"{path}: no class names")
     if len(set(names)) != len(names):
-        twice = next(name for index, name in enumerate(names) if name in names[:index])
+        twice = Counter(names).most_common(1)[0][0]
         raise ValueError(f"{path}: class {twice!r} stands twice")
     return names
 
@@ -170,8 +172,11 @@ def has_file(folder: Path, suffix: str) -> Path | None:
 
 
 def written_path(text: str) -> PurePosixPath:
-    """A path as a tool wrote it, on Windows or elsewhere, without what leads up: only names that lead down are left."""
-    path = PureWindowsPath(text)  # reads both kinds of slashes
+    """A path as a tool wrote it, on Windows or elsewhere, without what leads up: only names that lead down are left.
+
+    What is longer than any path names no file; the end of it is left, as the time of readers grows with its square.
+    """
+    path = PureWindowsPath(text[-LONGEST_PATH:])  # reads both kinds of slashes
     parts = [part for part in path.parts if part not in (path.anchor, "..", ".")]
     return PurePosixPath(*parts)
 

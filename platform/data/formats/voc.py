@@ -43,6 +43,7 @@ LOOKS_FOR = "Annotations/*.xml (or *.xml beside the images) of Pascal VOC"
 FOLDERS = ("JPEGImages", "images", "Images", ".")
 BORDER = (255, 0xE0E0C0)  # as palette index and as the colour it has there
 LEAST_IOU = 0.5
+MOST_PAIRS = 4_000_000  # of boxes and masks of an image, each of which is compared
 Corners = tuple[float, float, float, float]
 
 
@@ -234,6 +235,8 @@ def _match_masks(findings: Findings, file: Path, size: Size, boxes: list[_Box]) 
     for border in BORDER:
         numbers[numbers == border] = 0
     masks = [mask_object("", mask, corner, size) for _, mask, corner in take_apart(numbers)]
+    if len(boxes) * len(masks) > MOST_PAIRS:
+        raise ValueError(f"{file}: {len(masks)} masks and {len(boxes)} boxes are more than an image can have")
     pairs = [(_iou(box.corners, mask), i, j) for i, box in enumerate(boxes) for j, mask in enumerate(masks)]
     matched: dict[int, FoundObject] = {}
     used: set[int] = set()
