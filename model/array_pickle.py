@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maskray.model.pickle_check import check_pickle
+
 # numpy's codes of element types. Big-endian numbers do not occur in model files.
 DTYPES = {
     "f2": torch.float16, "f4": torch.float32, "f8": torch.float64, "i1": torch.int8, "i2": torch.int16,
@@ -20,7 +22,7 @@ DTYPES = {
 # What damaged pickles have been seen to raise, besides ValueError.
 DAMAGE = (
     pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, TypeError, MemoryError, OverflowError,
-    RecursionError, struct.error,
+    RecursionError, RuntimeError, struct.error,
 )  # fmt: skip
 
 
@@ -31,6 +33,7 @@ def load_arrays(data: bytes) -> dict[str, Any]:
     pickle calls an array is put together here. Raises ValueError of one line for all else and for a file cut short.
     """
     try:
+        check_pickle(io.BytesIO(data))
         content = _to_tensors(_ArraysOnly(io.BytesIO(data), encoding="latin1").load())
     except (ValueError, *DAMAGE) as error:
         reason = " ".join(str(error).split())

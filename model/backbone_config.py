@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
-from maskray.model.config_base import Config, HeadNorm, Positive
+from maskray.model.config_base import Channels, Config, HeadNorm
 
 ResNetName = Literal[
     "resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
@@ -16,7 +16,7 @@ ResNetName = Literal[
     "resnext101_32x4d", "resnext101_32x8d", "resnext101_64x4d",
     "resnext152_32x4d", "resnext152_32x8d", "resnext152_64x4d",
 ]  # fmt: skip
-TimmName = Annotated[str, Field(pattern=r"^timm:[a-z0-9_]+$")]
+TimmName = Annotated[str, Field(max_length=100, pattern=r"^timm:[a-z0-9_]+$")]
 # The defaults that a family of networks brings.
 OF_FAMILY: dict[str, dict[str, Any]] = {"timm": {"norm": "own"}}
 
@@ -61,8 +61,8 @@ class BackboneConfig(Config):
         True, description="Frozen batch norm inside the weights of its convolution; false rounds as the others do."
     )
     norm_eps: float = Field(1e-5, ge=0, description="Epsilon of the normalisation, stored with the weights.")
-    stem_channels: Positive = Field(64, description="Channels of the stem.")
-    res2_channels: Positive = Field(
+    stem_channels: Channels = Field(64, description="Channels of the stem.")
+    res2_channels: Channels = Field(
         64, description="Width of res2, doubled by each later stage; a bottleneck puts out four times as many."
     )
     stride_in_1x1: bool = Field(False, description="Stride in the first 1x1 of a bottleneck (MSRA weights).")
@@ -73,7 +73,7 @@ class BackboneConfig(Config):
         description="Stages without gradient, from the stem: 0 none, 1 stem, 2 stem and res2 (in general what ends "
         "with the map of stride 4), ...",
     )
-    fpn_channels: Positive = 256
+    fpn_channels: Channels = 256
     fpn_norm: HeadNorm = "none"
 
     @model_validator(mode="before")

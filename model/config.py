@@ -10,9 +10,9 @@ from pydantic import BeforeValidator, Field, model_validator
 # "as": who configures a model finds every part of it here.
 from maskray.model.backbone_config import BackboneConfig as BackboneConfig
 from maskray.model.combinations import check_combination, with_defaults
+from maskray.model.config_base import Channels, Count, EdgePixels, GridSide, HeadNorm, Layers, Name
 from maskray.model.config_base import Config as Config
 from maskray.model.config_base import Fraction as Fraction
-from maskray.model.config_base import HeadNorm
 from maskray.model.config_base import Positive as Positive
 
 
@@ -21,7 +21,9 @@ class RoIOpConfig(Config):
 
     name: Literal["roi_align", "roi_warp", "roi_pool"] = "roi_align"
     reduction: Literal["mean", "max"] = Field("mean", description="Of the samples in a bin; roi_pool is always max.")
-    sampling_ratio: int = Field(0, ge=0, description="Samples per bin and axis; 0 adapts to the size of the box.")
+    sampling_ratio: int = Field(
+        0, ge=0, le=100, description="Samples per bin and axis; 0 adapts to the size of the box."
+    )
     aligned: bool = Field(True, description="Half-pixel shift of RoIAlign; False is the legacy form.")
     level_rule: Literal["detectron2", "torchvision"] = Field(
         "detectron2", description="Where the small number stands that decides the level of a box of 112, 224, 448 px."
@@ -37,8 +39,8 @@ class RoIOpConfig(Config):
 class AnchorConfig(Config):
     """One anchor size per pyramid level P2..P6, or all of them on one map, each with every aspect ratio (h / w)."""
 
-    sizes: tuple[float, ...] = Field((32.0, 64.0, 128.0, 256.0, 512.0), min_length=1)
-    aspect_ratios: tuple[float, ...] = Field((0.5, 1.0, 2.0), min_length=1)
+    sizes: tuple[float, ...] = Field((32.0, 64.0, 128.0, 256.0, 512.0), min_length=1, max_length=100)
+    aspect_ratios: tuple[float, ...] = Field((0.5, 1.0, 2.0), min_length=1, max_length=100)
     offset: float = Field(0.5, ge=0, lt=1, description="Centre of the first anchor, in cells.")
     rounded: bool = Field(False, description="Corners around the centre in whole pixels, as torchvision has them.")
     strides: Literal["exact", "from_map_size"] = Field(
@@ -49,18 +51,18 @@ class AnchorConfig(Config):
 class RPNConfig(Config):
     """Region proposal network (Ren et al. 2015; Lin et al. 2017)."""
 
-    num_convs: Positive = 1
+    num_convs: Layers = 1
     own_backbone: bool = Field(
         False, description="A second backbone for the proposals, which shares no features with the detector."
     )
     positive_iou: Fraction = 0.7
     negative_iou: Fraction = 0.3
-    samples_per_image: Positive = 256
+    samples_per_image: Count = 256
     positive_fraction: Fraction = 0.5
-    pre_nms_top_n_train: Positive = Field(2000, description="Proposals kept per level and image before NMS.")
-    pre_nms_top_n_test: Positive = 1000
-    post_nms_top_n_train: Positive = Field(1000, description="Proposals kept per image after NMS.")
-    post_nms_top_n_test: Positive = 1000
+    pre_nms_top_n_train: Count = Field(2000, description="Proposals kept per level and image before NMS.")
+    pre_nms_top_n_test: Count = 1000
+    post_nms_top_n_train: Count = Field(1000, description="Proposals kept per image after NMS.")
+    post_nms_top_n_test: Count = 1000
     nms_iou: Fraction = 0.7
     min_size_pixels: float = Field(0.0, ge=0)
     box_loss: Literal["l1", "smooth_l1"] = "l1"
@@ -71,14 +73,14 @@ class BoxHeadConfig(Config):
     """Classification and box regression (paper, Figure 4): fully connected layers, or res5 of a c4 backbone."""
 
     name: Literal["fc", "res5"] = Field("fc", description="res5 belongs to backbone.features c4 and to it alone.")
-    pool_size: Positive = 7
-    num_convs: int = Field(0, ge=0, description="3x3 convolutions before the fully connected layers.")
-    conv_channels: Positive = 256
+    pool_size: GridSide = 7
+    num_convs: int = Field(0, ge=0, le=256, description="3x3 convolutions before the fully connected layers.")
+    conv_channels: Channels = 256
     norm: HeadNorm = Field("none", description="Of those convolutions.")
-    num_fcs: Positive = 2
-    hidden_channels: Positive = Field(1024, description="Of the fully connected layers.")
+    num_fcs: Layers = 2
+    hidden_channels: Channels = Field(1024, description="Of the fully connected layers.")
     res5_stride: Literal[1, 2] = Field(1, description="Of res5 as the head: 1 on 7x7 (paper), 2 on 14x14.")
-    samples_per_image: Positive = 512
+    samples_per_image: Count = 512
     positive_fraction: Fraction = 0.25
     positive_iou: Fraction = 0.5
     box_weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)
@@ -91,11 +93,13 @@ class MaskHeadConfig(Config):
     """Mask branch: convolutions and a deconvolution (Figure 4), or fully connected layers (Table 2e)."""
 
     name: Literal["fcn", "mlp"] = "fcn"
-    pool_size: Positive = Field(14, description="Side of the pooled grid; res5 as the head brings its own.")
-    channels: Positive = 256
-    num_convs: int = Field(4, ge=0)
+    pool_size: GridSide = Field(14, description="Side of the pooled grid; res5 as the head brings its own.")
+    channels: Channels = 256
+    num_convs: int = Field(4, ge=0, le=256)
     norm: HeadNorm = "none"
-    mlp_channels: tuple[Positive, ...] = Field((1024, 1024), min_length=1, description="Hidden layers of the mlp.")
+    mlp_channels: tuple[Channels, ...] = Field(
+        (1024, 1024), min_length=1, max_length=256, description="Hidden layers of the mlp."
+    )
     output: Literal["per_class_sigmoid", "class_agnostic", "softmax"] = Field(
         "per_class_sigmoid", description="Table 2b: a mask per class, one mask, or classes that compete for each pixel."
     )
@@ -107,10 +111,10 @@ class MaskHeadConfig(Config):
 class KeypointHeadConfig(Config):
     """Keypoint branch: convolutions, deconvolution, 2x bilinear; a one-hot heat map per keypoint (section 5)."""
 
-    num_keypoints: Positive = 17
-    pool_size: Positive = 14
-    channels: Positive = 512
-    num_convs: Positive = 8
+    num_keypoints: Channels = 17
+    pool_size: GridSide = 14
+    channels: Channels = 512
+    num_convs: Layers = 8
     score: Literal["probability", "logit"] = Field(
         "probability", description="Of a keypoint: its value in the softmax over positions, or its logit (torchvision)."
     )
@@ -147,7 +151,7 @@ class InferenceConfig(Config):
     nms: Annotated[HardNMSConfig | SoftNMSConfig, Field(discriminator="name"), BeforeValidator(_named)] = (
         HardNMSConfig()
     )
-    detections_per_image: Positive = 100
+    detections_per_image: Count = 100
     mask_threshold: Fraction = 0.5
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Of convolutions and products at inference; boxes, scores and NMS stay float32."
@@ -189,8 +193,8 @@ class ModelConfig(Config):
 class InputConfig(Config):
     """The image the model wants: RGB, shorter edge resized with antialiasing, normalised. Stored with the weights."""
 
-    shorter_edge: Positive = Field(800, description="Pixels of the shorter edge at inference.")
-    longer_edge_max: Positive = Field(1333, description="Cap of the longer edge in pixels.")
+    shorter_edge: EdgePixels = Field(800, description="Pixels of the shorter edge at inference.")
+    longer_edge_max: EdgePixels = Field(1333, description="Cap of the longer edge in pixels.")
     resize: Literal["antialias", "bilinear"] = Field(
         "antialias", description="antialias: on whole numbers; bilinear: without, in float, as torchvision does."
     )
@@ -209,9 +213,13 @@ class InputConfig(Config):
 
 class Category(Config):
     id: int = Field(description="Id in the annotation file; COCO's have gaps.")
-    name: str
-    keypoints: tuple[str, ...] = Field((), description="Names; those of a mirrored pair begin with left and right.")
-    skeleton: tuple[tuple[int, int], ...] = Field((), description="Pairs of keypoints, from 1, that lines join.")
+    name: Name
+    keypoints: tuple[Name, ...] = Field(
+        (), max_length=1000, description="Names; those of a mirrored pair begin with left and right."
+    )
+    skeleton: tuple[tuple[int, int], ...] = Field(
+        (), max_length=10_000, description="Pairs of keypoints, from 1, that lines join."
+    )
 
     @model_validator(mode="after")
     def _joined(self) -> Self:
@@ -225,7 +233,7 @@ class Category(Config):
 class LabelMap(Config):
     """The categories in class order: class index k of the model is `categories[k]`; there is no background entry."""
 
-    categories: tuple[Category, ...] = Field(min_length=1)
+    categories: tuple[Category, ...] = Field(min_length=1, max_length=100_000)
 
     @model_validator(mode="after")
     def _unique(self) -> Self:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from maskray.model.build_model import build_model
@@ -50,8 +51,8 @@ def build_imported(imported: Imported) -> MaskRCNN:
 
     Raises ValueError naming the tensors that are missing, too many or of another shape.
     """
-    model = build_model(imported.model, imported.input, imported.num_classes)
-    wanted = model.state_dict()
+    with torch.device("meta"):  # nothing is allocated before every shape is known to be that of the file
+        wanted = build_model(imported.model, imported.input, imported.num_classes).state_dict()
     # A stage that is frozen has constant batch norm, which counts no steps.
     tensors = {
         name: tensor
@@ -65,9 +66,12 @@ def build_imported(imported: Imported) -> MaskRCNN:
         if names:
             raise ValueError(f"{len(names)} tensors {what}: {_some(sorted(names))}")
     for name, tensor in tensors.items():
+        if tensor.device.type != "meta" and tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise ValueError(f"{name} states more numbers than the file holds of it")
         if tensor.shape != wanted[name].shape:
             shape, needed = tuple(tensor.shape), tuple(wanted[name].shape)
             raise ValueError(f"{name} has shape {shape}, a {imported.model.backbone.name} of this width has {needed}")
+    model = build_model(imported.model, imported.input, imported.num_classes)
     model.load_state_dict(tensors)
     return model.eval()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maskray.model.pickle_check import check_pickle
+
+LEGACY_PICKLES = (
+    5  # of files from before torch 1.6: magic number, version, system, the state dict, names of its storages
+)
 TORCHVISION_PREFIX = "torchvision:"
 WEIGHTS_FILE = "model.safetensors"
 STEP_COUNTER = "num_batches_tracked"  # of batch norm in training; frozen batch norm has no use for it
@@ -112,8 +119,25 @@ def _reason(error: Exception) -> str:
     return told.splitlines()[0].partition(". ")[0].rstrip(".")
 
 
+def _check_pth(path: Path) -> None:
+    """Raise ValueError for a .pth file that would grow while it is read: packed, or with a pickle of pickles."""
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            for _ in range(LEGACY_PICKLES):
+                check_pickle(file)
+        return
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        if sum(part.file_size for part in parts) > path.stat().st_size:
+            raise ValueError("its parts are packed, which those of torch are not")
+        for part in parts:
+            if part.filename.endswith("data.pkl"):
+                check_pickle(io.BytesIO(archive.read(part)))
+
+
 def _read_pth(path: Path) -> dict[str, Tensor]:
     try:
+        _check_pth(path)
         # Training scripts of torchvision and others keep their arguments beside the weights: names and values alone.
         with torch.serialization.safe_globals([argparse.Namespace]):
             content: Any = torch.load(path, map_location="cpu", weights_only=True)

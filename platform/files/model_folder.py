@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from maskray.model.build_model import build_model
-from maskray.model.config import ModelSpec
+from maskray.model.config import ModelConfig, ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.platform.files.atomic import new_folder
 from maskray.platform.job.config import first_mistake
@@ -26,6 +26,11 @@ from maskray.platform.job.config import first_mistake
 WEIGHTS_FILE = "model.safetensors"
 SPEC_FILE = "model.json"
 WEIGHTS_FORMAT = "maskray-1"
+MOST_SPEC_BYTES = 64_000_000  # a hundred thousand classes with long names
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
 
 
 def write_model_folder(folder: str | Path, model: nn.Module, spec: ModelSpec) -> Path:
@@ -69,6 +74,7 @@ def read_model_folder(folder: str | Path, device: str | torch.device = "cpu") ->
     of one line for a missing, cut short, foreign or mismatching file.
     """
     spec = read_model_spec(folder)
+    _check_sizes(folder, spec)
     tensors = read_weights(folder)
     model = build_model(spec.model, spec.input, spec.labels.num_classes)
     _check_tensors(_weights_path(Path(folder)), tensors, model.state_dict())
@@ -91,7 +97,7 @@ def read_model_spec(folder: str | Path) -> ModelSpec:
     for name in (SPEC_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise ValueError(f"{folder}: not a model folder, {name} is missing")
-    return _parse_spec(folder / SPEC_FILE, (folder / SPEC_FILE).read_bytes())
+    return _parse_spec(folder / SPEC_FILE, _spec_bytes(folder))
 
 
 def read_weights(folder: str | Path) -> dict[str, Tensor]:
@@ -102,11 +108,52 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
     folder = Path(folder)
     path, whole = _weights_path(folder), folder.is_file()
     with _open_weights(path) as (file, metadata):
-        text = _own_spec(path, metadata) if whole else (folder / SPEC_FILE).read_bytes()
+        text = _own_spec(path, metadata) if whole else _spec_bytes(folder)
         if metadata.get("spec_sha256") != hashlib.sha256(text).hexdigest():
             other = "description than the one in it" if whole else f"{SPEC_FILE} than the one beside it"
             raise ValueError(f"{path}: was written with another {other}")
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+def _check_sizes(source: str | Path, spec: ModelSpec) -> None:
+    """Raise ValueError where a description is of another model than the header of its weights.
+
+    Neither is allocated: a description from elsewhere may be of a model that no memory holds.
+    """
+    path = _weights_path(Path(source))
+    with _open_weights(path) as (file, _):
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        stored = {
+            name: torch.empty(part.get_shape(), dtype=_DTYPES.get(part.get_dtype(), torch.bool), device="meta")
+            for name, part in slices.items()
+        }
+    try:
+        _check_tensors(path, stored, _empty_state(spec.model, spec))
+    except (NotImplementedError, RuntimeError):
+        if spec.model.backbone.family == "resnet":
+            raise
+        # Some networks of timm look at values while they are built. Their own size is known: the rest is looked at.
+        known = spec.model.backbone.model_copy(update={"name": "resnet18", "norm": "frozen_batch_norm"})
+        wanted = _empty_state(spec.model.model_copy(update={"backbone": known}), spec)
+        _check_tensors(path, _without_backbone(stored), _without_backbone(wanted))
+
+
+def _empty_state(model: ModelConfig, spec: ModelSpec) -> dict[str, Tensor]:
+    """Names and shapes of a model, without memory."""
+    with torch.device("meta"):
+        return build_model(model, spec.input, spec.labels.num_classes).state_dict()
+
+
+def _without_backbone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("backbone.")}
+
+
+def _spec_bytes(folder: Path) -> bytes:
+    """The description in a folder; ValueError where it is far longer than any."""
+    path = folder / SPEC_FILE
+    if path.stat().st_size > MOST_SPEC_BYTES:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes are too many for the description of a model")
+    return path.read_bytes()
 
 
 def _weights_path(source: Path) -> Path:

@@ -84,3 +84,46 @@ def test_bytes_that_do_not_fill_the_shape_are_refused() -> None:
     assert changed != data
     with pytest.raises(ValueError, match=r"an array of shape \(3, 100\) has 800 bytes"):
         load_arrays(changed)
+
+
+def _tuples_of_tuples() -> bytes:
+    """A key that takes 2^60 steps to hash."""
+    return b"\x80\x04}K\x01\x85\x94" + b"".join(b"h" + bytes([k]) + b"\x86\x94" for k in range(60)) + b"K\x01s."
+
+
+def _lists_filled_later() -> bytes:
+    """Lists that each hold the next one twice, put in while all are empty."""
+    made = b"\x80\x04" + b"]\x94" * 60
+    filled = (b"h" + bytes([k]) + b"h" + bytes([k + 1]) + b"ah" + bytes([k + 1]) + b"a0" for k in range(59))
+    return made + b"".join(filled) + b"}K\x01h\x00s."
+
+
+def _contains_itself() -> bytes:
+    inner: list[Any] = []
+    inner.append(inner)
+    return pickle.dumps({"a": inner})
+
+
+def _deep() -> bytes:
+    inner: list[Any] = []
+    for _ in range(200):
+        inner = [inner]
+    return pickle.dumps({"a": inner})
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (_tuples_of_tuples(), "more than 5000000 values"),
+        (_lists_filled_later(), "more than 5000000 values"),
+        (_contains_itself(), "it refers to itself"),
+        (_deep(), "nested deeper than 100"),
+        (b"\x80\x02}r\xff\xff\xff\x7f.", "more than 1000000 steps"),  # a table of 2^31 places
+        (b"((a.", "fills a number or a name"),
+        (b"a.", "steps do not fit one another"),
+    ],
+)
+def test_a_pickle_that_grows_while_it_is_read_is_refused(data: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        load_arrays(data)
+    assert "\n" not in str(caught.value)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -57,7 +58,7 @@ def test_unusable_files_are_named(tiny_model: MaskRCNN, tmp_path: Path, capsys: 
         ("cut.safetensors", "not a readable safetensors file"),
         ("cut.pth", "not readable as tensors"),
         ("code.pth", r"not readable as tensors \(Unsupported global: GLOBAL eval"),
-        ("noise.pth", r"not readable as tensors \(Unsupported"),
+        ("noise.pth", r"not readable as tensors \(at position 0, opcode .* unknown\)"),
         ("numbers.pth", "holds no state dict"),
         ("weights.bin", r"weights are .safetensors or .pth files, not .bin"),
         ("nothing.pth", "no such weights"),
@@ -119,3 +120,28 @@ def test_weights_of_a_resnext_have_their_places(name: Literal["resnext50_32x4d"]
 def test_torchvision_has_no_weights_of_other_resnexts() -> None:
     with pytest.raises(ValueError, match=r"torchvision:resnext152_32x8d: torchvision has no weights of this network"):
         weights_of_torchvision("resnext152_32x8d")
+
+
+def test_a_pth_file_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    inner: list[Any] = []
+    for _ in range(60):
+        inner = [inner, inner]
+    torch.save({"model": inner}, tmp_path / "new.pth")
+    torch.save({"model": inner}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    for name in ("new.pth", "old.pth"):
+        with pytest.raises(ValueError, match=rf"{name}: not readable as tensors \(more than 5000000 values"):
+            read_state(tmp_path / name)
+    torch.save({"a": torch.zeros(3_000_000)}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for part in plain.infolist():
+            packed.writestr(part.filename, plain.read(part))
+    with pytest.raises(ValueError, match=r"packed\.pth: not readable as tensors \(its parts are packed"):
+        read_state(tmp_path / "packed.pth")
+
+
+def test_old_files_of_torch_are_read(tmp_path: Path) -> None:
+    torch.save({"a": torch.arange(3.0)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert read_state(tmp_path / "old.pth")["a"].tolist() == [0, 1, 2]

@@ -1,5 +1,6 @@
 """Model folders: what is written is what is read, and nothing else is read as one."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -13,7 +14,13 @@ from torch import nn
 
 from maskray.model.build_model import build_model
 from maskray.model.config import BackboneConfig, Category, InputConfig, LabelMap, ModelConfig, ModelSpec
-from maskray.platform.files.model_folder import read_model_folder, read_model_spec, read_weights, write_model_folder
+from maskray.platform.files.model_folder import (
+    _check_sizes,
+    read_model_folder,
+    read_model_spec,
+    read_weights,
+    write_model_folder,
+)
 
 
 def small_spec(num_classes=2):
@@ -164,3 +171,61 @@ def test_killed_writer_leaves_whole_folders_only(tmp_path, spec):
     for path in visible:
         read_model_spec(path)
         assert read_weights(path)["weight"].shape == (2000, 2000)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "message"),
+    [
+        ("mask_head", "channels", 10**12, "model.mask_head.channels: Input should be less than or equal to 16384"),
+        ("rpn", "num_convs", 10**6, "model.rpn.num_convs: Input should be less than or equal to 256"),
+        ("box_head", "hidden_channels", 16_384, r"fc1\.weight is float32 \[16, 784\], the model wants .*16384"),
+        ("mask_head", "num_convs", 256, "lacks .* tensors that the model has"),
+        ("backbone", "fpn_channels", 16_384, "the model wants"),
+        ("anchors", "aspect_ratios", [1.0] * 10**5, "model.anchors.aspect_ratios: Tuple should have at most 100"),
+    ],
+)
+def test_a_description_of_a_giant_is_refused_before_it_is_built(folder, monkeypatch, part, key, value, message):
+    """Both files say so, as one writes them who knows the checksum."""
+    tree = json.loads((folder / "model.json").read_text())
+    tree["model"][part][key] = value
+    text = json.dumps(tree)
+    (folder / "model.json").write_text(text)
+    metadata = {"format": "maskray-1", "spec_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    save_file(load_file(folder / "model.safetensors"), folder / "model.safetensors", metadata=metadata)
+    on = []
+
+    def build_watched(*arguments):
+        on.append(torch.get_default_device().type)
+        return build_model(*arguments)
+
+    monkeypatch.setattr("maskray.platform.files.model_folder.build_model", build_watched)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_model_folder(folder)
+    assert "\n" not in str(caught.value)
+    assert set(on) <= {"meta"}
+
+
+def test_a_network_that_cannot_be_built_empty_is_measured_without_itself(folder, monkeypatch):
+    spec = read_model_spec(folder)
+
+    def build_or_not(model, *rest):
+        if torch.get_default_device().type == "meta" and model.backbone.name != "resnet18":
+            raise NotImplementedError("a value of a tensor without memory")
+        return build_model(model, *rest)
+
+    monkeypatch.setattr("maskray.platform.files.model_folder.build_model", build_or_not)
+    timm = spec.model.backbone.model_copy(update={"name": "timm:any"})
+    _check_sizes(folder, spec.model_copy(update={"model": spec.model.model_copy(update={"backbone": timm})}))
+    wide = spec.model.mask_head.model_copy(update={"channels": 512})
+    with pytest.raises(ValueError, match=r"the model wants .*512"):
+        _check_sizes(
+            folder,
+            spec.model_copy(update={"model": spec.model.model_copy(update={"backbone": timm, "mask_head": wide})}),
+        )
+
+
+def test_a_description_of_a_gigabyte_is_not_read(folder):
+    with (folder / "model.json").open("r+b") as file:
+        file.truncate(10**9)
+    with pytest.raises(ValueError, match=r"model\.json: 1000000000 bytes are too many"):
+        read_model_spec(folder)
