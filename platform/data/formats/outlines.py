@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from maskray.platform.data.formats.annotated import FoundObject
+from maskray.platform.data.formats.segmentation import LONGEST_OUTLINE
 
 Size = tuple[int, int]  # height, width in pixels
 Polygon = list[float]  # x0 y0 x1 y1 ...
@@ -24,8 +25,6 @@ Aside = dict[str, Any]  # FoundObject.aside
 CHORD_PIXELS = 0.05
 MOST_CHORDS = 720
 DECIMALS = 3
-# pycocotools keeps five points of each pixel of an outline, and does not look whether there is memory for them.
-MOST_OUTLINE_PIXELS = 4_000_000
 
 
 def polygons_object(
@@ -134,8 +133,8 @@ def _checked(polygon: Sequence[float], size: Size) -> Polygon:
     if not all(-reach <= value <= reach for value in polygon):
         raise ValueError("a polygon whose corners are far outside its image, or no numbers")
     points = np.reshape(polygon, (-1, 2))
-    if np.abs(points - np.roll(points, 1, axis=0)).sum() > MOST_OUTLINE_PIXELS:
-        raise ValueError(f"a polygon whose outline is longer than {MOST_OUTLINE_PIXELS} pixels")
+    if np.abs(points - np.roll(points, 1, axis=0)).sum() > LONGEST_OUTLINE:
+        raise ValueError(f"a polygon whose outline is longer than {LONGEST_OUTLINE} pixels")
     return [round(float(value), DECIMALS) for value in polygon]
 
 
