@@ -166,7 +166,7 @@ def test_a_file_of_another_kind_is_one_line(tmp_path: Path, text: str, message: 
             "does not add up to its width x height",
         ),
         ('<mask label="cat" left="0" top="0" width="3" height="2" rle="-1, 7"/>', "does not add up"),
-        ('<mask label="cat" left="0" top="0" width="99999" height="99999" rle="1"/>', "size 99999x99999"),
+        ('<mask label="cat" left="0" top="0" width="99999" height="99999" rle="1"/>', "a mask larger than its image"),
         ('<polygon label="cat" points="1,1;2"/>', "points are not pairs of numbers"),
         ('<polygon label="cat" points="1,1;2,2;1e300,4"/>', "far outside its image"),
         ('<box label="cat" xtl="1" ytl="2" xbr="nan" ybr="8"/>', "a <box> without a number xbr"),
