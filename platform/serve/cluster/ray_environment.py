@@ -19,6 +19,8 @@ QUICK_HOPS = {
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
 }
+# Called in each process that listens: what requests meet before Ray's own layers.
+FRONT_DOOR = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "maskray.platform.serve.http.front_door:layers"}
 ENABLED = "RAY_SERVE_ENABLE_DIRECT_INGRESS"
 PORTS = ("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT")  # the second excluded
 # Nobody spreads the requests over several gateways, so one that ends need not be waited for; the next takes its port.
@@ -36,7 +38,7 @@ def shorten(config: ServeConfig) -> ServeConfig:
     ValueError for a host or port that cannot be bound.
     """
     port = find_port(config.host, config.port)
-    for name, value in (QUICK_HOPS | OWN_PORT).items():
+    for name, value in (QUICK_HOPS | OWN_PORT | FRONT_DOOR).items():
         os.environ.setdefault(name, value)
     os.environ |= {PORTS[0]: str(port), PORTS[1]: str(port + 1)}
     return config.model_copy(update={"port": port})

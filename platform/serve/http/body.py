@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +10,10 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from maskray.platform.serve.http.json_body import FIELD, JsonImages
 from maskray.platform.serve.http.parameters import NAMES
-from maskray.platform.serve.http.request_checks import RequestError, once, read_body, too_large
+from maskray.platform.serve.http.request_checks import RequestError, in_slices, read_body, too_large, too_many
 
-FIELD = "image"
-LIST_FIELD = "images"  # of a JSON body
 FORM_BYTES = 10_000  # boundaries and headers around the images of a form, or the keys of a JSON body
 BASE64_GROWTH = 4 / 3
 
@@ -31,7 +27,7 @@ class Body:
     is_list: bool = False
 
 
-async def read_images(request: Request, max_bytes: int, max_images: int) -> Body:
+async def read_images(request: Request, max_bytes: int, max_images: int, parsing: asyncio.Lock) -> Body:
     """Read the body of a request: bare bytes of an image, a form with fields `image`, or JSON with base64.
 
     Refused are more than max_bytes of images (413, by Content-Length or as they arrive) or more than max_images of
@@ -49,7 +45,9 @@ async def read_images(request: Request, max_bytes: int, max_images: int) -> Body
             await form.close()
     elif content_type == "application/json":
         text = await read_body(request, max_bytes, int(max_bytes * BASE64_GROWTH) + FORM_BYTES)
-        body = await asyncio.to_thread(_read_json, text)
+        async with parsing:  # one at a time: the text, its images and what lies between are there at once
+            found = await asyncio.to_thread(JsonImages, text, max_bytes, max_images)
+        body = Body(found.images, found.options, found.is_list)
     elif content_type in ("", "application/octet-stream") or content_type.startswith("image/"):
         body = Body([await read_body(request, max_bytes, max_bytes)])
     else:
@@ -66,12 +64,12 @@ async def read_images(request: Request, max_bytes: int, max_images: int) -> Body
 
 
 async def _parse_form(request: Request, body: bytes, max_images: int) -> FormData:
-    parser = MultiPartParser(request.headers, once(body), max_files=max_images + 1, max_fields=len(NAMES) + 1)
+    parser = MultiPartParser(request.headers, in_slices(body), max_files=max_images + 1, max_fields=len(NAMES) + 1)
     try:
         return await parser.parse()
     except (MultiPartException, KeyError) as error:
         if str(error).startswith("Too many files"):
-            raise RequestError(413, f"more images than the {max_images} of a request") from None
+            raise too_many(max_images) from None
         raise RequestError(422, f"the form cannot be read: {' '.join(str(error).split())}") from None
 
 
@@ -88,50 +86,3 @@ async def _read_form(form: FormData) -> Body:
         raise RequestError(422, f"the form has no file in a field named {FIELD}")
     images = [await file.read() for file in files]
     return Body(images, is_list=len(images) > 1)
-
-
-def _read_json(text: bytes) -> Body:
-    try:
-        tree = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(422, f"the body is not JSON: {' '.join(str(error).split())[:200]}") from None
-    if not isinstance(tree, dict):
-        raise RequestError(422, f"the body is not a JSON object with {FIELD} or {LIST_FIELD}")
-    known = (FIELD, LIST_FIELD, *NAMES)
-    for name in tree:
-        if name not in known:
-            raise RequestError(422, f"unknown key {name[:100]!r}; there are {', '.join(known)}")
-    options = {name: value for name, value in tree.items() if name in NAMES}
-    if (FIELD in tree) == (LIST_FIELD in tree):
-        raise RequestError(422, f"a JSON body has either {FIELD} or {LIST_FIELD}")
-    if FIELD in tree:
-        return Body([_decode(tree[FIELD], FIELD)], options)
-    entries = tree[LIST_FIELD]
-    if not isinstance(entries, list) or not entries:
-        raise RequestError(422, f"{LIST_FIELD} is a list of at least one image")
-    images = [_decode(entry, f"{LIST_FIELD}.{index}") for index, entry in enumerate(entries)]
-    return Body(images, options, is_list=True)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in tree:
-            raise ValueError(f"key {name[:100]!r} stands twice")
-        tree[name] = value
-    return tree
-
-
-def _decode(entry: Any, where: str) -> bytes:
-    """The bytes of an image given as base64 text, or as an object with that text under `data`."""
-    if isinstance(entry, dict):
-        unknown = [name for name in entry if name != "data"]
-        if unknown:
-            raise RequestError(422, f"{where}: unknown key {unknown[0][:100]!r}; there is data")
-        entry = entry.get("data")
-    if not isinstance(entry, str):
-        raise RequestError(422, f"{where}: an image is text in base64, or an object with such text under data")
-    try:
-        return base64.b64decode(entry, validate=True)
-    except (binascii.Error, ValueError):
-        raise RequestError(422, f"{where}: not base64") from None

@@ -43,6 +43,7 @@ class PredictRoute:
         self._backend = backend
         self._meters = server_metrics
         self._places = places
+        self._parsing = asyncio.Lock()
         self._most_images = min(config.max_images_per_request, config.most_waiting)
 
     async def __call__(self, request: Request) -> Response:
@@ -53,7 +54,7 @@ class PredictRoute:
             seconds = self._deadline(options)
             try:
                 async with asyncio.timeout(seconds):
-                    body = await read_images(request, self._config.max_request_bytes, self._most_images)
+                    body = await read_images(request, self._config.max_request_bytes, self._most_images, self._parsing)
             except TimeoutError:
                 raise RequestError(408, f"the request did not arrive within {seconds:g} s") from None
             received = time.monotonic() - began

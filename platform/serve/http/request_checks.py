@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Collection
 
 from fastapi import Request
@@ -10,6 +11,8 @@ from PIL import Image, UnidentifiedImageError
 from maskray.platform.data.decode import FORMATS, image_size
 
 DRAINED_BYTES = 64_000_000  # read and thrown away after a refusal, so that the client gets to read the answer
+
+SLICE_BYTES = 1 << 18  # of a form, parsed in some milliseconds
 
 
 class RequestError(Exception):
@@ -67,9 +70,16 @@ def too_large(max_bytes: int) -> RequestError:
     return RequestError(413, f"the image is larger than the {max_bytes} bytes allowed")
 
 
-async def once(body: bytes) -> AsyncGenerator[bytes, None]:
-    """A body that is there already, as a stream."""
-    yield body
+def too_many(max_images: int) -> RequestError:
+    """The refusal of more images than allowed."""
+    return RequestError(413, f"more images than the {max_images} of a request")
+
+
+async def in_slices(body: bytes) -> AsyncGenerator[bytes, None]:
+    """A body that is there already, as a stream that lets others work in between."""
+    for start in range(0, len(body), SLICE_BYTES):
+        yield body[start : start + SLICE_BYTES]
+        await asyncio.sleep(0)
 
 
 async def _drain(stream: AsyncGenerator[bytes, None]) -> None:

@@ -226,12 +226,12 @@ def test_hostile_images_are_refused(send, pixels):
          | {"params": None}),
         (422, "the body is not JSON", lambda text: {"content": b"{", "headers": {"Content-Type": "application/json"}}),
         (422, "key 'image' stands twice",
-         lambda text: {"content": b'{"image": "", "image": ""}', "headers": {"Content-Type": "application/json"}}),
+         lambda text: {"content": b'{"image": "AAAA", "image": ""}', "headers": {"Content-Type": "application/json"}}),
         (422, "format png is for one image", lambda text: {"json": {"images": [text], "format": "png"}}),
         (422, "options go into the query",
          lambda text: {"files": {"image": base64.b64decode(text)}, "data": {"masks": "false"}}),
         (422, "the field image of the form is text", lambda text: {"files": {"a": b""}, "data": {"image": "x"}}),
-        (413, "17 images are more than the 16", lambda text: {"json": {"images": [text] * 17}}),
+        (413, "more images than the 16 of a request", lambda text: {"json": {"images": [text] * 17}}),
         (413, "more images than the 16 of a request", lambda text: {"files": [("image", b"x")] * 30}),
         (413, "larger than the 1000000 bytes", lambda text: {"json": {"image": text_of(bytes(1_000_001))}}),
         (415, "content encoding gzip", lambda text: bare(b"") | {"headers": BINARY | {"Content-Encoding": "gzip"}}),
@@ -242,14 +242,3 @@ def test_unfit_request_is_refused_by_name(send, jpeg, status, message, request_o
     assert answer.status_code == status, answer.text
     assert list(answer.json()) == ["error"]
     assert message in answer.json()["error"]
-
-
-@pytest.mark.timeout(1800)  # an hour is what was wrong
-def test_one_key_twice_among_many_is_found_at_once(ask, model):
-    """Looking for each name among all others took an hour for a body of three megabytes."""
-    keys = [f"k{number}" for number in range(200_000)]
-    body = "{" + ",".join(f'"{key}":0' for key in [*keys, keys[-1]]) + "}"
-    request = {"content": body.encode(), "headers": {"Content-Type": "application/json"}}
-    (answer,) = ask(model, request, max_request_bytes=4_000_000)
-    assert answer.status_code == 422
-    assert answer.json() == {"error": "the body is not JSON: key 'k199999' stands twice"}
