@@ -1,4 +1,8 @@
-"""API keys: made once and shown once, kept as salted scrypt hashes in a file of JSON lines, and checked quickly."""
+"""API keys: made once and shown once, kept as hashes in a file of JSON lines, and checked in microseconds.
+
+A secret is 256 random bits, so nobody finds it by trying, however quick the hash is: SHA-256 does, and costs a server
+nothing. Files of before hold scrypt hashes, which are made for passwords; they are read as well.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
+from weakref import WeakValueDictionary
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from maskray.model.config import Config
 from maskray.platform.files.atomic import replaced_file
@@ -22,8 +28,8 @@ from maskray.platform.job.config import NAME, first_mistake
 
 PREFIX = "maskray"
 SECRET_BYTES = 32
-SALT_BYTES = 16
-COST = {"n": 2**14, "r": 8, "p": 1}  # 16 MiB and some 40 ms for a guess
+SHA256_BYTES = 32
+COST = {"n": 2**14, "r": 8, "p": 1}  # of scrypt: 16 MiB and some 40 ms for a guess
 MOST_REMEMBERED = 1024
 LOOK_AGAIN_SECONDS = 1.0
 
@@ -35,8 +41,18 @@ class StoredKey(Config):
 
     name: str
     created: str = Field(description="ISO 8601 in UTC.")
-    salt: str = Field(description="In base64, as the hash.")
-    scrypt: str
+    sha256: str = Field("", description="Of the secret, in hexadecimal.")
+    salt: str = Field("", description="Of a key of before: in base64, as the hash.")
+    scrypt: str = ""
+
+    @model_validator(mode="after")
+    def _hashes(self) -> Self:
+        if bool(self.sha256) == bool(self.scrypt):
+            raise ValueError("it has either sha256 or scrypt")
+        if len(bytes.fromhex(self.sha256)) not in (0, SHA256_BYTES):
+            raise ValueError("sha256 has another length")
+        base64.b64decode(self.salt, validate=True), base64.b64decode(self.scrypt, validate=True)
+        return self
 
 
 def add_key(path: str | Path, name: str) -> str:
@@ -49,9 +65,9 @@ def add_key(path: str | Path, name: str) -> str:
     keys = read_keys(path) if Path(path).exists() else []
     if any(key.name == name for key in keys):
         raise ValueError(f"{path}: there is a key named {name} already")
-    secret, salt = secrets.token_urlsafe(SECRET_BYTES), secrets.token_bytes(SALT_BYTES)
+    secret = secrets.token_urlsafe(SECRET_BYTES)
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    stored = StoredKey(name=name, created=created, salt=_text(salt), scrypt=_text(_hash(secret, salt)))
+    stored = StoredKey(name=name, created=created, sha256=_sha256(secret).hex())
     _write_keys(path, [*keys, stored])
     return f"{PREFIX}.{name}.{secret}"
 
@@ -73,22 +89,19 @@ def read_keys(path: str | Path) -> list[StoredKey]:
     keys = []
     for number, line in enumerate(lines, start=1):
         try:
-            key = StoredKey.model_validate_json(line)
-            base64.b64decode(key.salt, validate=True), base64.b64decode(key.scrypt, validate=True)
+            keys.append(StoredKey.model_validate_json(line))
         except ValidationError as error:
             raise ValueError(f"{path}: line {number} is not a stored key: {first_mistake(error)}") from None
-        except ValueError:
-            raise ValueError(f"{path}: line {number} is not a stored key: salt or hash is not base64") from None
-        keys.append(key)
     return keys
 
 
 class KeyRing:
     """The keys of a file, read again when it changes, and who they belong to.
 
-    scrypt runs once for a key and in a thread of its own, so that guesses hold up no request but those with keys that
-    were not seen yet. After that a key is known by an HMAC under a secret of this process: a request costs
-    microseconds, and nothing in memory is the key.
+    An unknown name takes as long as a known one with a wrong secret. Where the file has keys of before, whatever no
+    SHA-256 belongs to costs one scrypt, in a thread of its own and one at a time for each client, so that guesses
+    delay nobody else. Such a key is known after that by an HMAC under a secret of this process; nothing in memory is
+    the key.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -96,7 +109,9 @@ class KeyRing:
         self._path = Path(path)
         self._secret = secrets.token_bytes(32)
         self._hashing = ThreadPoolExecutor(1, "keys")
-        self._keys: dict[str, StoredKey] = {}
+        self._clients: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._hashes: dict[str, bytes] = {}
+        self._old: dict[str, StoredKey] = {}
         self._known: dict[bytes, str] = {}
         self._wrong: set[bytes] = set()
         self._refused_for = ""
@@ -104,27 +119,35 @@ class KeyRing:
         self._look_again = 0.0
         self._read()
 
-    async def find(self, key: str) -> str | None:
-        """The name of a key that is valid, else none."""
+    async def find(self, key: str, client: str = "") -> str | None:
+        """The name of a key that is valid, else none; `client` is the address that it came from."""
         if time.monotonic() >= self._look_again:
             await asyncio.to_thread(self._refresh)
-        digest = hmac.digest(self._secret, key.encode("utf-8", "surrogateescape"), "sha256")
-        known = self._known
-        if digest in known:  # of digests under our secret, so the time of the look-up tells nothing of a key
-            return known[digest]
         prefix, _, rest = key.partition(".")
         name, _, secret = rest.partition(".")
-        if prefix != PREFIX or name not in self._keys or not secret or digest in self._wrong:
+        stored = self._hashes.get(name, bytes(SHA256_BYTES))  # of zeros: no secret has it that anybody could find
+        same = hmac.compare_digest(_sha256(secret), stored)
+        if same and prefix == PREFIX:
+            return name
+        if not self._old:
             return None
-        return await asyncio.get_running_loop().run_in_executor(self._hashing, self._check, digest, name, secret)
+        digest = hmac.digest(self._secret, key.encode("utf-8", "surrogateescape"), "sha256")
+        if digest in self._known:  # of digests under our secret, so the time of the look-up tells nothing of a key
+            return self._known[digest]
+        if digest in self._wrong:
+            return None
+        async with self._clients.setdefault(client, asyncio.Lock()):
+            old = name if prefix == PREFIX else ""
+            return await asyncio.get_running_loop().run_in_executor(self._hashing, self._check, digest, old, secret)
 
     def _check(self, digest: bytes, name: str, secret: str) -> str | None:
-        """As find(), in the one thread that hashes: a new key that comes many times at once is hashed once."""
+        """As find() for a key of before, in the one thread that hashes: one that comes many times is hashed once."""
         known, wrong = self._known, self._wrong  # before the keys: those may be read anew meanwhile, and these then too
-        stored = self._keys.get(name)
-        if digest in known or digest in wrong or stored is None:
+        stored = self._old.get(name)
+        if digest in known or digest in wrong:
             return known.get(digest)
-        if hmac.compare_digest(_hash(secret, base64.b64decode(stored.salt)), base64.b64decode(stored.scrypt)):
+        hashed = _scrypt(secret, base64.b64decode(stored.salt) if stored else bytes(16))
+        if hmac.compare_digest(hashed, base64.b64decode(stored.scrypt) if stored else bytes(len(hashed))):
             known[digest] = name
             return name
         if len(wrong) >= MOST_REMEMBERED:  # these alone: whoever guesses makes no good key unknown
@@ -143,13 +166,14 @@ class KeyRing:
             if str(error) != self._refused_for:  # once, not every second
                 logger.error("nobody is let in, the key file cannot be read: %s", error)
             self._refused_for = str(error)
-            self._keys, self._known, self._wrong, self._read_at = {}, {}, set(), (0, 0)
+            self._hashes, self._old, self._known, self._wrong, self._read_at = {}, {}, {}, set(), (0, 0)
 
     def _read(self) -> None:
         stamp = self._stamp() if self._path.exists() else (0, 0)
         keys = read_keys(self._path)
         self._read_at = stamp
-        self._keys = {key.name: key for key in keys}
+        self._hashes = {key.name: bytes.fromhex(key.sha256) for key in keys if key.sha256}
+        self._old = {key.name: key for key in keys if key.scrypt}
         self._known, self._wrong, self._refused_for = {}, set(), ""
         self._look_again = time.monotonic() + LOOK_AGAIN_SECONDS
 
@@ -163,12 +187,14 @@ def _write_keys(path: str | Path, keys: list[StoredKey]) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_file(path, mode=0o600) as temporary:
-        temporary.write_text("".join(json.dumps(key.model_dump()) + "\n" for key in keys), encoding="utf-8")
+        temporary.write_text(
+            "".join(json.dumps(key.model_dump(exclude_defaults=True)) + "\n" for key in keys), encoding="utf-8"
+        )
 
 
-def _hash(secret: str, salt: bytes) -> bytes:
+def _sha256(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+def _scrypt(secret: str, salt: bytes) -> bytes:
     return hashlib.scrypt(secret.encode("utf-8", "surrogateescape"), salt=salt, **COST)
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

@@ -33,7 +33,8 @@ class KeyCheck:
             await self._app(scope, receive, send)
             return
         key = _read_key(Headers(scope=scope))
-        name = await self._ring.find(key) if key else None
+        client = scope.get("client") or ("",)
+        name = await self._ring.find(key, client[0]) if key else None
         if name is None:
             message = "this API key is not known here" if key else "an API key is needed: Authorization: Bearer KEY"
             refusal = JSONResponse({"error": message}, 401, {"WWW-Authenticate": "Bearer"})

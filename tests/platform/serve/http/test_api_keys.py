@@ -1,8 +1,12 @@
 """API keys: what is stored tells no key, what is valid is found, and a change of the file counts at once."""
 
 import asyncio
+import base64
+import hashlib
+import json
 import os
 import re
+import secrets
 import stat
 import threading
 
@@ -19,17 +23,29 @@ def path(tmp_path):
     return tmp_path / "keys.jsonl"
 
 
+def add_old_key(path, name):
+    """As versions of before wrote it: a salted scrypt hash."""
+    secret, salt = secrets.token_urlsafe(32), secrets.token_bytes(16)
+    hashed = hashlib.scrypt(secret.encode(), salt=salt, n=2**14, r=8, p=1)
+    text = {"salt": base64.b64encode(salt).decode(), "scrypt": base64.b64encode(hashed).decode()}
+    with path.open("a") as file:
+        file.write(json.dumps({"name": name, "created": "2026-01-01T00:00:00+00:00"} | text) + "\n")
+    return f"maskray.{name}.{secret}"
+
+
 async def nothing(data):
     return []
 
 
-def test_stored_is_a_salted_hash_for_the_owner_alone(path):
+def test_stored_is_a_hash_for_the_owner_alone(path):
     one, two = add_key(path, "one"), add_key(path, "two")
     text = path.read_text()
     assert re.fullmatch(r"maskray\.one\.[\w-]{43}", one)
     for key in (one, two):
         assert key.rpartition(".")[2] not in text
-    assert len({key.salt for key in read_keys(path)}) == 2
+    assert [key.sha256 for key in read_keys(path)] == [
+        hashlib.sha256(key.rpartition(".")[2].encode()).hexdigest() for key in (one, two)
+    ]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert os.listdir(path.parent) == [path.name]
 
@@ -56,46 +72,92 @@ def test_valid_keys_are_found_and_others_are_not(path):
     assert asyncio.run(find()) == ["one", "two", "one", None, None, None, None, None, "one"]
 
 
-def test_hash_is_computed_once_for_a_key(path, monkeypatch):
-    key = add_key(path, "one")
+def test_files_of_before_are_read_and_may_be_added_to(path):
+    old, new = add_old_key(path, "old"), add_key(path, "new")
+    before = path.read_text().splitlines()[0]
+    assert json.loads(before).keys() == {"name", "created", "salt", "scrypt"}
+    wrong = [old + "x", new + "x", f"maskray.other.{old.rpartition('.')[2]}", f"x.old.{old.rpartition('.')[2]}"]
+
+    async def find():
+        ring = KeyRing(path)
+        return [await ring.find(key) for key in (old, new, *wrong, old, new)]
+
+    assert asyncio.run(find()) == ["old", "new", *[None] * 4, "old", "new"]
+
+
+@pytest.mark.parametrize("has_old", [False, True])
+def test_name_that_is_not_known_is_as_much_work_as_one_that_is(path, monkeypatch, has_old):
+    """Unknown names were answered at once, and known ones after a scrypt: so they could be told apart."""
+    add_key(path, "new")
+    if has_old:
+        add_old_key(path, "old")
+    work = []
+    for name in ("_sha256", "_scrypt"):
+        hashed = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, n=name, h=hashed: work.append(n) or h(*given))
+
+    async def find(key):
+        work.clear()
+        assert await KeyRing(path).find(key) is None
+        return list(work)
+
+    names = ("maskray.new.x", "maskray.old.x", "maskray.unknown.x", "maskray.", "x.new.x", "none")
+    assert [asyncio.run(find(name)) for name in names] == [["_sha256", "_scrypt"] if has_old else ["_sha256"]] * 6
+
+
+def test_hash_of_before_is_computed_once_for_a_key(path, monkeypatch):
+    key = add_old_key(path, "one")
     computed = []
-    hashed = module._hash
-    monkeypatch.setattr(module, "_hash", lambda *given: computed.append(1) or hashed(*given))
+    hashed = module._scrypt
+    monkeypatch.setattr(module, "_scrypt", lambda *given: computed.append(1) or hashed(*given))
 
     async def find():
         ring = KeyRing(path)
         at_once = await asyncio.gather(*(ring.find(key) for _ in range(5)))
-        return [*at_once, *[await ring.find(tried) for tried in (key, key + "x", key + "x", "maskray.unknown.x")]]
+        return [*at_once, *[await ring.find(tried) for tried in (key, key + "x", key + "x")]]
 
-    assert asyncio.run(find()) == ["one"] * 6 + [None] * 3
+    assert asyncio.run(find()) == ["one"] * 6 + [None] * 2
     assert len(computed) == 2
 
 
-def test_guesses_hold_up_no_request_with_a_known_key(path, monkeypatch):
-    key, begun, go = add_key(path, "one"), threading.Event(), threading.Event()
+def test_guesses_hold_up_neither_known_keys_nor_first_uses_from_elsewhere(path, monkeypatch):
+    """400 wrong secrets in one queue delayed the first use of a good key by half a minute."""
+    old, other, new = add_old_key(path, "old"), add_old_key(path, "other"), add_key(path, "new")
+    begun, go, hashed, order = threading.Event(), threading.Event(), module._scrypt, []
+
+    def slowly(secret, salt):
+        order.append(secret)
+        begun.set()
+        go.wait(600)
+        return hashed(secret, salt)
 
     async def find():
         ring = KeyRing(path)
-        await ring.find(key)
-        monkeypatch.setattr(module, "_hash", lambda *given: begun.set() or (go.wait(600) and b""))
-        guesses = [asyncio.create_task(ring.find(f"{key}{number}")) for number in range(100)]
+        await ring.find(old, "a client")
+        monkeypatch.setattr(module, "_scrypt", slowly)
+        guesses = [asyncio.create_task(ring.find(f"{old}{number}", "one who guesses")) for number in range(20)]
         while not begun.is_set():
             await asyncio.sleep(0.01)
-        try:
-            async with asyncio.timeout(300):
-                # What other parts of the server do in threads goes on as well.
-                return await ring.find(key), await asyncio.to_thread(int), {guess.done() for guess in guesses}
-        finally:
+        async with asyncio.timeout(300):
+            # What other parts of the server do in threads goes on as well.
+            known = await ring.find(old), await ring.find(new), await asyncio.to_thread(int)
+            unknown = {guess.done() for guess in guesses}
+            first = asyncio.create_task(ring.find(other, "a client"))
+            await asyncio.sleep(0.05)
             go.set()
-            assert await asyncio.gather(*guesses) == [None] * 100
+            return known, unknown, await first, await asyncio.gather(*guesses)
 
-    assert asyncio.run(find()) == ("one", 0, {False})
+    try:
+        assert asyncio.run(find()) == (("old", "new", 0), {False}, "other", [None] * 20)
+    finally:
+        go.set()
+    assert order.index(other.rpartition(".")[2]) <= 2, "after the guess in work, and one of before it at most"
 
 
 def test_wrong_guesses_make_no_good_key_unknown(path, monkeypatch):
-    key, computed = add_key(path, "one"), []
-    hashed = module._hash
-    monkeypatch.setattr(module, "_hash", lambda *given: computed.append(1) or hashed(*given))
+    key, computed = add_old_key(path, "one"), []
+    hashed = module._scrypt
+    monkeypatch.setattr(module, "_scrypt", lambda *given: computed.append(1) or hashed(*given))
     monkeypatch.setattr(module, "MOST_REMEMBERED", 2)
 
     async def find():
@@ -149,7 +211,18 @@ def test_name_that_is_not_plain_is_refused(path, name):
     assert not path.exists()
 
 
-@pytest.mark.parametrize("line", ["no json", "{}", '{"name":"a","created":"","salt":"?","scrypt":"AA=="}', "\x00"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "no json",
+        "{}",
+        '{"name":"a","created":""}',
+        '{"name":"a","created":"","sha256":"00"}',
+        '{"name":"a","created":"","sha256":"zz"}',
+        '{"name":"a","created":"","salt":"?","scrypt":"AA=="}',
+        "\x00",
+    ],
+)
 def test_damaged_file_is_refused_by_line(path, line):
     add_key(path, "one")
     path.write_text(path.read_text() + line + "\n")
