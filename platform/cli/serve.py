@@ -58,7 +58,10 @@ def serve(
     config = read_settings(values, settings or [])
     from maskray.platform.serve.cluster.deploy import serve_forever
     from maskray.platform.serve.cluster.model_source import find_source
+    from maskray.platform.serve.http.origin_check import is_loopback
 
+    if config.api_keys_file is None and not is_loopback(config.host):
+        typer.echo(f"warning: whoever reaches {config.host} may ask, without a key (--api-keys)", err=True)
     tracking = open_tracking(tracking_uri, output) if model.startswith("models:/") else None
     serve_forever(find_source(model, tracking), config, address)
 
@@ -74,7 +77,7 @@ def read_settings(values: dict[str, Any], settings: list[str]) -> ServeConfig:
 
 @keys.command("add")
 def add_key(file: KeyFile, name: KeyName) -> None:
-    """Make a key and print it, this once: the file keeps a salted hash of it."""
+    """Make a key and print it, this once: the file keeps a hash of it."""
     from maskray.platform.serve.http.api_keys import add_key as add
 
     print(add(file, name))

@@ -39,6 +39,13 @@ class ServeConfig(Config):
     cors_origins: tuple[str, ...] = Field(
         (), description="Web pages of other origins that may ask, e.g. https://example.com."
     )
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description="Names that it answers to besides its own, where it listens on loopback: those of a proxy.",
+    )
+    max_connections_per_client: Positive = Field(
+        128, description="Open connections of one address; raise it where a proxy asks for many clients."
+    )
     log_file: str | None = Field(None, description="JSON lines, one a request; besides they go to Ray's log files.")
     samples: str | None = Field(
         None,

@@ -27,4 +27,5 @@ def build(arguments: Arguments) -> Application:
     """
     tracking = Tracking(TrackingConfig(uri=arguments.tracking_uri)) if arguments.tracking_uri else None
     config = ServeConfig.model_validate(arguments.model_dump(include=set(ServeConfig.model_fields)))
+    config = config.model_copy(update={"host": "0.0.0.0"})  # under any name: Serve's proxy listens, not at this host
     return build_application(find_source(arguments.model, tracking), config)

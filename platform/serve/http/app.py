@@ -14,6 +14,7 @@ from maskray.platform.serve.http.auth import KeyCheck, Places
 from maskray.platform.serve.http.error_handlers import handle_errors
 from maskray.platform.serve.http.metrics import ServerMetrics
 from maskray.platform.serve.http.openapi_examples import MODELS_RESPONSES, PREDICT_BODY, PREDICT_RESPONSES
+from maskray.platform.serve.http.origin_check import OriginCheck, own_hosts
 from maskray.platform.serve.http.predict_route import Backend, PredictRoute
 from maskray.platform.serve.http.request_checks import check_query
 from maskray.platform.serve.http.request_log import RequestLog
@@ -43,6 +44,7 @@ def build_app(config: ServeConfig, backend: Backend, server_metrics: ServerMetri
             allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID", "X-Request-Deadline"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
+    app.add_middleware(OriginCheck, hosts=own_hosts(config), origins=config.cors_origins)
     app.add_middleware(RequestLog, server_metrics=server_metrics, routes=ROUTES)
     return app
 

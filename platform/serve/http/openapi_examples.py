@@ -110,6 +110,7 @@ PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
         },
     },
     401: _error("No API key that is known here, where keys are asked for.", "this API key is not known here"),
+    403: _error("A page of another origin, or a foreign Host.", "pages of https://a.example may not ask; ..."),
     408: _error("The body did not arrive in time.", "the request did not arrive within 60 s"),
     413: _error("Too many bytes, pixels or images.", "the image is larger than the 20000000 bytes allowed"),
     415: _error("Not an image.", "content type text/plain is not an image"),

@@ -107,7 +107,7 @@ def client_of():
         backend = predict if hasattr(predict, "predict") else Backend(predict)
         app = build_app(settings, backend, server_metrics, places or Places(settings.most_waiting, server_metrics))
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        return httpx.AsyncClient(transport=transport, base_url="http://probe")
+        return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")
 
     return open_client
 
