@@ -34,6 +34,7 @@ DECODE_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
+_NO_PIXELS = struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT"))
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -60,7 +61,7 @@ def decode_image(data: bytes, max_pixels: int | None = None, size: tuple[int, in
         stored = image.size
         if max_pixels is not None and stored[0] * stored[1] > max_pixels:
             raise ValueError(f"{stored[0]}x{stored[1]} pixels are more than the {max_pixels} allowed")
-        transpose = _choose_transpose(_orientation(image), stored, size)
+        transpose = _choose_transpose(_orientation(image, data), stored, size)
         image.load()
         rgb = _to_rgb(image)
         return np.array(rgb if transpose is None else rgb.transpose(transpose))
@@ -72,7 +73,7 @@ def image_size(data: bytes, size: tuple[int, int] | None = None) -> tuple[int, i
     """(width, height) that decode_image would return, from the header alone; ValueError as there."""
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-        transpose = _choose_transpose(_orientation(image), image.size, size)
+        transpose = _choose_transpose(_orientation(image, data), image.size, size)
     except DECODE_ERRORS as error:
         raise _decode_error(error) from None
     return _transposed_size(image.size, transpose)
@@ -82,7 +83,8 @@ def image_file_size(path: str | Path) -> tuple[int, int]:
     """(width, height) of an image file as decode_image would return it, from its header; ValueError naming the file."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            return _transposed_size(image.size, _TRANSPOSES.get(_orientation(image)))
+            late = Path(path).read_bytes() if _may_have_late_exif(image) else b""
+            return _transposed_size(image.size, _TRANSPOSES.get(_orientation(image, late)))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such image") from None
     except DECODE_ERRORS as error:
@@ -104,12 +106,35 @@ def _decode_error(error: Exception) -> ValueError:
     return ValueError(f"image cannot be decoded: {' '.join(str(error).split())}")
 
 
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1..8; 1 where the file has none or its EXIF block is damaged, as viewers do."""
+def _orientation(image: Image.Image, data: bytes) -> int:
+    """EXIF orientation 1..8 of an image opened from its data; 1 where the file has none or its EXIF block is damaged,
+    as viewers do. No pixel is decoded for it."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns these itself when it opens and loads them
     try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+        if _may_have_late_exif(image):
+            image = Image.open(io.BytesIO(_without_pixels(data)), formats=("PNG",))
+        return int(Image.Image.getexif(image).get(_ORIENTATION_TAG, 1))
     except DECODE_ERRORS:
         return 1
+
+
+def _may_have_late_exif(image: Image.Image) -> bool:
+    """Whether EXIF data may stand behind the pixels. Pillow would decode those to get there."""
+    return image.format == "PNG" and "exif" not in image.info
+
+
+def _without_pixels(data: bytes) -> bytes:
+    """A PNG file whose pixels are left out, so that all else stands before them."""
+    kept, at = [data[:8]], 8
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"IEND":
+            break
+        if kind not in (b"IDAT", b"fdAT", b"fcTL", b"acTL"):
+            kept.append(data[at : at + 12 + length])
+        at += 12 + length
+    return b"".join([*kept, _NO_PIXELS])
 
 
 def _transposed_size(stored: tuple[int, int], transpose: Image.Transpose | None) -> tuple[int, int]:

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Collection
 
 from fastapi import Request
-from PIL import Image, UnidentifiedImageError
 
-from maskray.platform.data.decode import FORMATS, image_size
+from maskray.platform.data.decode import FORMATS
+from maskray.platform.data.image_header import UnknownFormat, read_header
 
 DRAINED_BYTES = 64_000_000  # read and thrown away after a refusal, so that the client gets to read the answer
 
@@ -35,15 +35,16 @@ def check_query(request: Request, known: Collection[str]) -> None:
 def check_pixels(data: bytes, max_pixels: int) -> tuple[int, int]:
     """(width, height) as the header of an encoded image states them; nothing is decoded.
 
-    Refused are more than max_pixels (413), what is no image (415) and a broken header (422).
+    Refused are more than max_pixels (413), what is no image (415), and a broken header or one that says that decoding
+    takes more than any image needs that is none made to hurt (422).
     """
     try:
-        width, height = image_size(data)
+        header = read_header(data)
+    except UnknownFormat:
+        raise RequestError(415, f"not an image of a format known here: {', '.join(FORMATS)}") from None
     except ValueError as error:
-        if isinstance(error.__context__, UnidentifiedImageError):
-            raise RequestError(415, f"not an image of a format known here: {', '.join(FORMATS)}") from None
-        status = 413 if isinstance(error.__context__, Image.DecompressionBombError) else 422
-        raise RequestError(status, str(error)) from None
+        raise RequestError(422, str(error)) from None
+    width, height = header.width, header.height
     if width * height > max_pixels:
         raise RequestError(413, f"the image has {width} x {height} pixels, more than the {max_pixels} allowed")
     return width, height

@@ -24,6 +24,7 @@ from maskray.platform.machine.memory import keep_memory_flat
 from maskray.platform.serve.http.parameters import Options
 from maskray.platform.serve.http.responses import FailedImage, ModelName, Prediction
 from maskray.platform.serve.model.batching import Batcher, DeadlinePassed
+from maskray.platform.serve.model.costly_images import CannotDecode, CostlyImages
 from maskray.platform.serve.model.loaded_model import Found, LoadedModel, Task, load_model
 from maskray.platform.serve.model.rollout import Report, Target
 
@@ -47,6 +48,10 @@ class Replica:
         self._worker = ThreadPoolExecutor(1, "predict", initializer=torch.set_num_threads, initargs=(threads,))
         self._loader = ThreadPoolExecutor(1, "load", initializer=torch.set_num_threads, initargs=(1,))
         self._batcher = Batcher(self._compute, self._worker, config.max_batch_size, config.batch_wait_seconds)
+        most = min(config.max_images_per_request, config.most_waiting)
+        self._costly_images = CostlyImages(
+            config.max_image_pixels, max(most, config.most_waiting // config.most_replicas // 2)
+        )
         self._alias_watcher = alias_watcher
         self._id = serve.get_replica_context().replica_id.unique_id
         self._failed: dict[str, str] = {}
@@ -64,13 +69,18 @@ class Replica:
         began = time.perf_counter()
         group = self._loaded.padded_size(size)
         try:
-            loaded, outcome = await self._batcher.submit(Task(data, size, options), group, seconds_left)
+            image, decode_seconds = await self._costly_images.decode(data, seconds_left)
+            left = seconds_left - (time.perf_counter() - began)
+            loaded, outcome = await self._batcher.submit(Task(data, size, options, image), group, left)
         except DeadlinePassed:
             return FailedImage(504, "the deadline passed before the image was begun")
+        except CannotDecode as refusal:
+            return refusal.outcome
         if isinstance(outcome, FailedImage):
             return outcome
-        waited = time.perf_counter() - began - sum(outcome.answer.seconds.values())
-        seconds = {"wait": max(0.0, waited), **outcome.answer.seconds}
+        stages = outcome.answer.seconds | {"decode": outcome.answer.seconds["decode"] + decode_seconds}
+        waited = time.perf_counter() - began - sum(stages.values())
+        seconds = {"wait": max(0.0, waited), **stages}
         drawn = None
         if options.format == "png":
             start = time.perf_counter()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
-from maskray.platform.data.decode import decode_image, decode_row, image_size
+from maskray.platform.data.decode import decode_image, decode_row, image_file_size, image_size
 
 CORNERS = np.zeros((32, 48, 3), dtype=np.uint8)
 CORNERS[:16, :16] = (255, 0, 0)  # red at the upper left
@@ -24,10 +27,10 @@ def encode(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def oriented(orientation: int) -> bytes:
+def oriented(orientation: int, format: str = "PNG") -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return encode(Image.fromarray(CORNERS), exif=exif)
+    return encode(Image.fromarray(CORNERS), format, exif=exif)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,8 @@ def oriented(orientation: int) -> bytes:
 def test_exif_orientation_is_applied(orientation: int, expected: np.ndarray) -> None:
     np.testing.assert_array_equal(decode_image(oriented(orientation)), expected)
     assert image_size(oriented(orientation)) == expected.shape[1::-1]
+    np.testing.assert_array_equal(decode_image(oriented(orientation, "TIFF")), expected)  # once, and not twice
+    assert image_size(oriented(orientation, "TIFF")) == expected.shape[1::-1]
 
 
 def test_annotated_size_decides_the_frame() -> None:
@@ -108,3 +113,47 @@ def test_size_is_checked_before_decoding() -> None:
 def test_other_formats_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot be decoded"):
         decode_image(encode(Image.new("RGB", (8, 8)), "PPM"))
+
+
+def late(data: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG with chunks behind its pixels."""
+    end = data.index(b"IEND") - 4
+    added = b"".join(
+        struct.pack(">I", len(text)) + kind + text + struct.pack(">I", zlib.crc32(kind + text)) for kind, text in chunks
+    )
+    return data[:end] + added + data[end:]
+
+
+EXIF = Image.Exif()
+EXIF[0x0112] = 6
+PLAIN = encode(Image.fromarray(CORNERS))
+PROFILE = b"\nexif\n      26\n" + EXIF.tobytes().hex().encode()
+XMP = b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        late(PLAIN, (b"eXIf", EXIF.tobytes())),
+        late(PLAIN, (b"tEXt", b"Raw profile type exif\0" + PROFILE)),
+        late(PLAIN, (b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(PROFILE))),
+        late(PLAIN, (b"iTXt", XMP)),
+        late(oriented(6), (b"tEXt", b"a\0b")),
+    ],
+)
+def test_orientation_behind_the_pixels_counts(data: bytes, tmp_path: Path) -> None:
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.getexif()[0x0112] == 6, "as Pillow sees it"
+    np.testing.assert_array_equal(decode_image(data), np.rot90(CORNERS, -1))
+    assert image_size(data) == (32, 48)
+    (tmp_path / "a.png").write_bytes(data)
+    assert image_file_size(tmp_path / "a.png") == (32, 48)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP"])
+def test_size_is_told_without_a_pixel(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.7 megabytes of PNG were decoded to 13300 x 13300 pixels for their orientation, before anybody saw the size."""
+    data = encode(Image.fromarray(CORNERS), kind)
+    (tmp_path / "a").write_bytes(data)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    assert image_size(data) == image_file_size(tmp_path / "a") == (48, 32)
