@@ -9,6 +9,7 @@ import os
 import socket
 
 from maskray.platform.job.serve_config import ServeConfig
+from maskray.platform.serve.http.connection import MOST_OF_CLIENT
 
 # Fewer threads and no object store between proxy, gateway and replica: a good third off what they add to a request.
 QUICK_HOPS = {
@@ -41,6 +42,7 @@ def shorten(config: ServeConfig) -> ServeConfig:
     for name, value in (QUICK_HOPS | OWN_PORT | FRONT_DOOR).items():
         os.environ.setdefault(name, value)
     os.environ |= {PORTS[0]: str(port), PORTS[1]: str(port + 1)}
+    os.environ[MOST_OF_CLIENT] = str(config.max_connections_per_client)
     return config.model_copy(update={"port": port})
 
 

@@ -60,10 +60,11 @@ def _add_state(
         "deadline_seconds": config.deadline_seconds,
     }
 
-    @app.get("/healthz", responses={503: {"description": "It is ending and takes no more images."}})
+    @app.get("/healthz", responses={503: {"description": "It is full for the moment, or ending: no image is taken."}})
     async def healthz() -> JSONResponse:
-        """Whether the server takes images."""
-        return JSONResponse({"status": "draining"}, 503) if places.draining else JSONResponse({"status": "ok"})
+        """Whether the server takes images: one that is sent now."""
+        status = "draining" if places.draining else "busy" if places.is_full else "ok"
+        return JSONResponse({"status": status}, 200 if status == "ok" else 503)
 
     @app.get("/v1/model")
     async def describe() -> dict[str, Any]:

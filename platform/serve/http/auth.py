@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from starlette.datastructures import Headers
@@ -17,6 +17,7 @@ from maskray.platform.serve.web.page import PAGE_FILES
 
 # The page and what it shows without a prediction are the same for everybody; probes and load balancers have no key.
 OPEN_PATHS = frozenset({"/healthz", "/openapi.json", *PAGE_FILES})
+BUSY = "the server is busy, try again in a moment"
 OPEN_BELOW = "/v1/samples"
 
 
@@ -45,13 +46,47 @@ class KeyCheck:
 
 
 class Places:
-    """A bounded number of images that are in work or waiting, and whether more are let in at all."""
+    """A bounded number of images that are in work or waiting, and whether more are let in at all.
+
+    Bodies that still arrive take none, so that slow ones keep nobody out; their bytes are bounded.
+    """
 
     def __init__(self, most: int, server_metrics: ServerMetrics) -> None:
         self._most = most
         self._meters = server_metrics
+        self._arriving_bytes = 0
         self.taken = 0
         self.draining = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether an image that comes now would be refused."""
+        return self.taken >= self._most
+
+    def check(self) -> None:
+        """RequestError 503 where an image that comes now would be refused, before its body is read."""
+        if self.draining:
+            raise RequestError(503, "the server is ending, try again in a moment")
+        if self.is_full:
+            raise RequestError(503, BUSY)
+
+    @contextmanager
+    def arrive(self, max_bytes: int) -> Iterator[Callable[[int], None]]:
+        """Count the bytes of a body while it arrives: RequestError 503 where all that arrive have more than the images
+        of half the places, of max_bytes each."""
+        held = 0
+
+        def count(number: int) -> None:
+            nonlocal held
+            held += number
+            self._arriving_bytes += number
+            if self._arriving_bytes > max(2, self._most // 2) * max_bytes:
+                raise RequestError(503, BUSY)
+
+        try:
+            yield count
+        finally:
+            self._arriving_bytes -= held
 
     @contextmanager
     def take(self, number: int) -> Iterator[None]:
@@ -59,7 +94,7 @@ class Places:
         if self.draining:
             raise RequestError(503, "the server is ending, try again in a moment")
         if self.taken + number > self._most:
-            raise RequestError(503, "the server is busy, try again in a moment")
+            raise RequestError(503, BUSY)
         self._count(number)
         try:
             yield

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -27,29 +29,34 @@ class Body:
     is_list: bool = False
 
 
-async def read_images(request: Request, max_bytes: int, max_images: int, parsing: asyncio.Lock) -> Body:
+async def read_images(
+    request: Request, max_bytes: int, max_images: int, parsing: asyncio.Lock, count: Callable[[int], None]
+) -> Body:
     """Read the body of a request: bare bytes of an image, a form with fields `image`, or JSON with base64.
 
     Refused are more than max_bytes of images (413, by Content-Length or as they arrive) or more than max_images of
-    them (413), a content type or encoding that is none of these (415), and what is broken, empty or unknown (422).
+    them (413), a body that comes too slowly (408), a content type or encoding that is none of these (415), and what is
+    broken, empty or unknown (422). `count` is told of bytes as they come; `parsing` lets one JSON body be parsed at a
+    time.
     """
+    read = partial(read_body, request, count)
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise RequestError(415, f"content encoding {encoding}: send the body as it is, not compressed")
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "multipart/form-data":
-        form = await _parse_form(request, await read_body(request, max_bytes, max_bytes + FORM_BYTES), max_images)
+        form = await _parse_form(request, await read(max_bytes, max_bytes + FORM_BYTES), max_images)
         try:
             body = await _read_form(form)
         finally:
             await form.close()
     elif content_type == "application/json":
-        text = await read_body(request, max_bytes, int(max_bytes * BASE64_GROWTH) + FORM_BYTES)
+        text = await read(max_bytes, int(max_bytes * BASE64_GROWTH) + FORM_BYTES)
         async with parsing:  # one at a time: the text, its images and what lies between are there at once
             found = await asyncio.to_thread(JsonImages, text, max_bytes, max_images)
         body = Body(found.images, found.options, found.is_list)
     elif content_type in ("", "application/octet-stream") or content_type.startswith("image/"):
-        body = Body([await read_body(request, max_bytes, max_bytes)])
+        body = Body([await read(max_bytes, max_bytes)])
     else:
         raise RequestError(
             415, f"content type {content_type} is not an image: send image/*, JSON, or a form with {FIELD}"

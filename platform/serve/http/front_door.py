@@ -6,9 +6,11 @@ some of them. It calls layers() in each process that listens, for the environmen
 
 from __future__ import annotations
 
+import uvicorn.config
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from maskray.platform.serve.http.connection import Connection
 from maskray.platform.serve.http.request_log import ID_HEADER, SANE_ID
 
 ID_NAME = ID_HEADER.lower().encode("ascii")
@@ -31,7 +33,12 @@ class HeaderCheck:
 
 
 def layers() -> list[Middleware]:
-    """The layers that Ray Serve shall put outside of its own."""
+    """The layers that Ray Serve shall put outside of its own.
+
+    Ray builds uvicorn's configuration right after this and says nothing of the protocol in it, so that the table in
+    which uvicorn looks up its default is the one place to name ours.
+    """
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{Connection.__module__}:{Connection.__name__}"
     return [Middleware(HeaderCheck)]
 
 

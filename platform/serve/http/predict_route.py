@@ -50,29 +50,35 @@ class PredictRoute:
         """The answer; RequestError for what is refused, 408 and 504 past the deadline among it."""
         began = time.monotonic()
         options = read_options(request, {})
-        with self._places.take(1):
-            seconds = self._deadline(options)
+        self._places.check()
+        seconds = self._deadline(options)
+        body = await self._read(request, seconds)
+        received = time.monotonic() - began
+        options = read_options(request, body.options)
+        if options.format == "png" and body.is_list:
+            raise RequestError(422, "format png is for one image; ask for json or binary")
+        seconds = self._deadline(options)
+        with self._places.take(len(body.images)):
             try:
-                async with asyncio.timeout(seconds):
-                    body = await read_images(request, self._config.max_request_bytes, self._most_images, self._parsing)
+                async with asyncio.timeout_at(asyncio.get_running_loop().time() + seconds - received):
+                    outcomes = await self._predict(body, options, began + seconds)
             except TimeoutError:
-                raise RequestError(408, f"the request did not arrive within {seconds:g} s") from None
-            received = time.monotonic() - began
-            options = read_options(request, body.options)
-            if options.format == "png" and body.is_list:
-                raise RequestError(422, "format png is for one image; ask for json or binary")
-            seconds = self._deadline(options)
-            with self._places.take(len(body.images) - 1):
-                try:
-                    async with asyncio.timeout_at(asyncio.get_running_loop().time() + seconds - received):
-                        outcomes = await self._predict(body, options, began + seconds)
-                except TimeoutError:
-                    raise RequestError(504, f"the deadline of {seconds:g} s passed") from None
+                raise RequestError(504, f"the deadline of {seconds:g} s passed") from None
         note(request.scope, pictures=len(outcomes), bytes=sum(map(len, body.images)))
         answers = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
         if answers:
             note(request.scope, model=answers[0].model.version or answers[0].model.name)
         return self._respond(body, outcomes, options, received, time.monotonic() - began)
+
+    async def _read(self, request: Request, seconds: float) -> Body:
+        """The body, within the deadline."""
+        most = self._config.max_request_bytes
+        with self._places.arrive(most) as count:
+            try:
+                async with asyncio.timeout(seconds):
+                    return await read_images(request, most, self._most_images, self._parsing, count)
+            except TimeoutError:
+                raise RequestError(408, f"the request did not arrive within {seconds:g} s") from None
 
     def _deadline(self, options: Options) -> float:
         """Seconds that a request has; it may ask for less than the server's, and not for more."""

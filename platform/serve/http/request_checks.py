@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Collection
 
 from fastapi import Request
 
 from maskray.platform.data.decode import FORMATS
 from maskray.platform.data.image_header import UnknownFormat, read_header
 
+RATE_BYTES, RATE_SECONDS = 10_000, 10.0  # of a body that arrives: so much in every such time
+DRAIN_SECONDS = 10.0
 DRAINED_BYTES = 64_000_000  # read and thrown away after a refusal, so that the client gets to read the answer
 
 SLICE_BYTES = 1 << 18  # of a form, parsed in some milliseconds
@@ -50,20 +53,34 @@ def check_pixels(data: bytes, max_pixels: int) -> tuple[int, int]:
     return width, height
 
 
-async def read_body(request: Request, max_bytes: int, max_body_bytes: int) -> bytes:
-    """The whole body; above max_body_bytes a refusal (413) that speaks of max_bytes, which the images may have."""
+async def read_body(request: Request, count: Callable[[int], None], max_bytes: int, max_body_bytes: int) -> bytes:
+    """The whole body; above max_body_bytes a refusal (413) that speaks of max_bytes, which the images may have.
+
+    `count` is told of the bytes as they come, and may refuse more. A body that pauses, or comes slower than any line,
+    is refused (408).
+    """
     stated = request.headers.get("content-length", "0")
-    if stated.isdecimal() and int(stated) > max_body_bytes:
-        await _drain(request.stream())
+    stream = request.stream()
+    if stated.isdecimal() and (len(stated) > 18 or int(stated) > max_body_bytes):
+        await _drain(stream)
         raise too_large(max_bytes)
     body = bytearray()
-    stream = request.stream()
-    async for chunk in stream:
-        body += chunk
+    while True:
+        before = len(body)
+        try:
+            async with asyncio.timeout(RATE_SECONDS):
+                while len(body) - before < RATE_BYTES:
+                    chunk = await anext(stream, None)
+                    if chunk is None:
+                        return bytes(body)
+                    body += chunk
+                    count(len(chunk))
+        except TimeoutError:
+            rate = RATE_BYTES / RATE_SECONDS
+            raise RequestError(408, f"the request came slower than {rate:g} bytes a second") from None
         if len(body) > max_body_bytes:
             await _drain(stream)
             raise too_large(max_bytes)
-    return bytes(body)
 
 
 def too_large(max_bytes: int) -> RequestError:
@@ -86,7 +103,9 @@ async def in_slices(body: bytes) -> AsyncGenerator[bytes, None]:
 async def _drain(stream: AsyncGenerator[bytes, None]) -> None:
     """Throw away what still arrives: a client that is cut off while it sends sees a broken pipe and no reason."""
     read = 0
-    async for chunk in stream:
-        read += len(chunk)
-        if read > DRAINED_BYTES:
-            return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            async for chunk in stream:
+                read += len(chunk)
+                if read > DRAINED_BYTES:
+                    return
