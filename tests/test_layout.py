@@ -43,6 +43,7 @@ WORLD = {
     "model/weights.py": {"torch", "safetensors", "torchvision"},
     "model": {"torch", "torchvision", "pydantic"},
     "platform/job/load.py": {"pydantic", "yaml"},
+    "platform/job/yaml_tree.py": {"yaml"},
     "platform/job/submission.py": {"ray", "requests"},
     "platform/job": {"pydantic"},
     "platform/train/trainer.py": {"torch", "numpy"},

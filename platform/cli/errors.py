@@ -8,6 +8,8 @@ import tempfile
 import traceback
 from typing import TextIO
 
+from maskray.platform.job.plain_text import without_controls
+
 HINTS = {
     "ConnectionError": "is the server running, and is this its address?",
     "AuthenticationError": "export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN=<the token of the cluster>",
@@ -27,7 +29,7 @@ def tell_error(error: BaseException, verbose: bool, stream: TextIO | None = None
     cause = root_cause(error)
     if verbose:
         traceback.print_exception(error, file=stream)
-    print(f"error: {describe(cause)}", file=stream)
+    print(f"error: {without_controls(describe(cause))}", file=stream)
     hint = HINTS.get(type(cause).__name__)
     if hint:
         print(f"hint: {hint}", file=stream)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maskray.platform.cli.models import Output, TrackingUri, model_folder
+from maskray.platform.job.plain_text import shown_name
 
 if TYPE_CHECKING:
     from maskray.model.config import ModelSpec
@@ -93,7 +94,7 @@ def _write_torchvision(out: Path, network: MaskRCNN, spec: ModelSpec) -> None:
             torch.save(tensors, temporary)
         else:
             save_file(tensors, temporary)
-    names = ", ".join((*spec.labels.names[:3], "...")[: spec.labels.num_classes])
+    names = ", ".join((*map(shown_name, spec.labels.names[:3]), "...")[: spec.labels.num_classes])
     print(f"{out}: {len(tensors)} tensors; class 0 is the background, from 1 on: {names}")
     reading = f"torch.load({str(out)!r}, weights_only=True)"
     if out.suffix == ".safetensors":

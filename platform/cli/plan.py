@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from maskray.platform.job.kinds import KINDS, AnyJob, AnyPlan, plan_any
+from maskray.platform.machine.terminal import escape
 
 
 def plan_all(job: AnyJob) -> tuple[AnyPlan, list[tuple[str, str]]]:

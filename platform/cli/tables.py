@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from maskray.platform.data.formats.problem import verdict_lines
 from maskray.platform.evaluation.rules import RULES, IouType
+from maskray.platform.job.plain_text import shown_name
+from maskray.platform.machine.terminal import escape
 
 if TYPE_CHECKING:
     from maskray.platform.data.validate import ValidationReport
@@ -37,7 +38,7 @@ def print_predictions(predictions: Iterable[FilePrediction]) -> None:
         console.print(f"[bold]{escape(str(prediction.path))}[/]: {len(prediction.results)} objects", soft_wrap=True)
         for result in prediction.results:
             x, y, width, height = result["bbox"]
-            name = prediction.categories.get(result["category_id"], str(result["category_id"]))
+            name = shown_name(prediction.categories.get(result["category_id"], str(result["category_id"])))
             console.print(
                 f"  {escape(name):<16} {result['score']:.3f}  x {x:.1f}  y {y:.1f}  {width:.1f} x {height:.1f} pixels",
                 highlight=False,

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from maskray.platform.machine.terminal import escape
 from maskray.platform.registry.gate import shown
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import Any
 
 from maskray.model.config import LabelMap
 from maskray.platform.evaluation.coco_ap import CocoMetrics
+from maskray.platform.job.plain_text import csv_cell, shown_name
 
 
 def per_class_rows(metrics: Sequence[CocoMetrics], labels: LabelMap) -> list[dict[str, Any]]:
@@ -29,12 +30,12 @@ def per_class_rows(metrics: Sequence[CocoMetrics], labels: LabelMap) -> list[dic
 
 
 def per_class_csv(metrics: Sequence[CocoMetrics], labels: LabelMap) -> str:
-    """The rows as CSV with a header; a metric that is undefined is an empty field."""
+    """The rows as CSV with a header; a metric that is undefined is an empty field, a name is as csv_cell has it."""
     rows = per_class_rows(metrics, labels)
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: "" if _undefined(value) else value for key, value in row.items()} for row in rows)
+    writer.writerows({key: _csv_value(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
 
 
@@ -50,8 +51,10 @@ def per_class_markdown(metrics: Sequence[CocoMetrics], labels: LabelMap) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{100 * value:.1f}"
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return shown_name(str(value)).replace("|", "\\|")
 
 
-def _undefined(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
+def _csv_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return csv_cell(value)
+    return "" if isinstance(value, float) and math.isnan(value) else value

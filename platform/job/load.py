@@ -12,30 +12,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from maskray.platform.job.config import GateConfig, JobConfig
+from maskray.platform.job.plain_text import one_line, shown
+from maskray.platform.job.yaml_tree import load_yaml
 
 DEFAULT_KIND = "train"
 Described = TypeVar("Described", bound=BaseModel)
 NAMED_BY_SWEEP = ("name", "output", "seed")
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice (YAML would keep the last in silence)."""
-
-
-def _construct_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    seen: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str):
-            raise ValueError(f"line {key_node.start_mark.line + 1}: key {key!r} is not text")
-        if key in seen:
-            raise ValueError(f"line {key_node.start_mark.line + 1}: key {key!r} stands twice")
-        seen[key] = loader.construct_object(value_node, deep=True)
-    return seen
-
-
-_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
+LONGEST_LINE = 2000  # of a mistake; the names of all keys may stand in it
 
 
 def load_kind(
@@ -99,7 +82,7 @@ def validate_tree(kind: type[Described], tree: dict[str, Any]) -> Described:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise ValueError("\n".join(_describe(item, kind) for item in error.errors())) from None
+        raise ValueError("\n".join(one_line(_describe(item, kind), LONGEST_LINE) for item in error.errors())) from None
 
 
 def dump_job(job: BaseModel) -> str:
@@ -141,12 +124,7 @@ def _read_tree(path: Path, what: str = "job file") -> dict[str, Any]:
 
 
 def _parse_tree(text: str, what: str = "job file") -> dict[str, Any]:
-    try:
-        tree = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise ValueError("lists or mappings are nested too deeply") from None
+    tree = load_yaml(text)
     if not isinstance(tree, dict):
         raise ValueError(f"a {what} holds keys and values at its top level")
     return tree
@@ -158,8 +136,8 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise ValueError(f"--set {override!r}: write it as a.b=value")
     try:
-        parsed = yaml.load(value, Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        parsed = load_yaml(value)
+    except ValueError:
         raise ValueError(f"--set {override!r}: {value!r} is not a YAML value") from None
     try:
         set_key(tree, key.strip(), parsed)
@@ -194,8 +172,8 @@ def _describe(item: Any, kind: type[BaseModel]) -> str:
         return f"{dotted}: missing"
     message = item["msg"].removeprefix("Value error, ")
     value = item.get("input")
-    shown = f" (got {value!r})" if isinstance(value, str | int | float | bool | list) or value is None else ""
-    return f"{dotted}: {message}{shown}"
+    got = f" (got {shown(value)})" if isinstance(value, str | int | float | bool | list) or value is None else ""
+    return f"{dotted}: {message}{got}"
 
 
 def _valid_names(location: tuple[Any, ...], kind: type[BaseModel]) -> list[str]:

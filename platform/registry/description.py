@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
-import yaml
-
 from maskray.platform.files.model_folder import SPEC_FILE
+from maskray.platform.job.yaml_tree import load_yaml
 from maskray.platform.registry.gate import Comparison
 from maskray.platform.registry.models import URI, ModelVersion, find_version, summarize
 from maskray.platform.registry.promotion import Move, alias_moves, comparisons_of
@@ -130,4 +129,4 @@ def _read(tracking: Tracking, version: Any, file: str) -> dict[str, Any]:
         folder = tracking.client.get_model_version_download_uri(version.name, version.version)
         uris = {"tracking_uri": tracking.uri, "registry_uri": tracking.uri}
         path = download_artifacts(artifact_uri=f"{folder}/{file}", dst_path=scratch, **uris)
-        return dict(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+        return dict(load_yaml(Path(path).read_text(encoding="utf-8")))

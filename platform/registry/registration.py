@@ -15,6 +15,7 @@ from typing import Any
 from maskray.model.config import ModelSpec
 from maskray.platform.files.model_folder import SPEC_FILE, WEIGHTS_FILE, read_model_spec, read_weights
 from maskray.platform.job.data_config import CocoSource, FilesSource, Source, SyntheticSource
+from maskray.platform.job.plain_text import shown_name
 from maskray.platform.machine.environment import describe_commit
 from maskray.platform.registry.models import FILES, all_pages, check_names, sha256_of
 from maskray.platform.registry.server_errors import readable_errors
@@ -159,7 +160,10 @@ def _create_name(client: Any, name: str) -> None:
 def _tags(files: list[Path], spec: ModelSpec, metrics: Mapping[str, float]) -> dict[str, str]:
     sizes = {path.name: path.stat().st_size for path in files}
     tags = {f"sha256_{path.name}": sha256_of(path) for path in files}
-    tags |= {"metrics": json.dumps(_finite(metrics)), "labels": ", ".join(spec.labels.names)[:LONGEST_TAG]}
+    tags |= {
+        "metrics": json.dumps(_finite(metrics)),
+        "labels": ", ".join(map(shown_name, spec.labels.names))[:LONGEST_TAG],
+    }
     tags |= {"size_bytes": str(sizes[WEIGHTS_FILE]), "maskray_version": importlib.metadata.version("maskray")}
     if len(tags["metrics"]) > LONGEST_TAG:
         raise ValueError(f"{len(metrics)} metrics are too many to register with a model; give those that sum it up")

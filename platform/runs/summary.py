@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+
+from maskray.platform.machine.terminal import escape
 
 
 @dataclass

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from ray.train import UserCallback
 from rich.console import Console
-from rich.markup import escape
 
 from maskray.model.config import ModelSpec
 from maskray.platform.data.manifest import Manifest
@@ -26,6 +25,7 @@ from maskray.platform.job.load import dump_job, load_job, public_job
 from maskray.platform.job.plan import plan_job
 from maskray.platform.job.resume import check_same_job
 from maskray.platform.machine.ray_cluster import connect
+from maskray.platform.machine.terminal import escape
 from maskray.platform.registry.registration import register_model
 from maskray.platform.registry.server_errors import wait_for_server
 from maskray.platform.registry.tracking import RunStatus, Tracking, status_after

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from maskray.platform.evaluation.charts import COLORS, INK, dress_axes, to_svg
 from maskray.platform.evaluation.pages import page_environment
 from maskray.platform.files.storage import write_whole
+from maskray.platform.job.plain_text import csv_cell
+from maskray.platform.machine.terminal import escape
 from maskray.platform.sweep.table import Estimate, Finding, Row, SweepTable
 
 TABLE_FILES = ("table.md", "table.html", "table.csv")
@@ -79,11 +80,13 @@ def as_csv(table: SweepTable) -> str:
     for row in table.rows:
         for metric in table.metrics:
             for seed, metrics in row.seeds.items():
-                writer.writerow([row.label, seed, metric, _number(metrics.get(metric, math.nan)), "", "", "", "", ""])
+                writer.writerow(
+                    [csv_cell(row.label), seed, metric, _number(metrics.get(metric, math.nan)), "", "", "", "", ""]
+                )
             difference = row.differences.get(metric, Estimate(math.nan))
             values = (row.mean(metric), row.spread(metric), difference.value, difference.low, difference.high)
             paper = row.paper.get(metric, math.nan)
-            writer.writerow([row.label, "", metric, *(_number(value) for value in (*values, paper))])
+            writer.writerow([csv_cell(row.label), "", metric, *(_number(value) for value in (*values, paper))])
     return text.getvalue()
 
 

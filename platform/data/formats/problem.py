@@ -6,8 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from reprlib import Repr
-from typing import Any, Literal
+from typing import Literal
+
+# "as": who reads data finds here how what stands in them is told.
+from maskray.platform.job.plain_text import LONGEST_MESSAGE as LONGEST_MESSAGE
+from maskray.platform.job.plain_text import one_line as one_line
+from maskray.platform.job.plain_text import shown as shown
 
 Verdict = Literal["read", "suspect", "dropped", "refused"]
 
@@ -71,11 +75,6 @@ VERDICT_WORDS: dict[Verdict, str] = {
     "suspect": "read, but look suspicious",
     "read": "read as meant",
 }
-LONGEST_MESSAGE = 240
-_SHORT = Repr()
-_SHORT.maxlist = _SHORT.maxdict = _SHORT.maxtuple = 6
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
-_SHORT.maxlevel = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +100,6 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.code}: {self.line}"
-
-
-def shown(value: Any) -> str:
-    """A JSON value as one line of bounded length, whatever it holds."""
-    return one_line(_SHORT.repr(value))
-
-
-def one_line(text: str, longest: int = LONGEST_MESSAGE) -> str:
-    """Text from elsewhere as one line of bounded length, without what a terminal would obey."""
-    line = " ".join(text.split())
-    if not line.isprintable():
-        line = "".join(character if character.isprintable() else "?" for character in line[: longest + 1])
-    return line if len(line) <= longest else f"{line[: longest - 3]}..."
 
 
 def count_codes(problems: Iterable[Problem]) -> dict[str, int]:

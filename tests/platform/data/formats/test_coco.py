@@ -109,7 +109,10 @@ def change(*keys: Any, to: Any) -> Callable[[dict[str, Any]], None]:
         (change("annotations", 0, "segmentation", to=[[0, 0, 1e9, 0, 1e9, 1e9]]), "not a list of numbers of pixels"),
         (change("annotations", 0, "segmentation", to=[[-9e5, 0, 9e5, 1] * 9]), "corners farther than"),
         (change("annotations", 0, "segmentation", to=[[-99, 0, 99, 1] * 9999]), "longer than any outline"),
-        (change("annotations", 0, "segmentation", to=[[0, 1, 9, 1, 9, 190] for _ in range(999)]), "longer than any"),
+        (
+            change("annotations", 0, "segmentation", to=[[0, i / 9, 9, i / 9, 9, 190] for i in range(999)]),
+            "longer than any",
+        ),
         (change("annotations", 1, "segmentation", "size", to=None), "annotation 2: RLE size None is not"),
         (change("annotations", 0, to=[1]), r"annotations\[0\] is \[1\], not an object"),
         (change("annotations", 0, "image_id", to=[9]), r"annotation 1: image id \[9\] is not among the images"),
