@@ -12,8 +12,14 @@ from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.http.api_keys import KeyRing
 from maskray.platform.serve.http.auth import KeyCheck, Places
 from maskray.platform.serve.http.error_handlers import handle_errors
+from maskray.platform.serve.http.methods import Methods
 from maskray.platform.serve.http.metrics import ServerMetrics
-from maskray.platform.serve.http.openapi_examples import MODELS_RESPONSES, PREDICT_BODY, PREDICT_RESPONSES
+from maskray.platform.serve.http.openapi_examples import (
+    MODELS_RESPONSES,
+    PREDICT_BODY,
+    PREDICT_RESPONSES,
+    describe_errors,
+)
 from maskray.platform.serve.http.origin_check import OriginCheck, own_hosts
 from maskray.platform.serve.http.predict_route import Backend, PredictRoute
 from maskray.platform.serve.http.request_checks import check_query
@@ -28,12 +34,14 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 def build_app(config: ServeConfig, backend: Backend, server_metrics: ServerMetrics, places: Places) -> FastAPI:
     """The routes around a backend."""
     app = FastAPI(title="maskray", docs_url=None, redoc_url=None)  # those two pages load scripts from elsewhere
-    handle_errors(app)
+    handle_errors(app, lambda: places.retry_seconds)
     add_page(app)
     add_samples(app, config)
     _add_state(app, config, backend, server_metrics, places)
     _add_prediction(app, PredictRoute(config, backend, server_metrics, places))
+    describe_errors(app)
     # From the inside outwards: the last one added sees a request first.
+    app.add_middleware(Methods)
     if config.api_keys_file is not None:
         app.add_middleware(KeyCheck, ring=KeyRing(config.api_keys_file))
     if config.cors_origins:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,6 +19,8 @@ from maskray.platform.serve.web.page import PAGE_FILES
 
 # The page and what it shows without a prediction are the same for everybody; probes and load balancers have no key.
 OPEN_PATHS = frozenset({"/healthz", "/openapi.json", *PAGE_FILES})
+RECENT_SHARE = 0.2  # of the last request in the mean of what requests of late took
+LONGEST_RETRY = 60
 BUSY = "the server is busy, try again in a moment"
 OPEN_BELOW = "/v1/samples"
 
@@ -55,6 +59,7 @@ class Places:
         self._most = most
         self._meters = server_metrics
         self._arriving_bytes = 0
+        self._held_seconds = 0.0
         self.taken = 0
         self.draining = False
 
@@ -62,6 +67,11 @@ class Places:
     def is_full(self) -> bool:
         """Whether an image that comes now would be refused."""
         return self.taken >= self._most
+
+    @property
+    def retry_seconds(self) -> int:
+        """When one that is refused shall come back: after as long as those of late held their places."""
+        return min(LONGEST_RETRY, max(1, math.ceil(self._held_seconds)))
 
     def check(self) -> None:
         """RequestError 503 where an image that comes now would be refused, before its body is read."""
@@ -96,10 +106,12 @@ class Places:
         if self.taken + number > self._most:
             raise RequestError(503, BUSY)
         self._count(number)
+        began = time.monotonic()
         try:
             yield
         finally:
             self._count(-number)
+            self._held_seconds += RECENT_SHARE * (time.monotonic() - began - self._held_seconds)
 
     def _count(self, number: int) -> None:
         self.taken += number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -12,18 +13,16 @@ from starlette.requests import ClientDisconnect
 from maskray.platform.serve.http.request_checks import RequestError
 from maskray.platform.serve.http.request_log import CLOSED_BY_CLIENT, note
 
-RETRY_SECONDS = 1
-
 logger = logging.getLogger(__name__)
 
 
-def handle_errors(app: FastAPI) -> None:
-    """Let an application answer every error so."""
+def handle_errors(app: FastAPI, retry_seconds: Callable[[], int] = lambda: 1) -> None:
+    """Let an application answer every error so; where it is busy, with the seconds after which to come back."""
 
     @app.exception_handler(RequestError)
     async def refused(request: Request, error: RequestError) -> JSONResponse:
         note(request.scope, error=error.message)
-        headers = {"Retry-After": str(RETRY_SECONDS)} if error.status == 503 else None
+        headers = {"Retry-After": str(retry_seconds())} if error.status == 503 else None
         return JSONResponse({"error": error.message}, error.status, headers)
 
     @app.exception_handler(HTTPException)

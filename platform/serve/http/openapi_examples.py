@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi import FastAPI
+
 from maskray.platform.serve.http.parameters import DEADLINE_HEADER, Options
 from maskray.platform.serve.http.request_log import ID_HEADER
 from maskray.platform.serve.http.responses import BINARY_TYPE
@@ -39,17 +41,25 @@ def _binary(description: str) -> dict[str, Any]:
     return {"schema": {"type": "string", "format": "binary", "description": description}}
 
 
+def _list_of(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": schema, "minItems": 1}
+
+
 def _options() -> dict[str, Any]:
     """The options as properties of a JSON body."""
     return dict(Options.model_json_schema()["properties"])
 
 
 def _parameter(name: str, where: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "in": where, "description": schema["description"], "schema": schema}
+    """A parameter of query or header, which cannot be null as a value of JSON can."""
+    kinds = [kind for kind in schema.get("anyOf", []) if kind.get("type") != "null"]
+    plain = {key: value for key, value in schema.items() if key not in ("anyOf", "default") or value is False}
+    own = {**plain, **kinds[0]} if kinds else schema
+    return {"name": name, "in": where, "description": schema["description"], "schema": own}
 
 
-_HEADERS = {
-    DEADLINE_HEADER: {"type": "number", "description": "As deadline_seconds."},
+_HEADERS: dict[str, dict[str, Any]] = {
+    DEADLINE_HEADER: {"type": "number", "exclusiveMinimum": 0, "description": "As deadline_seconds."},
     ID_HEADER: {"type": "string", "description": "Comes back with the answer; else one is made."},
 }
 
@@ -77,14 +87,20 @@ PREDICT_BODY: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "properties": {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                    "properties": {
+                        "image": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
+                    },
                     "required": ["image"],
                 }
             },
             "application/json": {
                 "schema": {
                     "type": "object",
-                    "properties": {"image": _IMAGE, "images": {"type": "array", "items": _IMAGE}, **_options()},
+                    "properties": {
+                        "image": _IMAGE,
+                        "images": _list_of(_IMAGE),
+                        **_options(),
+                    },
                     "oneOf": [{"required": ["image"]}, {"required": ["images"]}],
                     "additionalProperties": False,
                 },
@@ -92,6 +108,19 @@ PREDICT_BODY: dict[str, Any] = {
             },
         },
     },
+}
+_NO_KEY = _error("No API key that is known here, where keys are asked for.", "this API key is not known here")
+_ELSEWHERE = _error("A page of another origin, or a foreign Host.", "pages of https://a.example may not ask; ...")
+_FAILED = _error("The server failed.", "the server failed on this request; its log says why")
+_EVERYWHERE = {
+    "400": _error("Not HTTP.", "Invalid HTTP request received."),
+    "401": _NO_KEY,
+    "403": _ELSEWHERE,
+    "408": _error("The headers did not arrive in time.", "the headers did not arrive within 10 s"),
+    "429": _error("Too many connections of one client.", "more than 128 connections of one client"),
+    "431": _error("More than 64 kB of headers.", "the headers have more than 65536 bytes"),
+    "500": _FAILED,
+    "503": _error("Too many connections of all clients.", "the server has too many connections, try again in a moment"),
 }
 PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
@@ -109,19 +138,20 @@ PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
             BINARY_TYPE: _binary("format=binary: safetensors, see docs/serving.md."),
         },
     },
-    401: _error("No API key that is known here, where keys are asked for.", "this API key is not known here"),
-    403: _error("A page of another origin, or a foreign Host.", "pages of https://a.example may not ask; ..."),
+    401: _NO_KEY,
+    403: _ELSEWHERE,
     408: _error("The body did not arrive in time.", "the request did not arrive within 60 s"),
     413: _error("Too many bytes, pixels or images.", "the image is larger than the 20000000 bytes allowed"),
     415: _error("Not an image.", "content type text/plain is not an image"),
     422: _error("Broken image, unknown or unfit parameter.", "parameter score_threshold: Input should be ..."),
-    500: _error("The server failed.", "the server failed on this request; its log says why"),
+    500: _FAILED,
     503: _error(
         "The queue is full, or the server is ending; Retry-After says when to come back.", "the server is busy"
     ),
     504: _error("The deadline passed.", "the deadline of 60 s passed"),
 }
 MODELS_RESPONSES: dict[int | str, dict[str, Any]] = {
+    422: _error("A parameter, of which there are none.", "unknown parameter 'version'; there are none here"),
     200: {
         "content": {
             "application/json": {
@@ -134,5 +164,19 @@ MODELS_RESPONSES: dict[int | str, dict[str, Any]] = {
                 }
             }
         }
-    }
+    },
 }
+
+
+def describe_errors(app: FastAPI) -> None:
+    """Let the description of an application name, for every operation, what any of them may answer."""
+    describe = app.openapi
+
+    def with_errors() -> dict[str, Any]:
+        tree = describe()
+        for operations in tree["paths"].values():
+            for operation in operations.values():
+                operation["responses"] = _EVERYWHERE | operation["responses"]
+        return tree
+
+    app.openapi = with_errors  # type: ignore[method-assign]  # as FastAPI says that it is extended

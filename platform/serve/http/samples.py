@@ -82,7 +82,9 @@ def add_samples(app: FastAPI, config: ServeConfig) -> None:
         keys = ("name", "title", "width", "height")
         return {"samples": [{key: getattr(sample, key) for key in keys} for sample in samples.values()]}
 
-    @app.get("/v1/samples/{name}")
+    missing: dict[int | str, dict[str, Any]] = {404: {"description": "No sample has this name."}}
+
+    @app.get("/v1/samples/{name}", responses=missing, response_class=Response)
     def sample_image(name: str) -> Response:
         """One of the samples, as it would be sent to /v1/predict."""
         sample = find(name)
@@ -101,7 +103,9 @@ def add_samples(app: FastAPI, config: ServeConfig) -> None:
         image.thumbnail((PREVIEW_EDGE, PREVIEW_EDGE), Image.Resampling.LANCZOS)
         return _encode(image)
 
-    @app.get("/v1/samples/{name}/preview")
+    broken: dict[int | str, dict[str, Any]] = {422: {"description": "The sample cannot be decoded."}}
+
+    @app.get("/v1/samples/{name}/preview", responses=missing | broken, response_class=Response)
     def sample_preview(name: str) -> Response:
         """One of the samples, small."""
         return Response(shrink(name), media_type="image/jpeg")

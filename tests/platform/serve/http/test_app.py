@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from maskray.platform.job.serve_config import ServeConfig
+from maskray.platform.serve.http import auth
 from maskray.platform.serve.http.app import build_app
 from maskray.platform.serve.http.auth import Places
 from maskray.platform.serve.http.metrics import ServerMetrics
@@ -237,3 +238,16 @@ def test_description_is_openapi_whose_examples_are_taken(ask):
     shown = post["responses"]["200"]["content"]["application/json"]["examples"]
     assert set(one.json()) == set(shown["one image"]["value"])
     assert set(several.json()) == set(shown["several images"]["value"])
+
+
+def test_time_to_come_back_follows_the_queue(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(auth.time, "monotonic", lambda: now[0])
+    places = Places(8, ServerMetrics())
+    assert places.retry_seconds == 1
+    told = []
+    for seconds in [8.0] * 30 + [200.0] * 30 + [0.1] * 30:
+        with places.take(1):
+            now[0] += seconds
+        told.append(places.retry_seconds)
+    assert (told[0], told[29], told[59], told[89]) == (2, 8, 60, 1)
