@@ -67,9 +67,9 @@ def _header(format: str, width: int, height: int, orientation: int, is_cheap: bo
 
 
 def _jpeg(data: bytes) -> ImageHeader:
-    """Segments up to the first scan; the scans are counted whether they stand in the first image or not, and only
-    where that is too many one by one."""
-    exif, is_light, frame, progressive, at = b"", True, None, False, 2
+    """Segments up to the first scan; where more may follow they are counted whether they stand in the first image or
+    not, and only where that is too many one by one."""
+    exif, is_light, frame, several, at = b"", True, None, 0, 2
     for _ in range(MOST_SEGMENTS):
         found = _JPEG_MARKER.search(data, at)
         if found is None:
@@ -83,7 +83,8 @@ def _jpeg(data: bytes) -> ImageHeader:
         (length,) = struct.unpack_from(">H", data, begin)
         at = begin + length
         if marker in _FRAMES:
-            frame, progressive = struct.unpack_from(">HH", data, begin + 3), marker in _PROGRESSIVE
+            frame = struct.unpack_from(">HH", data, begin + 3)
+            several = 256 if marker in _PROGRESSIVE else data[begin + 7]  # components that are more than the scan has
         elif marker == 0xE1 and data.startswith(b"Exif\0\0", begin + 2):
             exif += data[begin + 8 : at]
         elif marker == 0xE2 and data.startswith(b"MPF\0", begin + 2):
@@ -95,7 +96,7 @@ def _jpeg(data: bytes) -> ImageHeader:
     tags, exif_is_light = _read_tags(exif)
     pixels = frame[0] * frame[1]
     scans = 1
-    if progressive or data.count(b"\xff\xda") > MOST_SCANS:
+    if data[begin + 2] < several:
         scans = data.count(b"\xff\xda")
         if scans > MOST_SCANS or scans * pixels > MOST_SCANNED_PIXELS:
             scans = _count_scans(data, found.start())

@@ -21,6 +21,7 @@ MOST_HEADER_BYTES = 65_536
 LINGER_SECONDS = 10.0  # for the rest of a body after the answer, so that the client gets to read that
 MOST_CONNECTIONS = 900  # of all clients; fewer than the requests that Serve lets the gateway hold
 MOST_OF_CLIENT = "MASKRAY_MAX_CONNECTIONS_PER_CLIENT"
+REFUSED_SECONDS = 1.0  # in which a refused client may read why
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 PROBE_SECONDS = 0.25  # until the second look at a half-closed connection; twice as long until each later one
 
@@ -32,6 +33,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*arguments, **more)
         self._waiting: asyncio.TimerHandle | None = None  # for headers, or for the rest of an answered body
         self._header_bytes = 0
+        self._is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it with 429 or 503."""
@@ -54,7 +56,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on; refused are headers without an end."""
-        if self.transport.is_closing():
+        if self._is_refused or self.transport.is_closing():
             return
         super().data_received(data)
         if self.parser is None or self.transport.is_closing():
@@ -123,7 +125,12 @@ class Connection(HttpToolsProtocol):
         retry = b"retry-after: 1\r\n" if status in (429, 503) else b""
         head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n" % len(body)
         self.transport.write(STATUS_LINE[status] + head + retry + b"\r\n" + body)
-        self.transport.close()
+        self._is_refused = True
+        if self.transport.can_write_eof():  # closed at once, what it still sends would cost the client the answer
+            self.transport.write_eof()
+            self.loop.call_later(REFUSED_SECONDS, self.transport.close)
+        else:
+            self.transport.close()
 
 
 @cache

@@ -139,6 +139,14 @@ def test_accepted_requests_are_finished_after_sigterm_and_keys_and_log_are_kept(
     assert {(line["request_id"], line["key"], line["pictures"]) for line in predictions} == {("probe-1", "probe", 1)}
 
 
+@pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("::", True), ("127.0.0.1", False), ("::1", False)])
+def test_server_that_anybody_reaches_without_a_key_says_so(tmp_path, host, warned):
+    line = f"warning: whoever reaches {host} may ask, without a key (--api-keys)"
+    answer = maskray("serve", tmp_path / "absent", "--host", host)
+    assert answer.returncode == 1
+    assert (line in answer.stderr.splitlines()) is warned
+
+
 def ask_half_closed(url, request):
     """Head and body of the answer to a client that says that it sends no more."""
     with socket.create_connection(("127.0.0.1", httpx.URL(url).port), timeout=300) as client:

@@ -108,6 +108,17 @@ def test_scans_of_a_progressive_image_are_bounded() -> None:
             read_header(scans(number))
 
 
+def test_scans_that_are_not_progressive_are_counted_where_one_has_not_all_components() -> None:
+    data = encode(IMAGE, "JPEG")
+    begin = data.index(b"\xff\xda")
+    first = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + bytes(20)
+    with pytest.raises(ValueError, match="more scans"):
+        read_header(data[:begin] + first * 1000 + data[begin:])
+    assert read_header(data[:-2] + data[begin:-2] * 1000 + data[-2:]).is_cheap, (
+        "the second one is an error that is found at once"
+    )
+
+
 def test_scans_of_many_pixels_are_fewer() -> None:
     data = bytearray(scans(50))
     at = data.index(b"\xff\xc2") + 5
