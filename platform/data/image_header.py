@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 MOST_SEGMENTS = 20_000  # before the pixels, or of a PNG in all; encoders write some dozens, a large PNG thousands
 MOST_SCANS = 100  # of a progressive JPEG; encoders write about ten
-MOST_SCANNED_PIXELS = 1_000_000_000  # pixels times scans
+MOST_SCANNED_PIXELS = 600_000_000  # pixels times scans; encoders write 50 megapixels in ten scans
 MOST_TAG_BYTES = 1_000_000  # that the tags of a directory claim
 CHEAP_PIXELS = 12_000_000
 CHEAP_JPEG_PIXELS = 25_000_000
-CHEAP_SCANNED_PIXELS = 250_000_000
+CHEAP_SCANNED_PIXELS = 130_000_000
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)  # what ends coded pixels
