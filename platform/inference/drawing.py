@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from pycocotools import mask as rle_masks
 
 from maskray.model.config import LabelMap
+from maskray.platform.inference.fonts import Font, Run, split_runs
 from maskray.platform.inference.skeletons import Skeleton, draw_skeleton, read_skeleton
+from maskray.platform.job.plain_text import shown_name
 
 Pixels = NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -86,7 +88,7 @@ def _shape(result: Mapping[str, Any], labels: LabelMap, instance: int, scale: in
         raise ValueError(f"category id {category_id} is not in the label map")
     class_index = labels.class_indices[category_id]
     crowd = bool(result.get("iscrowd", 0))
-    label = labels.names[class_index] + (" (crowd)" if crowd else "")
+    label = shown_name(labels.names[class_index]) + (" (crowd)" if crowd else "")
     if "score" in result:
         label += f" {100 * result['score']:.0f}%"
     x, y, width, height = (scale * value for value in result["bbox"])
@@ -140,19 +142,46 @@ def _draw_boxes(image: Image.Image, shapes: list[_Shape], stroke: int) -> None:
 def _draw_labels(image: Image.Image, shapes: list[_Shape]) -> None:
     """Labels beside their boxes where they hide no other label, as far as there is room."""
     size = int(np.clip(min(image.size) / 34, 11, 34))
-    font = ImageFont.load_default(size)
     draw = ImageDraw.Draw(image)
     taken: list[Rectangle] = []
     pad = max(1, size // 6)
     for shape in reversed(shapes):  # the small ones, which have the least room, choose first
-        left, top, right, bottom = (int(value) for value in draw.textbbox((0, 0), shape.label, font=font))
+        runs = split_runs(shape.label, size)
+        left, top, right, bottom = _extent(draw, runs)
         width, height = right - left + 2 * pad, bottom - top + 2 * pad
         place = _place(shape.box, (width, height), image.size, taken)
         taken.append(place)
         draw.rectangle((place[0], place[1], place[2] - 1, place[3] - 1), fill=shape.color)
         red, green, blue = shape.color
         ink = (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
-        draw.text((place[0] + pad - left, place[1] + pad - top), shape.label, fill=ink, font=font)
+        _write(draw, runs, (place[0] + pad - left, place[1] + pad - top), ink)
+
+
+def _extent(draw: ImageDraw.ImageDraw, runs: Sequence[Run]) -> Rectangle:
+    """The pixels of runs that are written one after the other at (0, 0)."""
+    if len(runs) == 1:
+        left, top, right, bottom = (int(value) for value in draw.textbbox((0, 0), runs[0][1], font=runs[0][0]))
+        return left, top, right, bottom
+    boxes = [draw.textbbox((x, 0), text, font=font, anchor="ls") for x, font, text in _places(draw, runs)]
+    left, top = (int(min(box[k] for box in boxes)) for k in (0, 1))
+    right, bottom = (int(max(box[k] for box in boxes)) for k in (2, 3))
+    return left, top, right, bottom
+
+
+def _write(draw: ImageDraw.ImageDraw, runs: Sequence[Run], corner: tuple[int, int], ink: Color) -> None:
+    if len(runs) == 1:
+        draw.text(corner, runs[0][1], fill=ink, font=runs[0][0])
+        return
+    for x, font, text in _places(draw, runs):
+        draw.text((corner[0] + x, corner[1]), text, fill=ink, font=font, anchor="ls")  # on one baseline
+
+
+def _places(draw: ImageDraw.ImageDraw, runs: Sequence[Run]) -> Iterator[tuple[int, Font, str]]:
+    """Runs with the column at which each begins."""
+    x = 0.0
+    for font, text in runs:
+        yield round(x), font, text
+        x += draw.textlength(text, font=font)
 
 
 def _place(
