@@ -49,6 +49,7 @@ WORLD = {
     "platform/train/trainer.py": {"torch", "numpy"},
 }
 # Tests of a room as a whole and not of one of its modules.
+ATTACKS = "platform/serve/attack"  # programs against the whole server
 WHOLE_ROOM = {
     "model": {"detectron2_parity", "golden", "overfit", "paper_models", "torchvision_losses", "torchvision_parity",
               "trained_parts", "waiting"},
@@ -213,7 +214,7 @@ def test_tests_stand_where_the_mirrored_path_says():
     for path in python_files("tests"):
         folder, name = str(path.relative_to("tests").parent), path.stem.removeprefix("test_")
         of_tests = (ROOT / path).with_name(f"{name}.py").is_file()  # a program of the tests, such as tidy.py
-        if not path.stem.startswith("test_") or folder in ("cluster", "jobs", ".") or of_tests:
+        if not path.stem.startswith("test_") or folder in ("cluster", "jobs", ATTACKS, ".") or of_tests:
             continue
         stands = any(name == stem or name.startswith(f"{stem}_") for stem in code.get(folder, ()))
         if not stands and name not in WHOLE_ROOM.get(folder, ()):

@@ -18,7 +18,8 @@ from pydantic import BaseModel
 
 from maskray.platform.job.load import parse_job
 from maskray.platform.job.plan import plan_job
-from maskray.platform.serve.cluster.ray_environment import FRONT_DOOR, QUICK_HOPS
+from maskray.platform.job.serve_config import ServeConfig
+from maskray.platform.serve.cluster.ray_environment import FRONT_DOOR, QUICK_HOPS, message_limit
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = f"example.com/maskray:{version('maskray')}"
@@ -128,11 +129,20 @@ def test_served_application_takes_its_arguments():
         builder.Arguments.model_validate({**application["args"], "num_replica": 1})
 
 
-def test_serve_takes_quick_hops_on_every_node():
+def test_serve_takes_quick_hops_and_large_messages_on_every_node():
+    (application,) = serve_config()["applications"]
+    limits = {key: value for key, value in application["args"].items() if key in ServeConfig.model_fields}
+    wanted = QUICK_HOPS | FRONT_DOOR | message_limit(ServeConfig.model_validate(limits))
     for pod in pods("RayService"):
         (container,) = pod["containers"]
         environment = {entry["name"]: entry["value"] for entry in container["env"]}
-        assert (QUICK_HOPS | FRONT_DOOR).items() <= environment.items()
+        assert wanted.items() <= environment.items()
+
+
+def test_documented_environment_is_that_of_the_manifest():
+    text = (ROOT / "docs/serving.md").read_text()
+    documented = dict(re.findall(r"^    (RAY_SERVE_\w+)=(\S+)$", text, re.M))
+    assert documented == QUICK_HOPS | FRONT_DOOR | message_limit(ServeConfig())
 
 
 def ray_up() -> dict[str, Any]:

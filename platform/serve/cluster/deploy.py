@@ -25,7 +25,12 @@ from maskray.platform.machine.ray_cluster import connect, leave, starts_cluster
 from maskray.platform.serve.cluster.alias_watcher import AliasWatcher
 from maskray.platform.serve.cluster.gateway import Gateway
 from maskray.platform.serve.cluster.model_source import Source, folder_source
-from maskray.platform.serve.cluster.ray_environment import find_port, port_of_proxy, shorten
+from maskray.platform.serve.cluster.ray_environment import (
+    environment_of_replicas,
+    find_port,
+    port_of_proxy,
+    shorten,
+)
 from maskray.platform.serve.http.api_keys import read_keys
 from maskray.platform.serve.http.samples import locate_samples
 from maskray.platform.serve.model.replica import Replica
@@ -137,7 +142,9 @@ def url_of(host: str, port: int) -> str:
 def build_application(source: Source, config: ServeConfig) -> Application:
     """Gateway, model and, for an alias, its follower as Ray Serve wants to have them described; starts nothing."""
     patience = {"graceful_shutdown_timeout_s": config.drain_seconds + 1.0, "graceful_shutdown_wait_loop_s": 0.2}
-    light = {"ray_actor_options": {"num_cpus": 0}, "max_ongoing_requests": GATEWAY_REQUESTS, **patience}
+    variables = environment_of_replicas(config)
+    environment = {"runtime_env": {"env_vars": variables}} if variables else {}
+    light = {"ray_actor_options": {"num_cpus": 0, **environment}, "max_ongoing_requests": GATEWAY_REQUESTS, **patience}
     alias_watcher = None
     if source.alias is not None:
         bound = serve.deployment(AliasWatcher).options(**light)
@@ -146,7 +153,11 @@ def build_application(source: Source, config: ServeConfig) -> Application:
     model = serve.deployment(Replica).options(
         **_replicas(config),
         **patience,
-        ray_actor_options={"num_cpus": config.cpus_per_replica, "num_gpus": config.gpus_per_replica},
+        ray_actor_options={
+            "num_cpus": config.cpus_per_replica,
+            "num_gpus": config.gpus_per_replica,
+            **environment,
+        },
         max_ongoing_requests=held + OTHER_REQUESTS,
         max_constructor_retry_count=START_RETRIES,
         health_check_period_s=2.0,

@@ -22,6 +22,11 @@ QUICK_HOPS = {
 }
 # Called in each process that listens: what requests meet before Ray's own layers.
 FRONT_DOOR = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "maskray.platform.serve.http.front_door:layers"}
+# What a process of Serve takes in one message; Ray's own limit is 4 MiB.
+MESSAGE_BYTES = "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH"
+MOST_MESSAGE_BYTES = 2**31 - 1  # gRPC counts so far
+PIXEL_BYTES = 4  # a drawn image has three of a pixel where nothing can be packed; masks of many objects have less
+OTHER_BYTES = 16 << 20  # of a message besides the image: options, boxes, scores, names
 ENABLED = "RAY_SERVE_ENABLE_DIRECT_INGRESS"
 PORTS = ("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT")  # the second excluded
 # Nobody spreads the requests over several gateways, so one that ends need not be waited for; the next takes its port.
@@ -30,6 +35,15 @@ OWN_PORT = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
     "RAY_SERVE_PORT_QUARANTINE_S": "0",
 }
+
+
+def message_limit(config: ServeConfig) -> dict[str, str]:
+    """The environment in which messages hold every image and every answer that the configuration allows.
+
+    An image goes to a replica in one message, and comes back drawn in one.
+    """
+    largest = max(config.max_request_bytes, PIXEL_BYTES * config.max_image_pixels) + OTHER_BYTES
+    return {MESSAGE_BYTES: str(min(largest, MOST_MESSAGE_BYTES))}
 
 
 def shorten(config: ServeConfig) -> ServeConfig:
@@ -41,16 +55,27 @@ def shorten(config: ServeConfig) -> ServeConfig:
     port = find_port(config.host, config.port)
     for name, value in (QUICK_HOPS | OWN_PORT | FRONT_DOOR).items():
         os.environ.setdefault(name, value)
-    os.environ |= {PORTS[0]: str(port), PORTS[1]: str(port + 1)}
+    os.environ |= {PORTS[0]: str(port), PORTS[1]: str(port + 1)} | message_limit(config)
     os.environ[MOST_OF_CLIENT] = str(config.max_connections_per_client)
     return config.model_copy(update={"port": port})
 
 
+def environment_of_replicas(config: ServeConfig) -> dict[str, str]:
+    """What gateway and replicas need in their environment; nothing on the cluster that shorten() was called for.
+
+    So an application has it on a cluster of others too. Ray's proxy reads its environment alone.
+    """
+    wanted = message_limit(config)
+    return {} if _listens_itself(config) and wanted.items() <= os.environ.items() else wanted
+
+
 def port_of_proxy(config: ServeConfig) -> int:
     """Where Ray's proxy listens: at the port of the configuration, or elsewhere where the gateway is there itself."""
-    if os.environ.get(ENABLED) == "1" and os.environ.get(PORTS[0]) == str(config.port):
-        return find_port(config.host, 0)
-    return config.port
+    return find_port(config.host, 0) if _listens_itself(config) else config.port
+
+
+def _listens_itself(config: ServeConfig) -> bool:
+    return os.environ.get(ENABLED) == "1" and os.environ.get(PORTS[0]) == str(config.port)
 
 
 def find_port(host: str, port: int) -> int:

@@ -7,7 +7,7 @@ import pytest
 from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.cluster.deploy import build_application, locate_files, url_of
 from maskray.platform.serve.cluster.model_source import Source, find_source
-from maskray.platform.serve.cluster.ray_environment import PORTS, port_of_proxy, shorten
+from maskray.platform.serve.cluster.ray_environment import MESSAGE_BYTES, PORTS, port_of_proxy, shorten
 from maskray.platform.serve.http.api_keys import add_key
 from maskray.platform.serve.model.rollout import Target
 
@@ -91,3 +91,24 @@ def test_proxy_leaves_its_port_to_a_gateway_that_listens_itself(monkeypatch, for
     monkeypatch.setenv(PORTS[0], "1")  # left behind by a former server, or by someone's hand
     again = shorten(config)
     assert [os.environ[name] for name in PORTS] == [str(again.port), str(again.port + 1)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "num_bytes"),
+    [
+        ({}, 4 * 50_000_000 + 2**24),
+        ({"max_request_bytes": 500_000_000}, 500_000_000 + 2**24),
+        ({"max_image_pixels": 10**9}, 2**31 - 1),
+    ],
+)
+def test_messages_hold_every_image_and_answer_allowed(monkeypatch, forget_hops, limits, num_bytes):
+    forget_hops(monkeypatch)
+    config = ServeConfig(port=0, **limits)
+    application = build_application(Source(FIRST), config)._bound_deployment
+    for deployment in (application, application.init_args[0]._bound_deployment):
+        assert deployment.ray_actor_options["runtime_env"]["env_vars"] == {MESSAGE_BYTES: str(num_bytes)}
+    monkeypatch.setenv(MESSAGE_BYTES, "1")
+    config = shorten(config)
+    assert os.environ[MESSAGE_BYTES] == str(num_bytes)
+    own = build_application(Source(FIRST), config)._bound_deployment
+    assert "runtime_env" not in own.ray_actor_options, "its processes inherit it, and start quicker so"
