@@ -191,6 +191,9 @@ def test_imports_of_the_world():
         ("maskray.platform.data.partners", "torch ray mlflow pandas"),
         ("maskray.platform.train.trainer", "ray mlflow"),
         ("maskray.model.build_model", "ray mlflow yaml timm"),
+        # Small processes beside the model; torch is half a gigabyte.
+        ("maskray.platform.serve.cluster.gateway", "torch timm mlflow"),
+        ("maskray.platform.serve.cluster.alias_watcher", "torch timm mlflow ray"),
     ],
 )
 def test_heavy_packages_stay_out(module, absent):

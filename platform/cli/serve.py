@@ -58,12 +58,19 @@ def serve(
     config = read_settings(values, settings or [])
     from maskray.platform.serve.cluster.deploy import serve_forever
     from maskray.platform.serve.cluster.model_source import find_source
+
+    warn_if_open(config)
+    tracking = open_tracking(tracking_uri, output) if model.startswith("models:/") else None
+    serve_forever(find_source(model, tracking), config, address)
+
+
+def warn_if_open(config: ServeConfig) -> None:
+    """Say in one line that whoever reaches the port may ask, where that is more than this machine."""
     from maskray.platform.serve.http.origin_check import is_loopback
 
     if config.api_keys_file is None and not is_loopback(config.host):
-        typer.echo(f"warning: whoever reaches {config.host} may ask, without a key (--api-keys)", err=True)
-    tracking = open_tracking(tracking_uri, output) if model.startswith("models:/") else None
-    serve_forever(find_source(model, tracking), config, address)
+        place = f"{config.host}:{config.port}"
+        typer.echo(f"warning: everybody who reaches {place} may ask; --api-keys asks for a key", err=True)
 
 
 def read_settings(values: dict[str, Any], settings: list[str]) -> ServeConfig:

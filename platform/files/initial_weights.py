@@ -25,7 +25,8 @@ from maskray.model.weights import (
     weights_of_torchvision,
 )
 from maskray.platform.files.foreign_weights import library_of, read_tensors
-from maskray.platform.files.model_folder import SPEC_FILE, read_model_spec
+from maskray.platform.files.model_files import SPEC_FILE
+from maskray.platform.files.model_folder import read_model_spec
 
 _WRAPPED = "module."  # before the names of a model that was saved inside DistributedDataParallel
 

@@ -21,10 +21,9 @@ from maskray.model.build_model import build_model
 from maskray.model.config import ModelConfig, ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.platform.files.atomic import new_folder
+from maskray.platform.files.model_files import SPEC_FILE, WEIGHTS_FILE
 from maskray.platform.job.config import first_mistake
 
-WEIGHTS_FILE = "model.safetensors"
-SPEC_FILE = "model.json"
 WEIGHTS_FORMAT = "maskray-1"
 MOST_SPEC_BYTES = 64_000_000  # a hundred thousand classes with long names
 _DTYPES = {

@@ -7,11 +7,15 @@ import logging
 import os
 import secrets
 import socket
+import stat
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+LOOPBACK = "127.0.0.1"
 START_SECONDS = 240.0
 ANSWER_SECONDS = 30.0  # in which the head of a cluster that is just starting listens
 
@@ -26,9 +30,10 @@ def starts_cluster(address: str | None = None) -> bool:
 def connect(address: str | None = None, local_cpus: int = 4) -> None:
     """Join the cluster at an address, or in RAY_ADDRESS, or start one on this machine; nothing if already joined.
 
-    A cluster started here asks for a token that this process and those it starts know, and no one else: some of Ray's
-    ports are open to the network, and whoever may speak to them may run anything. RAY_AUTH_MODE and a token in the
-    environment have it otherwise. Raises ConnectionError where no cluster answers. What workers print goes to Ray's
+    A cluster started here is for this user on this machine: it listens at the loopback address, its files are in a
+    folder that no one else can enter, and it asks for a token that this process and those it starts know. Serve's own
+    ports listen everywhere all the same, and whoever may speak to them may run anything. RAY_AUTH_MODE and a token in
+    the environment have it otherwise. Raises ConnectionError where no cluster answers. What workers print goes to Ray's
     log files: their failures come back as errors, and progress is shown by the stages themselves.
     """
     import ray
@@ -43,12 +48,47 @@ def connect(address: str | None = None, local_cpus: int = 4) -> None:
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         # "local": else Ray would join whatever `ray start` left on this machine, another user's cluster too.
         options: dict[str, Any] = {"address": "local", "num_cpus": local_cpus, "include_dashboard": False}
-        with patience():
+        options |= {"_node_ip_address": LOOPBACK, "_temp_dir": str(private_folder() / "ray")}
+        with patience(), loopback():
             ray.init(**options, logging_level=logging.WARNING, log_to_driver=False)
     else:
         place = address or os.environ["RAY_ADDRESS"]
         _check_answers(place, "" if address else " (RAY_ADDRESS)")
         ray.init(address=place, logging_level=logging.WARNING, log_to_driver=False)
+
+
+@contextlib.contextmanager
+def loopback() -> Iterator[None]:
+    """Let ray.init() take the loopback address for that of a node; on Linux it would take one of the network instead.
+
+    Ray's servers that look whether their node has that address listen there alone, among them the one for metrics.
+    """
+    from ray._private import services
+
+    resolve = services.resolve_ip_for_localhost
+    services.resolve_ip_for_localhost = lambda host: host
+    try:
+        yield
+    finally:
+        services.resolve_ip_for_localhost = resolve
+
+
+def private_folder() -> Path:
+    """A folder of this user alone (0700) below RAY_TMPDIR, or else TMPDIR or /tmp, where Ray would use that itself.
+
+    Ray lets every user write to the folders that it makes, those of its sockets too. It is maskray-UID, the same each
+    time, but where that belongs to someone else, a new one.
+    """
+    parent = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = parent / f"maskray-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        return Path(tempfile.mkdtemp(prefix="maskray-", dir=parent))
+    folder.chmod(0o700)
+    return folder
 
 
 def _check_answers(address: str, where: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
-from maskray.platform.files.model_folder import SPEC_FILE
+from maskray.platform.files.model_files import SPEC_FILE
 from maskray.platform.job.yaml_tree import load_yaml
 from maskray.platform.registry.gate import Comparison
 from maskray.platform.registry.models import URI, ModelVersion, find_version, summarize

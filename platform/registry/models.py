@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from maskray.platform.files.atomic import move_folder
-from maskray.platform.files.model_folder import SPEC_FILE, WEIGHTS_FILE, read_model_spec
+from maskray.platform.files.model_files import SPEC_FILE, WEIGHTS_FILE
 from maskray.platform.job.config import NAME
 from maskray.platform.registry.server_errors import readable_errors
 from maskray.platform.registry.tracking import Tracking
@@ -53,6 +53,8 @@ def resolve_model(uri_or_folder: str, tracking: Tracking | None = None, cache_fo
     given without `tracking`.
     """
     if not uri_or_folder.startswith(URI):
+        from maskray.platform.files.model_folder import read_model_spec  # torch, which downloads need not
+
         read_model_spec(uri_or_folder)
         return str(Path(uri_or_folder).absolute())
     if tracking is None:

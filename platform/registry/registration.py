@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from maskray.model.config import ModelSpec
-from maskray.platform.files.model_folder import SPEC_FILE, WEIGHTS_FILE, read_model_spec, read_weights
+from maskray.platform.files.model_files import SPEC_FILE, WEIGHTS_FILE
+from maskray.platform.files.model_folder import read_model_spec, read_weights
 from maskray.platform.job.data_config import CocoSource, FilesSource, Source, SyntheticSource
 from maskray.platform.job.plain_text import shown_name
 from maskray.platform.machine.environment import describe_commit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from maskray.model.config import ModelSpec
-from maskray.platform.files.model_folder import SPEC_FILE, WEIGHTS_FILE
+from maskray.platform.files.model_files import SPEC_FILE, WEIGHTS_FILE
 
 
 def write_mlmodel(folder: str | Path, spec: ModelSpec, run_id: str, model_id: str) -> Path:

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from maskray.model.config import ModelSpec
 from maskray.platform.files.atomic import new_folder, replaced_file
-from maskray.platform.files.model_folder import SPEC_FILE, WEIGHTS_FILE, read_weights, write_model_files
+from maskray.platform.files.model_files import SPEC_FILE, WEIGHTS_FILE
+from maskray.platform.files.model_folder import read_weights, write_model_files
 
 STATE_FILE = "trainer.pt"
 INDEX_FILE = "checkpoint.json"

@@ -125,7 +125,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def sessions() -> set[str]:
     """Clusters that this process, or one below it, has started so far: each has a folder."""
-    return {path.name for path in Path(os.environ["RAY_TMPDIR"], "ray").glob("session_*")}
+    folder = Path(os.environ["RAY_TMPDIR"])
+    return {path.name for where in ("ray", "maskray-*/ray") for path in folder.glob(f"{where}/session_*")}
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

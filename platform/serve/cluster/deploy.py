@@ -24,6 +24,7 @@ from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.machine.ray_cluster import connect, leave, starts_cluster
 from maskray.platform.serve.cluster.alias_watcher import AliasWatcher
 from maskray.platform.serve.cluster.gateway import Gateway
+from maskray.platform.serve.cluster.listening import ServerGoneError, watch_port
 from maskray.platform.serve.cluster.model_source import Source, folder_source
 from maskray.platform.serve.cluster.ray_environment import (
     environment_of_replicas,
@@ -40,6 +41,7 @@ GRACE_SECONDS = 30.0  # of Serve's own time limits over ours, so that ours answe
 OTHER_REQUESTS = 8  # questions about the model that a replica takes besides the predictions it holds
 GATEWAY_REQUESTS = 1000  # pages, refusals and predictions; it refuses itself, in words that tell more than Serve's
 START_RETRIES = 2
+HEALTH_SECONDS = 2.0  # between Serve's looks at each process: one that has ended is replaced so soon
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # a client on this machine finds a server there
 # How Serve adds and removes replicas between num_replicas and max_replicas: soon up, slowly down.
 SCALING_SECONDS = {"upscale_delay_s": 5.0, "downscale_delay_s": 120.0, "look_back_period_s": 10.0}
@@ -103,9 +105,11 @@ def deploy_source(source: Source, config: ServeConfig) -> Server:
 def serve_forever(source: Source, config: ServeConfig, address: str | None = None) -> None:
     """Deploy a model, say where it answers, and stay until interrupted or terminated.
 
-    Then the server is drained and taken away, and the cluster left.
+    Then the server is drained and taken away, and the cluster left. ServerGoneError where nobody listens at its port
+    any more, and Serve does not mend it; on a cluster of others that is for them to see.
     """
-    if starts_cluster(address):
+    own = starts_cluster(address)
+    if own:
         config = shorten(config)
     connect(address, math.ceil(config.most_replicas * config.cpus_per_replica))
     ended = threading.Event()
@@ -114,9 +118,15 @@ def serve_forever(source: Source, config: ServeConfig, address: str | None = Non
         server = deploy_source(source, config)
         _announce(server, source)
         try:
+            if own:
+                watch_port(server.url, ended, _is_mended)
             ended.wait()
-        finally:
+        except ServerGoneError:  # nothing is left that could be finished, and what is left ends with its cluster
+            raise
+        except BaseException:
             server.stop()
+            raise
+        server.stop()
     finally:
         leave()
         signal.signal(signal.SIGTERM, before)
@@ -144,7 +154,12 @@ def build_application(source: Source, config: ServeConfig) -> Application:
     patience = {"graceful_shutdown_timeout_s": config.drain_seconds + 1.0, "graceful_shutdown_wait_loop_s": 0.2}
     variables = environment_of_replicas(config)
     environment = {"runtime_env": {"env_vars": variables}} if variables else {}
-    light = {"ray_actor_options": {"num_cpus": 0, **environment}, "max_ongoing_requests": GATEWAY_REQUESTS, **patience}
+    light = {
+        "ray_actor_options": {"num_cpus": 0, **environment},
+        "max_ongoing_requests": GATEWAY_REQUESTS,
+        "health_check_period_s": HEALTH_SECONDS,
+        **patience,
+    }
     alias_watcher = None
     if source.alias is not None:
         bound = serve.deployment(AliasWatcher).options(**light)
@@ -160,7 +175,7 @@ def build_application(source: Source, config: ServeConfig) -> Application:
         },
         max_ongoing_requests=held + OTHER_REQUESTS,
         max_constructor_retry_count=START_RETRIES,
-        health_check_period_s=2.0,
+        health_check_period_s=HEALTH_SECONDS,
     )
     return (
         serve.deployment(Gateway)
@@ -229,6 +244,14 @@ def _choose_port(config: ServeConfig) -> int:
 def _is_on_head() -> bool:
     here = ray.get_runtime_context().get_node_id()
     return any(node["NodeID"] == here and "node:__internal_head__" in node["Resources"] for node in ray.nodes())
+
+
+def _is_mended() -> bool:
+    """Whether Serve is there and has the application, whatever of it has ended: it starts that anew."""
+    try:
+        return APPLICATION in serve.status().applications
+    except (RayServeException, RayError):
+        return False
 
 
 def _failure() -> str:

@@ -20,6 +20,8 @@ from ray.serve.handle import DeploymentHandle
 
 from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.machine.memory import keep_memory_flat
+from maskray.platform.serve.cluster.listening import take_over_port
+from maskray.platform.serve.cluster.ray_environment import listens_itself
 from maskray.platform.serve.http.app import build_app
 from maskray.platform.serve.http.auth import Places
 from maskray.platform.serve.http.metrics import ServerMetrics
@@ -48,6 +50,8 @@ class Gateway:
         self._described: tuple[float, dict[str, Any]] = (0.0, {})
         open_log(config.log_file)
         keep_memory_flat()
+        if listens_itself(config):
+            take_over_port(config.port)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The routes, with this gateway behind them."""

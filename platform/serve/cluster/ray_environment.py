@@ -29,12 +29,18 @@ PIXEL_BYTES = 4  # a drawn image has three of a pixel where nothing can be packe
 OTHER_BYTES = 16 << 20  # of a message besides the image: options, boxes, scores, names
 ENABLED = "RAY_SERVE_ENABLE_DIRECT_INGRESS"
 PORTS = ("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT")  # the second excluded
+MOST_STARTS = 10_000  # of gateways; Serve gives each a number of these, and listening.py takes the first all the same
 # Nobody spreads the requests over several gateways, so one that ends need not be waited for; the next takes its port.
 OWN_PORT = {
     ENABLED: "1",
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
     "RAY_SERVE_PORT_QUARANTINE_S": "0",
 }
+
+
+# Ray's memory monitor ends the processes of a cluster, all of these at once, where any program fills the memory of the
+# machine, and asks the kernel to take them first when it has none left. They are not what fills it.
+MEMORY = {"RAY_memory_monitor_refresh_ms": "0", "RAY_worker_oom_score_adjustment": "0"}
 
 
 def message_limit(config: ServeConfig) -> dict[str, str]:
@@ -53,9 +59,9 @@ def shorten(config: ServeConfig) -> ServeConfig:
     ValueError for a host or port that cannot be bound.
     """
     port = find_port(config.host, config.port)
-    for name, value in (QUICK_HOPS | OWN_PORT | FRONT_DOOR).items():
+    for name, value in (QUICK_HOPS | OWN_PORT | FRONT_DOOR | MEMORY).items():
         os.environ.setdefault(name, value)
-    os.environ |= {PORTS[0]: str(port), PORTS[1]: str(port + 1)} | message_limit(config)
+    os.environ |= {PORTS[0]: str(port), PORTS[1]: str(port + MOST_STARTS)} | message_limit(config)
     os.environ[MOST_OF_CLIENT] = str(config.max_connections_per_client)
     return config.model_copy(update={"port": port})
 
@@ -66,15 +72,16 @@ def environment_of_replicas(config: ServeConfig) -> dict[str, str]:
     So an application has it on a cluster of others too. Ray's proxy reads its environment alone.
     """
     wanted = message_limit(config)
-    return {} if _listens_itself(config) and wanted.items() <= os.environ.items() else wanted
+    return {} if listens_itself(config) and wanted.items() <= os.environ.items() else wanted
 
 
 def port_of_proxy(config: ServeConfig) -> int:
     """Where Ray's proxy listens: at the port of the configuration, or elsewhere where the gateway is there itself."""
-    return find_port(config.host, 0) if _listens_itself(config) else config.port
+    return find_port(config.host, 0) if listens_itself(config) else config.port
 
 
-def _listens_itself(config: ServeConfig) -> bool:
+def listens_itself(config: ServeConfig) -> bool:
+    """Whether shorten() has chosen the port for a gateway that listens there itself, on the cluster of this process."""
     return os.environ.get(ENABLED) == "1" and os.environ.get(PORTS[0]) == str(config.port)
 
 

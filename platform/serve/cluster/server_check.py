@@ -85,7 +85,9 @@ def _choose_row(manifest: Manifest, results: Sequence[Result], config: ServeConf
 def _ask(server: Server, data: bytes, **query: str) -> httpx.Response:
     headers = {"Content-Type": "application/octet-stream"}
     try:
-        answer = httpx.post(f"{server.url}/v1/predict", content=data, params=query, headers=headers, timeout=SECONDS)
+        # trust_env would hand it to a proxy that the environment names, and the server is ours.
+        with httpx.Client(base_url=server.url, timeout=SECONDS, trust_env=False) as client:
+            answer = client.post("/v1/predict", content=data, params=query, headers=headers)
     except httpx.HTTPError as error:
         raise ValueError(f"serving check: {server.url} does not answer: {error}") from error
     if answer.status_code != 200:

@@ -1,7 +1,6 @@
 """`maskray serve` as people run it: key file, log, options by --set, closed ports, and an end that loses nothing."""
 
 import concurrent.futures
-import contextlib
 import io
 import json
 import os
@@ -9,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,17 +17,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from server_process import ENVIRONMENT, PROGRAM, children_of, running
 
 from maskray.model.build_model import build_model
 from maskray.model.config import BackboneConfig, Category, InputConfig, LabelMap, ModelConfig, ModelSpec
-from maskray.platform.cli.serve import read_settings
+from maskray.platform.cli.serve import read_settings, warn_if_open
 from maskray.platform.files.model_folder import write_model_folder
+from maskray.platform.job.serve_config import ServeConfig
 
 pytestmark = pytest.mark.ray
-PROGRAM = [sys.executable, "-m", "maskray.platform.cli.main"]
-# Without what these tests are told of Ray's authentication: people are told nothing of it.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
-ENVIRONMENT["COLUMNS"] = "120"
 NUM_REQUESTS = 12
 # Of Serve's server in a replica, and of Ray's own in every worker; the first would unpickle what it is sent.
 METHODS = ("/ray.serve.ASGIService/HandleRequest", "/ray.rpc.CoreWorkerService/GetCoreWorkerStats")
@@ -62,26 +58,6 @@ def image():
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)).save(file, format="JPEG")
     return file.getvalue()
-
-
-@contextlib.contextmanager
-def running(*arguments, **variables):
-    """A server and its URL; killed where the test has not ended it."""
-    command = [*PROGRAM, "serve", *map(str, arguments), "--port", "0"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes, env=ENVIRONMENT | variables) as server:
-        try:
-            yield server, read_url(server)
-        finally:
-            if server.poll() is None:
-                server.kill()
-
-
-def read_url(process):
-    for line in process.stdout:
-        if match := re.match(r"(http://\S+) answers", line):
-            return match[1]
-    raise AssertionError(process.stderr.read())
 
 
 def read_metric(text, name):
@@ -139,14 +115,6 @@ def test_accepted_requests_are_finished_after_sigterm_and_keys_and_log_are_kept(
     assert {(line["request_id"], line["key"], line["pictures"]) for line in predictions} == {("probe-1", "probe", 1)}
 
 
-@pytest.mark.parametrize(("host", "warned"), [("0.0.0.0", True), ("::", True), ("127.0.0.1", False), ("::1", False)])
-def test_server_that_anybody_reaches_without_a_key_says_so(tmp_path, host, warned):
-    line = f"warning: whoever reaches {host} may ask, without a key (--api-keys)"
-    answer = maskray("serve", tmp_path / "absent", "--host", host)
-    assert answer.returncode == 1
-    assert (line in answer.stderr.splitlines()) is warned
-
-
 def ask_half_closed(url, request):
     """Head and body of the answer to a client that says that it sends no more."""
     with socket.create_connection(("127.0.0.1", httpx.URL(url).port), timeout=300) as client:
@@ -155,19 +123,6 @@ def ask_half_closed(url, request):
         answer = b"".join(iter(lambda: client.recv(65536), b"")).removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
     head, _, body = answer.partition(b"\r\n\r\n")
     return head, body
-
-
-def children_of(process_id):
-    """Processes below a process, by id, with the titles that Ray gives them."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            found[int(path.name)] = (parent, (path / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    below = {process_id}
-    while more := {child for child, (parent, _) in found.items() if parent in below} - below:
-        below |= more
-    return {child: found[child][1] for child in below - {process_id}}
 
 
 def open_ports(process_id):
@@ -219,6 +174,28 @@ def test_keys_are_listed_and_removed_by_name(tmp_path):
 def test_settings_are_those_of_a_job():
     config = read_settings({"port": 1}, ["max_batch_size=8", "cors_origins=[https://a.example]", "port=2"])
     assert (config.max_batch_size, config.cors_origins, config.port) == (8, ("https://a.example",), 2)
+
+
+@pytest.mark.parametrize(
+    ("host", "keys", "warns"),
+    [
+        ("0.0.0.0", None, True),
+        ("::", None, True),
+        ("192.0.2.1", None, True),
+        ("a.example", None, True),
+        ("0.0.0.0", "keys.jsonl", False),
+        ("127.0.0.1", None, False),
+        ("127.0.0.2", None, False),
+        ("::1", None, False),
+        ("localhost", None, False),
+    ],
+)
+def test_server_open_to_the_network_without_keys_says_so_in_one_line(capsys, host, keys, warns):
+    warn_if_open(ServeConfig(host=host, api_keys_file=keys))
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("\n") == warns
+    assert (f"everybody who reaches {host}:8000 may ask" in told.err) == warns
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import ray
 from ray._private import services
 
 from maskray.platform.machine import ray_cluster
-from maskray.platform.machine.ray_cluster import connect, patience
+from maskray.platform.machine.ray_cluster import connect, patience, private_folder
 
 VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS")
 
@@ -77,6 +77,42 @@ def test_node_that_is_slow_to_appear_is_waited_for(monkeypatch):
     with patience():
         assert services.get_node("127.0.0.1:1", "a") == "a"
     assert services.get_node is get_node
+
+
+def test_files_of_a_cluster_are_for_its_user_alone(tmp_path, monkeypatch):
+    options = {}
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **given: options.update(given))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "new"))
+    own = tmp_path / "new" / f"maskray-{os.getuid()}"
+    for _ in range(2):
+        connect()
+        assert options["_temp_dir"] == str(own / "ray")
+        assert own.stat().st_mode & 0o777 == 0o700
+        own.chmod(0o777)  # as one would find it that was opened, or made by an earlier hand
+    assert options["_node_ip_address"] == "127.0.0.1"
+
+
+def test_folder_of_someone_else_is_not_used(tmp_path, monkeypatch):
+    """Who comes first on a machine may take the name: a link, a file, or a folder of another user."""
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    taken = tmp_path / f"maskray-{os.getuid()}"
+    (tmp_path / "elsewhere").mkdir(mode=0o777)
+    taken.symlink_to(tmp_path / "elsewhere")
+    folders = {private_folder()}
+    taken.unlink()
+    taken.touch()
+    folders.add(private_folder())
+    if os.getuid() == 0:
+        taken.unlink()
+        taken.mkdir()
+        os.chown(taken, 65534, 65534)
+        folders.add(private_folder())
+    assert taken not in folders
+    assert len(folders) == (3 if os.getuid() == 0 else 2)
+    assert {folder.parent for folder in folders} == {tmp_path}
+    assert {folder.lstat().st_mode & 0o777 for folder in folders} == {0o700}
 
 
 @pytest.mark.ray

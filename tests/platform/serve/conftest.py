@@ -14,7 +14,14 @@ from maskray.model.build_model import build_model
 from maskray.model.config import BackboneConfig, Category, InputConfig, LabelMap, ModelConfig, ModelSpec
 from maskray.platform.files.model_folder import write_model_folder
 from maskray.platform.job.serve_config import ServeConfig
-from maskray.platform.serve.cluster.ray_environment import FRONT_DOOR, MESSAGE_BYTES, OWN_PORT, PORTS, QUICK_HOPS
+from maskray.platform.serve.cluster.ray_environment import (
+    FRONT_DOOR,
+    MEMORY,
+    MESSAGE_BYTES,
+    OWN_PORT,
+    PORTS,
+    QUICK_HOPS,
+)
 from maskray.platform.serve.http.app import build_app
 from maskray.platform.serve.http.auth import Places
 from maskray.platform.serve.http.connection import MOST_OF_CLIENT
@@ -29,7 +36,7 @@ def forget_hops():
     """Takes the settings of Serve's processes out of the environment, and with a MonkeyPatch puts them back."""
 
     def forget(patch):
-        for name in (*QUICK_HOPS, *OWN_PORT, *FRONT_DOOR, *PORTS, MOST_OF_CLIENT, MESSAGE_BYTES):
+        for name in (*QUICK_HOPS, *OWN_PORT, *FRONT_DOOR, *MEMORY, *PORTS, MOST_OF_CLIENT, MESSAGE_BYTES):
             patch.setenv(name, "")  # noted, and so taken away at the end where it was not set
             patch.delenv(name)
 

@@ -7,7 +7,7 @@ import pytest
 from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.cluster.deploy import build_application, locate_files, url_of
 from maskray.platform.serve.cluster.model_source import Source, find_source
-from maskray.platform.serve.cluster.ray_environment import MESSAGE_BYTES, PORTS, port_of_proxy, shorten
+from maskray.platform.serve.cluster.ray_environment import MESSAGE_BYTES, MOST_STARTS, PORTS, port_of_proxy, shorten
 from maskray.platform.serve.http.api_keys import add_key
 from maskray.platform.serve.model.rollout import Target
 
@@ -90,7 +90,7 @@ def test_proxy_leaves_its_port_to_a_gateway_that_listens_itself(monkeypatch, for
     assert port_of_proxy(config.model_copy(update={"port": shortened.port + 1})) == shortened.port + 1
     monkeypatch.setenv(PORTS[0], "1")  # left behind by a former server, or by someone's hand
     again = shorten(config)
-    assert [os.environ[name] for name in PORTS] == [str(again.port), str(again.port + 1)]
+    assert [os.environ[name] for name in PORTS] == [str(again.port), str(again.port + MOST_STARTS)]
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,9 @@ def test_detection_that_is_not_served_is_named(change):
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_served_model_finds_what_evaluation_found(tmp_path, model_folder):
+def test_served_model_finds_what_evaluation_found(tmp_path, model_folder, monkeypatch):
+    for name, value in {"http_proxy": "http://127.0.0.1:9", "no_proxy": "", "NO_PROXY": "", "grpc_proxy": ""}.items():
+        monkeypatch.setenv(name, value)  # a proxy at which nobody listens is not asked
     paths = synthesize(tmp_path / "pictures", 3, seed=1, height=96, width=128, split="val")
     manifest = write_shards(read_dataset(paths.annotations, paths.images), paths.images, tmp_path / "shards")
     model, spec = read_model_folder(model_folder)

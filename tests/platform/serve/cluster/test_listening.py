@@ -1,0 +1,95 @@
+"""The port of a server: taken over from a killed process that left connections there, and watched."""
+
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+from server_process import connections, wait_for_answer
+
+from maskray.platform.serve.cluster import listening
+from maskray.platform.serve.cluster.listening import ServerGoneError, watch_port
+
+pytestmark = pytest.mark.slow
+PROGRAM = """
+import asyncio, sys
+from ray.serve._private import replica
+from ray.serve.config import HTTPOptions
+from maskray.platform.serve.cluster.listening import take_over_port
+
+async def answer(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"here"})
+
+async def listen():
+    options = HTTPOptions(host="127.0.0.1", port=port if sys.argv[2] == "as Serve does" else 9)
+    loop = asyncio.get_running_loop()
+    task, _ = await replica.start_asgi_http_server(answer, options, event_loop=loop, enable_so_reuseport=False)
+    await task
+
+port = int(sys.argv[1])
+if sys.argv[2] == "takes over":
+    take_over_port(port)
+asyncio.run(listen())
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize("way", ["takes over", "as Serve does"])
+def test_port_is_bound_while_connections_of_a_killed_process_are_left(way):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-c", PROGRAM, str(port), way]
+    with subprocess.Popen(command) as first:
+        assert wait_for_answer(url, lambda: first.poll() is None, 600)
+        with connections(url, 2):
+            first.kill()
+            first.wait()
+            with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as second:
+                back = wait_for_answer(url, lambda: second.poll() is None, 600)
+                second.kill()
+                assert back == (way == "takes over"), second.stderr.read()
+
+
+def test_port_of_another_listener_is_not_shared():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        command = [sys.executable, "-c", PROGRAM, str(other.getsockname()[1]), "takes over"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode != 0
+    assert "Address already in use" in done.stderr
+
+
+def test_watchdog_gives_up_where_nobody_comes_back(monkeypatch):
+    monkeypatch.setattr(listening, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(listening, "AWAY_SECONDS", 0.1)
+    monkeypatch.setattr(listening, "ANSWER_SECONDS", 0.1)
+    ended = threading.Event()
+    with pytest.raises(ServerGoneError, match=r"nobody has listened at http://127\.0\.0\.1:9 for 0 s"):
+        watch_port("http://127.0.0.1:9", ended, lambda: False)
+    with pytest.raises(ServerGoneError, match="nobody has listened"):
+        watch_port("http://127.0.0.1:9", ended, lambda: bool(ended.wait(600)))  # as a controller that is gone
+    monkeypatch.setattr(listening, "START_SECONDS", 0.3)
+    asked = []
+    with pytest.raises(ServerGoneError, match="nobody has listened"):
+        watch_port("http://127.0.0.1:9", ended, lambda: asked.append(1) or True)
+    assert asked, "a gateway on its way has more time, but not for ever"
+
+
+def test_watchdog_is_content_while_somebody_listens(monkeypatch):
+    monkeypatch.setattr(listening, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(listening, "AWAY_SECONDS", 0.0)
+    ended = threading.Event()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        threading.Timer(0.5, ended.set).start()
+        watch_port(url, ended, lambda: False)
