@@ -16,6 +16,7 @@ LONGEST = (
     "tests/platform/job/test_submission.py",
     "tests/platform/cli/test_serve.py",
     "tests/platform/serve/cluster/test_alias_watcher.py",
+    "tests/platform/serve/attack/test_whole_server.py",
     "tests/platform/train/test_launch.py",
     "tests/platform/runs/test_training.py",
     "tests/platform/runs/test_training_epochs.py",

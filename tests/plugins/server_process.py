@@ -20,7 +20,7 @@ PROGRAM = [sys.executable, "-m", "maskray.platform.cli.main"]
 # Without what tests are told of Ray's authentication: people are told nothing of it.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
 ENVIRONMENT["COLUMNS"] = "120"
-del ENVIRONMENT["RAY_memory_monitor_refresh_ms"]  # which tests set to 0
+ENVIRONMENT.pop("RAY_memory_monitor_refresh_ms", None)  # which tests set to 0
 CONTROLLER = "ServeController"
 GATEWAY, WATCHER, MODEL = (f"ServeReplica:maskray:{name}" for name in ("Gateway", "AliasWatcher", "Replica"))
 
