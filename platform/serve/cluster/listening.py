@@ -17,7 +17,7 @@ EVERY_SECONDS = 1.0
 AWAY_SECONDS = 20.0  # without anybody at the port until it is given up
 START_SECONDS = 120.0  # the same where Serve is at work on it, which takes that long on busy cores
 PROBE_SECONDS = 5.0
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 20.0
 
 
 def take_over_port(port: int) -> None:
@@ -61,7 +61,7 @@ def watch_port(url: str, ended: threading.Event, is_mended: Callable[[], bool]) 
     """Return when `ended` is set; ServerGoneError where nobody has listened at the port of a URL for 20 s.
 
     `is_mended` is asked then whether Serve is there to start another gateway, which has up to two minutes in all.
-    Where it does not answer in ten seconds, Serve is not there.
+    Where it does not answer in 20 s, Serve is not there: then nobody waits for it at the end either.
     """
     away_since: float | None = None
     while not ended.wait(EVERY_SECONDS):
@@ -72,6 +72,8 @@ def watch_port(url: str, ended: threading.Event, is_mended: Callable[[], bool]) 
         seconds = time.monotonic() - away_since
         if seconds > START_SECONDS or (seconds > AWAY_SECONDS and not _ask(is_mended)):
             raise ServerGoneError(f"nobody has listened at {url} for {seconds:.0f} s; the server is given up")
+    if not _ask(is_mended):  # where its raylet dies, Ray asks this process to end
+        raise ServerGoneError(f"the server at {url} has gone with its cluster")
 
 
 def _ask(question: Callable[[], bool]) -> bool:

@@ -92,4 +92,14 @@ def test_watchdog_is_content_while_somebody_listens(monkeypatch):
         listener.listen(1)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         threading.Timer(0.5, ended.set).start()
-        watch_port(url, ended, lambda: False)
+        watch_port(url, ended, lambda: True)
+
+
+def test_server_that_has_gone_is_not_asked_to_finish(monkeypatch):
+    """Ray ends this process where its own ends, by the signal that people send."""
+    monkeypatch.setattr(listening, "ANSWER_SECONDS", 0.1)
+    ended = threading.Event()
+    ended.set()
+    for answer in (lambda: False, lambda: bool(threading.Event().wait(600))):
+        with pytest.raises(ServerGoneError, match="has gone with its cluster"):
+            watch_port("http://127.0.0.1:9", ended, answer)
