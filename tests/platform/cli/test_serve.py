@@ -201,7 +201,7 @@ def test_server_open_to_the_network_without_keys_says_so_in_one_line(capsys, hos
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("max_batch=8", "max_batch: unknown key; did you mean max_batch_size? valid here: api_keys_file"),
+        ("max_batch=8", "max_batch: unknown key; did you mean max_batch_size? valid here: allowed_hosts"),
         ("max_batch_size", "write it as a.b=value"),
         ("max_batch_size=0", "max_batch_size: Input should be greater than or equal to 1 (got 0)"),
         ("cors_origins=[a.example]", "does not begin with http"),
