@@ -91,8 +91,19 @@ def test_watchdog_is_content_while_somebody_listens(monkeypatch):
         listener.bind(("127.0.0.1", 0))
         listener.listen(1)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        threading.Timer(0.5, ended.set).start()
-        watch_port(url, ended, lambda: True)
+        looks, asked = [], []
+        listens = listening._listens
+
+        def look(url):
+            looks.append(listens(url))
+            if len(looks) == 20:
+                ended.set()
+            return looks[-1]
+
+        monkeypatch.setattr(listening, "_listens", look)
+        watch_port(url, ended, lambda: not asked.append(ended.is_set()))
+    assert looks == [True] * 20
+    assert asked == [True], "Serve is asked at the end alone"
 
 
 def test_server_that_has_gone_is_not_asked_to_finish(monkeypatch):
