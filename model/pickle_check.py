@@ -9,6 +9,8 @@ from __future__ import annotations
 import pickletools
 from typing import BinaryIO
 
+from maskray.model.bounded_tree import UnboundedTreeError, check_tree
+
 MOST_STEPS = 1_000_000  # a state dict of a thousand tensors takes some ten thousand
 MOST_NODES = 5_000_000  # of the tree, what is referred to again counted again
 MOST_DEPTH = 100
@@ -50,7 +52,12 @@ def check_pickle(file: BinaryIO) -> None:
             _take(step, argument, stack, memo, made)
     except (IndexError, KeyError):
         raise ValueError("a pickle whose steps do not fit one another") from None
-    _check_tree(made)
+    try:
+        check_tree(made, lambda node: node.parts, MOST_NODES, MOST_DEPTH, (_LEAF, _MARK))
+    except UnboundedTreeError as error:
+        contains_itself = error.args[1]
+        told = f"more than {MOST_NODES} values, or nested deeper than {MOST_DEPTH}"
+        raise ValueError("it refers to itself" if contains_itself else told) from None
 
 
 def _take(
@@ -100,28 +107,3 @@ def _pop_mark(stack: list[_Node]) -> list[_Node]:
     while (node := stack.pop()) is not _MARK:
         parts.append(node)
     return parts
-
-
-def _check_tree(made: list[_Node]) -> None:
-    """ValueError where any of the nodes is too large a tree, too deep, or contains itself."""
-    sizes: dict[int, tuple[int, int]] = {id(_LEAF): (1, 0), id(_MARK): (1, 0)}
-    entered: set[int] = set()
-    for root in made:
-        todo = [root]
-        while todo:
-            node = todo[-1]
-            if id(node) in sizes:
-                todo.pop()
-                continue
-            waiting = [part for part in node.parts if id(part) not in sizes]
-            if not waiting:
-                known = [sizes[id(part)] for part in node.parts]
-                size, depth = 1 + sum(one for one, _ in known), 1 + max((one for _, one in known), default=0)
-                if size > MOST_NODES or depth > MOST_DEPTH:
-                    raise ValueError(f"more than {MOST_NODES} values, or nested deeper than {MOST_DEPTH}")
-                sizes[id(node)] = (size, depth)
-            elif id(node) in entered:
-                raise ValueError("it refers to itself")
-            else:
-                entered.add(id(node))
-                todo += waiting

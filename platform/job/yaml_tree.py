@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from maskray.model.bounded_tree import UnboundedTreeError, check_tree
 from maskray.platform.job.plain_text import shown
 
 MOST_LETTERS = 2_000_000  # of a file
@@ -66,29 +67,14 @@ def load_yaml(text: str) -> Any:
 
 def check_nodes(root: yaml.Node) -> None:
     """ValueError where what a node stands for, aliases written out, is too much, too deep, or contains itself."""
-    sizes: dict[int, tuple[int, int]] = {}
-    entered: set[int] = set()
-    todo = [root]
-    while todo:
-        node = todo[-1]
-        parts = _parts(node)
-        waiting = [part for part in parts if id(part) not in sizes]
-        if id(node) in sizes:
-            todo.pop()
-        elif not waiting:
-            known = [sizes[id(part)] for part in parts]
-            size, depth = 1 + sum(one for one, _ in known), 1 + max((one for _, one in known), default=0)
-            if size > MOST_NODES or depth > MOST_DEPTH:
-                raise ValueError(
-                    f"line {node.start_mark.line + 1}: more than {MOST_NODES} values, or nested deeper than "
-                    f"{MOST_DEPTH}, with what aliases (*name) stand for"
-                )
-            sizes[id(node)] = (size, depth)
-        elif id(node) in entered:
-            raise ValueError(f"line {node.start_mark.line + 1}: an alias (*name) stands for what it is part of")
-        else:
-            entered.add(id(node))
-            todo += waiting
+    try:
+        check_tree([root], _parts, MOST_NODES, MOST_DEPTH)
+    except UnboundedTreeError as error:
+        node, contains_itself = error.args
+        told = f"more than {MOST_NODES} values, or nested deeper than {MOST_DEPTH}, with what aliases (*name) stand for"
+        if contains_itself:
+            told = "an alias (*name) stands for what it is part of"
+        raise ValueError(f"line {node.start_mark.line + 1}: {told}") from None
 
 
 def _parts(node: yaml.Node) -> list[yaml.Node]:
