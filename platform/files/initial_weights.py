@@ -26,7 +26,7 @@ from maskray.model.weights import (
 )
 from maskray.platform.files.foreign_weights import library_of, read_tensors
 from maskray.platform.files.model_files import SPEC_FILE
-from maskray.platform.files.model_folder import read_model_spec
+from maskray.platform.files.model_folder import empty_tensors, read_model_spec
 
 _WRAPPED = "module."  # before the names of a model that was saved inside DistributedDataParallel
 
@@ -106,7 +106,6 @@ def _read(path: Path, names_only: bool) -> dict[str, Tensor]:
         return read_tensors(path if path.is_dir() else file)
     try:
         with safe_open(file, framework="pt") as content:
-            names = list(content.keys())
-            return {name: torch.empty(content.get_slice(name).get_shape(), device="meta") for name in names}
+            return empty_tensors(content)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file}: not a readable safetensors file ({' '.join(str(error).split())})") from None

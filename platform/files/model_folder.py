@@ -121,11 +121,7 @@ def _check_sizes(source: str | Path, spec: ModelSpec) -> None:
     """
     path = _weights_path(Path(source))
     with _open_weights(path) as (file, _):
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        stored = {
-            name: torch.empty(part.get_shape(), dtype=_DTYPES.get(part.get_dtype(), torch.bool), device="meta")
-            for name, part in slices.items()
-        }
+        stored = empty_tensors(file)
     try:
         _check_tensors(path, stored, _empty_state(spec.model, spec))
     except (NotImplementedError, RuntimeError):
@@ -135,6 +131,15 @@ def _check_sizes(source: str | Path, spec: ModelSpec) -> None:
         known = spec.model.backbone.model_copy(update={"name": "resnet18", "norm": "frozen_batch_norm"})
         wanted = _empty_state(spec.model.model_copy(update={"backbone": known}), spec)
         _check_tensors(path, _without_backbone(stored), _without_backbone(wanted))
+
+
+def empty_tensors(file: Any) -> dict[str, Tensor]:
+    """What the header of an opened safetensors file says of its tensors: names, shapes and types, without memory."""
+    parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    return {
+        name: torch.empty(part.get_shape(), dtype=_DTYPES.get(part.get_dtype(), torch.bool), device="meta")
+        for name, part in parts.items()
+    }
 
 
 def _empty_state(model: ModelConfig, spec: ModelSpec) -> dict[str, Tensor]:
