@@ -16,9 +16,8 @@ from torch import Tensor
 
 from maskray.model.pickle_check import check_pickle
 
-LEGACY_PICKLES = (
-    5  # of files from before torch 1.6: magic number, version, system, the state dict, names of its storages
-)
+# Of files from before torch 1.6: magic number, version, system, the state dict, names of its storages.
+LEGACY_PICKLES = 5
 TORCHVISION_PREFIX = "torchvision:"
 WEIGHTS_FILE = "model.safetensors"
 STEP_COUNTER = "num_batches_tracked"  # of batch norm in training; frozen batch norm has no use for it

@@ -73,11 +73,11 @@ class Places:
         """When one that is refused shall come back: after as long as those of late held their places."""
         return min(LONGEST_RETRY, max(1, math.ceil(self._held_seconds)))
 
-    def check(self) -> None:
-        """RequestError 503 where an image that comes now would be refused, before its body is read."""
+    def check(self, number: int = 1) -> None:
+        """RequestError 503 where so many images would be refused now, which can be known before a body is read."""
         if self.draining:
             raise RequestError(503, "the server is ending, try again in a moment")
-        if self.is_full:
+        if self.taken + number > self._most:
             raise RequestError(503, BUSY)
 
     @contextmanager
@@ -101,10 +101,7 @@ class Places:
     @contextmanager
     def take(self, number: int) -> Iterator[None]:
         """Hold places; RequestError 503 where they are not free, or the server is about to end."""
-        if self.draining:
-            raise RequestError(503, "the server is ending, try again in a moment")
-        if self.taken + number > self._most:
-            raise RequestError(503, BUSY)
+        self.check(number)
         self._count(number)
         began = time.monotonic()
         try:

@@ -53,7 +53,7 @@ def _options() -> dict[str, Any]:
 def _parameter(name: str, where: str, schema: dict[str, Any]) -> dict[str, Any]:
     """A parameter of query or header, which cannot be null as a value of JSON can."""
     kinds = [kind for kind in schema.get("anyOf", []) if kind.get("type") != "null"]
-    plain = {key: value for key, value in schema.items() if key not in ("anyOf", "default") or value is False}
+    plain = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
     own = {**plain, **kinds[0]} if kinds else schema
     return {"name": name, "in": where, "description": schema["description"], "schema": own}
 
