@@ -63,6 +63,22 @@ def model_folder(tmp_path_factory, spec):
     return str(write_model_folder(tmp_path_factory.mktemp("serve") / "shapes", model, spec))
 
 
+@pytest.fixture(scope="module")
+def server(request, ray_cluster, model_folder):
+    """A real server on a free port, of the CONFIG of the file that asks for it: one start for the whole file."""
+    from maskray.platform.serve.cluster.deploy import deploy
+
+    server = deploy(model_folder, request.module.CONFIG, version="3")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    with httpx.Client(base_url=server.url, timeout=600) as client:
+        yield client
+
+
 @pytest.fixture(scope="session")
 def pixels():
     rows, columns = np.mgrid[:120, :160]

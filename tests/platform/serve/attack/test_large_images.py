@@ -2,30 +2,15 @@
 
 import io
 
-import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
 from maskray.platform.job.serve_config import ServeConfig
-from maskray.platform.serve.cluster.deploy import deploy
 
 pytestmark = pytest.mark.slow
 CONFIG = ServeConfig(port=0)
 JPEG = {"Content-Type": "image/jpeg"}
-
-
-@pytest.fixture(scope="module")
-def server(ray_cluster, model_folder):
-    server = deploy(model_folder, CONFIG)
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def client(server):
-    with httpx.Client(base_url=server.url, timeout=600) as client:
-        yield client
 
 
 def noise(width, height):

@@ -29,19 +29,6 @@ JPEG = {"Content-Type": "image/jpeg"}
 
 
 @pytest.fixture(scope="module")
-def server(ray_cluster, model_folder):
-    server = deploy(model_folder, CONFIG, version="3")
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def client(server):
-    with httpx.Client(base_url=server.url, timeout=300) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
 def predictor(model_folder):
     return Predictor(*read_model_folder(model_folder))
 
