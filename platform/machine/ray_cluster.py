@@ -16,6 +16,7 @@ from typing import Any
 
 TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 LOOPBACK = "127.0.0.1"
+VITAL = ("raylet", "gcs_server")  # of a node, and of a cluster
 START_SECONDS = 240.0
 ANSWER_SECONDS = 30.0  # in which the head of a cluster that is just starting listens
 
@@ -129,6 +130,18 @@ def patience() -> Iterator[None]:
         yield
     finally:
         services.get_node = ask
+
+
+def lost_part() -> str | None:
+    """Which of the processes that a cluster started here cannot do without has ended; None while all are there.
+
+    Ray tells nobody of it: processes of a node whose raylet has ended go on, and may hold their ports for long.
+    """
+    from ray._private import worker
+
+    node = worker._global_node  # of a cluster that this process has started; without processes where it joined one
+    ended = {} if node is None else dict(node.dead_processes())
+    return next((kind for kind in VITAL if kind in ended), None)
 
 
 def leave() -> None:

@@ -21,7 +21,7 @@ from ray.serve.schema import LoggingConfig
 
 from maskray.platform.files.model_folder import read_model_folder
 from maskray.platform.job.serve_config import ServeConfig
-from maskray.platform.machine.ray_cluster import connect, leave, starts_cluster
+from maskray.platform.machine.ray_cluster import connect, leave, lost_part, starts_cluster
 from maskray.platform.serve.cluster.alias_watcher import AliasWatcher
 from maskray.platform.serve.cluster.gateway import Gateway
 from maskray.platform.serve.cluster.listening import ServerGoneError, watch_port
@@ -119,7 +119,7 @@ def serve_forever(source: Source, config: ServeConfig, address: str | None = Non
         _announce(server, source)
         try:
             if own:
-                watch_port(server.url, ended, _is_mended)
+                watch_port(server.url, ended, _is_mended, lost_part)
             ended.wait()
         except ServerGoneError:  # nothing is left that could be finished, and what is left ends with its cluster
             raise

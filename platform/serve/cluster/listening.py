@@ -57,14 +57,19 @@ class ServerGoneError(Exception):
     """Nobody listens at the port of a server any more, and nobody is going to."""
 
 
-def watch_port(url: str, ended: threading.Event, is_mended: Callable[[], bool]) -> None:
+def watch_port(
+    url: str, ended: threading.Event, is_mended: Callable[[], bool], lost_part: Callable[[], str | None]
+) -> None:
     """Return when `ended` is set; ServerGoneError where nobody has listened at the port of a URL for 20 s.
 
     `is_mended` is asked then whether Serve is there to start another gateway, which has up to two minutes in all.
-    Where it does not answer in 20 s, Serve is not there: then nobody waits for it at the end either.
+    Where it does not answer in 20 s, Serve is not there: then nobody waits for it at the end either. `lost_part` names
+    what of the cluster has ended without which it mends nothing, also while a gateway listens still.
     """
     away_since: float | None = None
     while not ended.wait(EVERY_SECONDS):
+        if lost := lost_part():
+            raise ServerGoneError(f"the {lost} of the cluster has ended; the server at {url} is given up")
         if _listens(url):
             away_since = None
             continue
@@ -72,7 +77,7 @@ def watch_port(url: str, ended: threading.Event, is_mended: Callable[[], bool]) 
         seconds = time.monotonic() - away_since
         if seconds > START_SECONDS or (seconds > AWAY_SECONDS and not _ask(is_mended)):
             raise ServerGoneError(f"nobody has listened at {url} for {seconds:.0f} s; the server is given up")
-    if not _ask(is_mended):  # where its raylet dies, Ray asks this process to end
+    if lost_part() or not _ask(is_mended):  # where its raylet dies, Ray may ask this process to end
         raise ServerGoneError(f"the server at {url} has gone with its cluster")
 
 

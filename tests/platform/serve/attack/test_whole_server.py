@@ -95,3 +95,13 @@ def test_killed_gateway_is_back_at_its_port_or_the_server_ends(started, number):
         os.kill(gateway, signal.SIGKILL)
         assert wait_for_answer(url, lambda: server.poll() is None, 600), server.stderr.read()
     assert find_child(server.pid, GATEWAY) not in (None, gateway)
+
+
+def test_server_whose_raylet_is_killed_ends_with_a_line(model_folder):
+    """Ray lets gateway and replica go on at the port, and nobody would start the next ones."""
+    with running(model_folder) as (server, url):
+        os.kill(find_child(server.pid, "raylet/raylet --"), signal.SIGKILL)
+        assert server.wait(600) == 1
+        assert server.stderr.read() == f"error: the raylet of the cluster has ended; the server at {url} is given up\n"
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(url, timeout=60)

@@ -35,6 +35,10 @@ asyncio.run(listen())
 """
 
 
+def nothing():
+    """What of the cluster has ended."""
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -73,13 +77,13 @@ def test_watchdog_gives_up_where_nobody_comes_back(monkeypatch):
     monkeypatch.setattr(listening, "ANSWER_SECONDS", 0.1)
     ended = threading.Event()
     with pytest.raises(ServerGoneError, match=r"nobody has listened at http://127\.0\.0\.1:9 for 0 s"):
-        watch_port("http://127.0.0.1:9", ended, lambda: False)
+        watch_port("http://127.0.0.1:9", ended, lambda: False, nothing)
     with pytest.raises(ServerGoneError, match="nobody has listened"):
-        watch_port("http://127.0.0.1:9", ended, lambda: bool(ended.wait(600)))  # as a controller that is gone
+        watch_port("http://127.0.0.1:9", ended, lambda: bool(ended.wait(600)), nothing)  # as a controller that is gone
     monkeypatch.setattr(listening, "START_SECONDS", 0.3)
     asked = []
     with pytest.raises(ServerGoneError, match="nobody has listened"):
-        watch_port("http://127.0.0.1:9", ended, lambda: asked.append(1) or True)
+        watch_port("http://127.0.0.1:9", ended, lambda: asked.append(1) or True, nothing)
     assert asked, "a gateway on its way has more time, but not for ever"
 
 
@@ -101,9 +105,23 @@ def test_watchdog_is_content_while_somebody_listens(monkeypatch):
             return looks[-1]
 
         monkeypatch.setattr(listening, "_listens", look)
-        watch_port(url, ended, lambda: not asked.append(ended.is_set()))
+        watch_port(url, ended, lambda: not asked.append(ended.is_set()), nothing)
     assert looks == [True] * 20
     assert asked == [True], "Serve is asked at the end alone"
+
+
+@pytest.mark.parametrize("is_ended", [False, True])
+def test_watchdog_gives_up_where_a_part_of_the_cluster_has_ended(is_ended):
+    """Gateway and replica may go on without their raylet, and nobody would start another one."""
+    ended = threading.Event()
+    if is_ended:
+        ended.set()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(ServerGoneError, match="cluster"):
+            watch_port(url, ended, lambda: True, lambda: "raylet")
 
 
 def test_server_that_has_gone_is_not_asked_to_finish(monkeypatch):
@@ -113,4 +131,4 @@ def test_server_that_has_gone_is_not_asked_to_finish(monkeypatch):
     ended.set()
     for answer in (lambda: False, lambda: bool(threading.Event().wait(600))):
         with pytest.raises(ServerGoneError, match="has gone with its cluster"):
-            watch_port("http://127.0.0.1:9", ended, answer)
+            watch_port("http://127.0.0.1:9", ended, answer, nothing)
