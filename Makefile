@@ -53,6 +53,7 @@ sanitize: setup
 # What is too long for the tests: ten minutes of hostile annotation files.
 soak: setup
 	$(BIN)/python tests/platform/data/formats/fuzz_readers.py --seconds 600
+	PYTHONPATH=tests/plugins $(BIN)/python tests/platform/serve/attack/soak.py --seconds 1800
 
 processors: setup
 	$(BIN)/python tests/processors.py
