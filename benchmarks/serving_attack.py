@@ -19,12 +19,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "plugins"))
-from hostile_requests import JSON, OPAQUE, encode, hostile, noise, slow_body
+from hostile_requests import JSON, OPAQUE, Request, encode, hostile, noise, slow_body
 from server_process import GATEWAY, MODEL, children_of, running
 from soak_model import drawn
 
@@ -56,6 +55,11 @@ class Neighbour:
                 assert answer.status_code == 200, answer.text
                 self.waits.append((began, time.monotonic() - began))
 
+    def wait_past(self, moment: float) -> None:
+        """Wait until an image is answered that was sent after this."""
+        while not self.waits or self.waits[-1][0] <= moment:
+            time.sleep(0.05)
+
     def during(self, began: float, ended: float) -> list[float]:
         """Seconds of each request of which a part was within these."""
         return [seconds for at, seconds in self.waits if at + seconds >= began and at <= ended]
@@ -68,27 +72,34 @@ def attacks(image: bytes) -> dict[str, Attack]:
     found: dict[str, Attack] = {}
     for request in hostile(image):
         if request.kind in ("bomb", "many scans", "deep JSON", "many objects"):
-            found[request.kind] = lambda url, request=request: send(url, **request.arguments)
+            found[request.kind] = lambda url, request=request: send(url, request)
     lists = b'{"images":[' + b"[]," * 8_600_000 + b"[]]}"
     found["26 MB of {}"] = lambda url: post(url, b'{"images":[' + b"{}," * 8_600_000 + b"{}]}", JSON)
     found["26 MB of []"] = lambda url: post(url, lists, JSON)
-    large = encode(noise(4200, 3000), "JPEG", quality=92)[:19_900_000]
+    large = encode(noise(5000, 4080), "JPEG", quality=92)[:19_900_000]
     found[f"image of {len(large) / 1e6:.1f} MB"] = lambda url: post(url, large, OPAQUE)
-    found["32 slow bodies"] = lambda url: together(32, lambda: slow_body(url, 15))
-    found["400 wrong keys"] = lambda url: together(
-        16, lambda: [post(url, image, {"Authorization": "Bearer maskray.somebody.wrong"}) for _ in range(25)][-1]
-    )
+    found["32 slow bodies"] = lambda url: together(32, lambda: slow_body(url, 15, KEY["Authorization"]))
+    found["400 wrong keys"] = lambda url: together(8, lambda: wrong_keys(url, image, 50))
     return found
 
 
-def send(url: str, **arguments: Any) -> int:
-    headers = KEY | arguments.pop("headers")
+def send(url: str, request: Request) -> int:
+    headers = KEY | request.arguments["headers"]
+    arguments = request.arguments | {"url": url + request.arguments["url"], "headers": headers}
     with httpx.Client(timeout=120) as client:
-        return client.request(**arguments | {"url": url + arguments["url"], "headers": headers}).status_code
+        return client.request(**arguments).status_code
 
 
 def post(url: str, data: bytes, headers: dict[str, str]) -> int:
     return httpx.post(f"{url}/v1/predict", content=data, headers=KEY | headers, timeout=120).status_code
+
+
+def wrong_keys(url: str, image: bytes, number: int) -> int:
+    headers = OPAQUE | {"Authorization": "Bearer maskray.neighbour.wrong"}
+    with httpx.Client(timeout=120) as client:
+        return {
+            client.post(f"{url}/v1/predict", content=image, headers=headers).status_code for _ in range(number)
+        }.pop()
 
 
 def together(number: int, attack: Callable[[], object]) -> object:
@@ -145,9 +156,9 @@ def measure(url: str, parent: int, image: bytes, rounds: int) -> None:
                     began = time.monotonic()
                     outcome = attack(url)
                     ended = time.monotonic()
-                    time.sleep(0.2)
+                    neighbour.wait_past(ended)
                 before = neighbour.during(began - PAUSE_SECONDS, began)
-                during = neighbour.during(began, ended + 0.2)
+                during = neighbour.during(began, neighbour.waits[-1][0])
                 rows.append((ended - began, memory.grown, *spread(before), *spread(during)))
             seconds, grown, calm, calm_most, wait, most = (statistics.median(column) for column in zip(*rows))
             waits = f"{1e3 * wait:5.0f} ms, {1e3 * most:5.0f} at most; before {1e3 * calm:5.0f}, {1e3 * calm_most:5.0f}"

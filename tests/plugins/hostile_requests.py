@@ -102,13 +102,13 @@ def mutated(image: bytes, number: int) -> list[Request]:
     return found
 
 
-def slow_body(url: str, seconds: float) -> int | None:
+def slow_body(url: str, seconds: float, key: str = "") -> int | None:
     """The status that a body earns of which a byte comes each second; None where the connection ends without one."""
     place = httpx.URL(url)
     with socket.create_connection((place.host, place.port), timeout=1.0) as client:
         client.sendall(
             f"POST /v1/predict HTTP/1.1\r\nHost: {place.host}\r\nContent-Length: 100000\r\n"
-            "Content-Type: image/jpeg\r\n\r\n".encode()
+            f"Content-Type: image/jpeg\r\nAuthorization: {key}\r\n\r\n".encode()
         )
         for _ in range(int(seconds)):
             try:
