@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, FailFast, Field, model_validator
 
 # "as": who configures a model finds every part of it here.
 from maskray.model.backbone_config import BackboneConfig as BackboneConfig
@@ -14,6 +15,8 @@ from maskray.model.config_base import Channels, Count, EdgePixels, GridSide, Hea
 from maskray.model.config_base import Config as Config
 from maskray.model.config_base import Fraction as Fraction
 from maskray.model.config_base import Positive as Positive
+
+MOST_CATEGORIES = 100_000
 
 
 class RoIOpConfig(Config):
@@ -233,13 +236,14 @@ class Category(Config):
 class LabelMap(Config):
     """The categories in class order: class index k of the model is `categories[k]`; there is no background entry."""
 
-    categories: tuple[Category, ...] = Field(min_length=1, max_length=100_000)
+    categories: Annotated[tuple[Category, ...], FailFast()] = Field(min_length=1, max_length=MOST_CATEGORIES)
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
-        ids = [category.id for category in self.categories]
-        if len(set(ids)) != len(ids):
-            raise ValueError(f"category ids are not unique: {sorted(i for i in set(ids) if ids.count(i) > 1)}")
+        counts = Counter(category.id for category in self.categories)
+        twice = sorted(category_id for category_id, count in counts.items() if count > 1)
+        if twice:
+            raise ValueError(f"category ids are not unique: {twice[:10]}")
         return self
 
     @property

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -21,11 +20,10 @@ from maskray.model.build_model import build_model
 from maskray.model.config import ModelConfig, ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.platform.files.atomic import new_folder
+from maskray.platform.files.description import MOST_BYTES, parse_spec
 from maskray.platform.files.model_files import SPEC_FILE, WEIGHTS_FILE
-from maskray.platform.job.config import first_mistake
 
 WEIGHTS_FORMAT = "maskray-1"
-MOST_SPEC_BYTES = 64_000_000  # a hundred thousand classes with long names
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
@@ -90,13 +88,13 @@ def read_model_spec(folder: str | Path) -> ModelSpec:
     folder = Path(folder)
     if folder.is_file():
         with _open_weights(folder) as (_, metadata):
-            return _parse_spec(folder, _own_spec(folder, metadata))
+            return parse_spec(folder, _own_spec(folder, metadata))
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such model folder")
     for name in (SPEC_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise ValueError(f"{folder}: not a model folder, {name} is missing")
-    return _parse_spec(folder / SPEC_FILE, _spec_bytes(folder))
+    return parse_spec(folder / SPEC_FILE, _spec_bytes(folder))
 
 
 def read_weights(folder: str | Path) -> dict[str, Tensor]:
@@ -155,7 +153,7 @@ def _without_backbone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _spec_bytes(folder: Path) -> bytes:
     """The description in a folder; ValueError where it is far longer than any."""
     path = folder / SPEC_FILE
-    if path.stat().st_size > MOST_SPEC_BYTES:
+    if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path}: {path.stat().st_size} bytes are too many for the description of a model")
     return path.read_bytes()
 
@@ -182,13 +180,6 @@ def _own_spec(path: Path, metadata: dict[str, str]) -> bytes:
     if "spec" not in metadata:
         raise ValueError(f"{path}: holds weights and no description of their model; give the folder it belongs to")
     return metadata["spec"].encode()
-
-
-def _parse_spec(path: Path, text: bytes) -> ModelSpec:
-    try:
-        return ModelSpec.model_validate_json(text)
-    except ValidationError as error:
-        raise ValueError(f"{path}: not a model description: {first_mistake(error)}") from None
 
 
 def spec_text(spec: ModelSpec) -> str:
