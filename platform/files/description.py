@@ -39,8 +39,7 @@ def _is_large(tree: Any) -> bool:
     if not isinstance(tree, dict):
         return _has_more(tree, MOST_VALUES)
     labels = tree.get("labels")
-    categories = labels.get("categories") if isinstance(labels, dict) else None
-    if not isinstance(categories, list):
+    if not isinstance(labels, dict) or not isinstance(categories := labels.get("categories"), list):
         return _has_more(tree, MOST_VALUES)
     if len(categories) > MOST_CATEGORIES:
         return True
