@@ -71,3 +71,8 @@ class ServeConfig(Config):
     def most_waiting(self) -> int:
         """Requests that are accepted at a time, in work or waiting; the next one is told to come back."""
         return self.max_waiting or QUEUED_BATCHES * self.max_batch_size * self.most_replicas
+
+    @property
+    def most_images(self) -> int:
+        """Images of one request that are accepted."""
+        return min(self.max_images_per_request, self.most_waiting)

@@ -16,9 +16,9 @@ from maskray.platform.serve.http.methods import Methods
 from maskray.platform.serve.http.metrics import ServerMetrics
 from maskray.platform.serve.http.openapi_examples import (
     MODELS_RESPONSES,
-    PREDICT_BODY,
     PREDICT_RESPONSES,
     describe_errors,
+    predict_body,
 )
 from maskray.platform.serve.http.origin_check import OriginCheck, own_hosts
 from maskray.platform.serve.http.predict_route import Backend, PredictRoute
@@ -38,7 +38,8 @@ def build_app(config: ServeConfig, backend: Backend, server_metrics: ServerMetri
     add_page(app)
     add_samples(app, config)
     _add_state(app, config, backend, server_metrics, places)
-    _add_prediction(app, PredictRoute(config, backend, server_metrics, places))
+    body = predict_body(config.most_images, config.deadline_seconds)
+    _add_prediction(app, PredictRoute(config, backend, server_metrics, places), body)
     describe_errors(app)
     # From the inside outwards: the last one added sees a request first.
     app.add_middleware(Methods)
@@ -64,7 +65,7 @@ def _add_state(
     limits = {
         "max_request_bytes": config.max_request_bytes,
         "max_image_pixels": config.max_image_pixels,
-        "max_images_per_request": min(config.max_images_per_request, config.most_waiting),
+        "max_images_per_request": config.most_images,
         "deadline_seconds": config.deadline_seconds,
     }
 
@@ -91,8 +92,8 @@ def _add_state(
         return Response(server_metrics.text(), media_type=METRICS_TYPE)
 
 
-def _add_prediction(app: FastAPI, answer: PredictRoute) -> None:
-    @app.post("/v1/predict", response_class=JSONResponse, responses=PREDICT_RESPONSES, openapi_extra=PREDICT_BODY)
+def _add_prediction(app: FastAPI, answer: PredictRoute, body: dict[str, Any]) -> None:
+    @app.post("/v1/predict", response_class=JSONResponse, responses=PREDICT_RESPONSES, openapi_extra=body)
     async def predict(request: Request) -> Response:
         """Objects in one image or several: the body is an image, a form with fields `image`, or JSON."""
         return await answer(request)

@@ -41,13 +41,17 @@ def _binary(description: str) -> dict[str, Any]:
     return {"schema": {"type": "string", "format": "binary", "description": description}}
 
 
-def _list_of(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": schema, "minItems": 1}
+def _list_of(schema: dict[str, Any], most: int) -> dict[str, Any]:
+    return {"type": "array", "items": schema, "minItems": 1, "maxItems": most}
 
 
-def _options() -> dict[str, Any]:
+def _options(most_seconds: float) -> dict[str, Any]:
     """The options as properties of a JSON body."""
-    return dict(Options.model_json_schema()["properties"])
+    options = Options.model_json_schema()["properties"]
+    for kind in options["deadline_seconds"]["anyOf"]:
+        if kind["type"] == "number":
+            kind["maximum"] = most_seconds
+    return dict(options)
 
 
 def _parameter(name: str, where: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -58,57 +62,61 @@ def _parameter(name: str, where: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "in": where, "description": schema["description"], "schema": own}
 
 
-_HEADERS: dict[str, dict[str, Any]] = {
-    DEADLINE_HEADER: {"type": "number", "exclusiveMinimum": 0, "description": "As deadline_seconds."},
-    ID_HEADER: {"type": "string", "description": "Comes back with the answer; else one is made."},
-}
+def _headers(most_seconds: float) -> dict[str, dict[str, Any]]:
+    seconds = {"type": "number", "exclusiveMinimum": 0, "maximum": most_seconds, "description": "As deadline_seconds."}
+    return {
+        DEADLINE_HEADER: seconds,
+        ID_HEADER: {"type": "string", "description": "Comes back with the answer; else one is made."},
+    }
 
+
+_BASE64 = {"type": "string", "contentEncoding": "base64"}
 _IMAGE = {
     "oneOf": [
-        {"type": "string", "contentEncoding": "base64"},
+        _BASE64,
         {
             "type": "object",
-            "properties": {"data": {"type": "string", "contentEncoding": "base64"}},
+            "properties": {"data": _BASE64},
             "required": ["data"],
             "additionalProperties": False,
         },
     ]
 }
-PREDICT_BODY: dict[str, Any] = {
-    "parameters": [
-        *(_parameter(name, "query", schema) for name, schema in _options().items()),
-        *(_parameter(name, "header", schema) for name, schema in _HEADERS.items()),
-    ],
-    "requestBody": {
-        "required": True,
-        "content": {
-            "image/*": _binary("An encoded image: JPEG, PNG, WEBP, BMP, GIF or TIFF."),
-            "application/octet-stream": _binary("The same."),
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "image": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
-                    },
-                    "required": ["image"],
-                }
-            },
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "image": _IMAGE,
-                        "images": _list_of(_IMAGE),
-                        **_options(),
-                    },
-                    "oneOf": [{"required": ["image"]}, {"required": ["images"]}],
-                    "additionalProperties": False,
-                },
-                "examples": {"one image": {"value": ONE}, "several images": {"value": SEVERAL}},
-            },
+
+
+def predict_body(most_images: int, most_seconds: float) -> dict[str, Any]:
+    """Parameters and bodies of a prediction on a server that takes so many images and so long for a request."""
+    options, headers = _options(most_seconds), _headers(most_seconds)
+    form = {
+        "type": "object",
+        "properties": {"image": _list_of({"type": "string", "format": "binary"}, most_images)},
+        "required": ["image"],
+        "additionalProperties": False,
+    }
+    tree = {
+        "type": "object",
+        "properties": {"image": _IMAGE, "images": _list_of(_IMAGE, most_images), **options},
+        "oneOf": [{"required": ["image"]}, {"required": ["images"]}],
+        "additionalProperties": False,
+    }
+    content = {
+        "image/*": _binary("An encoded image: JPEG, PNG, WEBP, BMP, GIF or TIFF."),
+        "application/octet-stream": _binary("The same."),
+        "multipart/form-data": {"schema": form},
+        "application/json": {
+            "schema": tree,
+            "examples": {"one image": {"value": ONE}, "several images": {"value": SEVERAL}},
         },
-    },
-}
+    }
+    return {
+        "parameters": [
+            *(_parameter(name, "query", schema) for name, schema in options.items()),
+            *(_parameter(name, "header", schema) for name, schema in headers.items()),
+        ],
+        "requestBody": {"required": True, "content": content},
+    }
+
+
 _NO_KEY = _error("No API key that is known here, where keys are asked for.", "this API key is not known here")
 _ELSEWHERE = _error("A page of another origin, or a foreign Host.", "pages of https://a.example may not ask; ...")
 _FAILED = _error("The server failed.", "the server failed on this request; its log says why")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import Request
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from maskray.model.config import Config
 from maskray.platform.job.config import first_mistake
@@ -15,6 +15,11 @@ from maskray.platform.serve.http.request_checks import RequestError, check_query
 DRAWN_SCORE = 0.5  # least score of what is drawn into an image when the request names none
 MOST_DETECTIONS = 10_000
 DEADLINE_HEADER = "X-Request-Deadline"
+
+
+def _whole(value: Any) -> Any:
+    """10.0 is a whole number of JSON too."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Options(Config):
@@ -26,7 +31,7 @@ class Options(Config):
     score_threshold: float | None = Field(
         None, ge=0, le=1, allow_inf_nan=False, description="Least score; none is 0, and 0.5 for png."
     )
-    max_detections: Annotated[int, Field(ge=0, le=MOST_DETECTIONS)] | None = Field(
+    max_detections: Annotated[int, Field(ge=0, le=MOST_DETECTIONS), BeforeValidator(_whole)] | None = Field(
         None, description="Keep no more than the best so many of an image."
     )
     masks: bool = Field(True, description="Whether masks are in the answer.")

@@ -44,7 +44,7 @@ class PredictRoute:
         self._meters = server_metrics
         self._places = places
         self._parsing = asyncio.Lock()
-        self._most_images = min(config.max_images_per_request, config.most_waiting)
+        self._most_images = config.most_images
 
     async def __call__(self, request: Request) -> Response:
         """The answer; RequestError for what is refused, 408 and 504 past the deadline among it."""

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from routes import app_of
 
 from maskray.model.build_model import build_model
 from maskray.model.config import BackboneConfig, Category, InputConfig, LabelMap, ModelConfig, ModelSpec
 from maskray.platform.files.model_folder import write_model_folder
-from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.cluster.ray_environment import (
     FRONT_DOOR,
     MEMORY,
@@ -22,11 +22,7 @@ from maskray.platform.serve.cluster.ray_environment import (
     PORTS,
     QUICK_HOPS,
 )
-from maskray.platform.serve.http.app import build_app
-from maskray.platform.serve.http.auth import Places
 from maskray.platform.serve.http.connection import MOST_OF_CLIENT
-from maskray.platform.serve.http.metrics import ServerMetrics
-from maskray.platform.serve.http.responses import ModelName, Prediction, choose
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -103,34 +99,12 @@ def encode(pixels, kind):
     return file.getvalue()
 
 
-class Backend:
-    """A model in place of the real one, for what the routes do when it is slow, fails or refuses."""
-
-    def __init__(self, predict):
-        self._predict = predict
-
-    async def predict(self, data, size, options, seconds_left):
-        outcome = await self._predict(data)
-        if isinstance(outcome, list):
-            outcome = Prediction(ModelName("shapes", "3"), *size, choose(outcome, options), {"predict": 0.1}, 1)
-        return outcome
-
-    async def describe(self):
-        return {"name": "shapes", "version": "3"}
-
-    async def list_models(self):
-        return {"models": [], "follows": None}
-
-
 @pytest.fixture(scope="session")
 def client_of():
-    """Opens a client of the routes around a backend, or a coroutine that gives COCO results or a Refusal for bytes."""
+    """Opens a client of what app_of builds."""
 
-    def open_client(predict, places=None, **config):
-        settings, server_metrics = ServeConfig(**config), ServerMetrics()
-        backend = predict if hasattr(predict, "predict") else Backend(predict)
-        app = build_app(settings, backend, server_metrics, places or Places(settings.most_waiting, server_metrics))
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    def open_client(*arguments, **config):
+        transport = httpx.ASGITransport(app_of(*arguments, **config), raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000")
 
     return open_client
