@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -9,6 +10,8 @@ from pydantic import Field, model_validator
 from maskray.model.config import Config, Positive
 
 QUEUED_BATCHES = 8
+# It goes into a header of the page: scheme, host and port, and nothing else.
+ORIGIN = re.compile(r"https?://[A-Za-z0-9._-]+(:[0-9]{1,5})?")
 
 
 class ServeConfig(Config):
@@ -51,6 +54,16 @@ class ServeConfig(Config):
         None,
         description="Folder of images (jpg, png, webp) that the page offers; without one it offers drawn scenes.",
     )
+    compare_with: str | None = Field(
+        None,
+        description="Another maskray server, e.g. http://127.0.0.1:8001, that the page asks too, to compare versions; "
+        "its cors_origins have to name this one.",
+    )
+    page_image_addresses: bool = Field(
+        False,
+        description="Whether the page takes addresses of images, which the reader's browser fetches and never the "
+        "server; the page may then connect to anywhere.",
+    )
     check_after_training: bool = Field(False, description="Deploy the new model, send it one image and stop.")
 
     @model_validator(mode="after")
@@ -60,6 +73,8 @@ class ServeConfig(Config):
         for origin in self.cors_origins:
             if origin != "*" and not origin.startswith(("http://", "https://")):
                 raise ValueError(f"cors_origins: {origin!r} does not begin with http:// or https://")
+        if self.compare_with is not None and not ORIGIN.fullmatch(self.compare_with):
+            raise ValueError(f"compare_with: {self.compare_with!r} is not like http://HOST:PORT, without a path")
         return self
 
     @property

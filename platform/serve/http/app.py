@@ -25,7 +25,7 @@ from maskray.platform.serve.http.predict_route import Backend, PredictRoute
 from maskray.platform.serve.http.request_checks import check_query
 from maskray.platform.serve.http.request_log import RequestLog
 from maskray.platform.serve.http.samples import add_samples
-from maskray.platform.serve.web.page import add_page
+from maskray.platform.serve.web.page import add_page, page_settings
 
 ROUTES = ("/", "/healthz", "/metrics", "/openapi.json", "/v1/model", "/v1/models", "/v1/predict")
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -35,7 +35,7 @@ def build_app(config: ServeConfig, backend: Backend, server_metrics: ServerMetri
     """The routes around a backend."""
     app = FastAPI(title="maskray", docs_url=None, redoc_url=None)  # those two pages load scripts from elsewhere
     handle_errors(app, lambda: places.retry_seconds)
-    add_page(app)
+    add_page(app, config)
     add_samples(app, config)
     _add_state(app, config, backend, server_metrics, places)
     body = predict_body(config.most_images, config.deadline_seconds)
@@ -77,8 +77,8 @@ def _add_state(
 
     @app.get("/v1/model")
     async def describe() -> dict[str, Any]:
-        """The model that answers: name, version, labels, limits and its whole description."""
-        return {**await backend.describe(), "limits": limits}
+        """The model that answers: name, version, labels, limits, the page's settings, and its whole description."""
+        return {**await backend.describe(), "limits": limits, "page": page_settings(config)}
 
     @app.get("/v1/models", responses=MODELS_RESPONSES)
     async def list_models(request: Request) -> dict[str, Any]:
