@@ -1,29 +1,35 @@
-// The page: hands a photograph to the server and shows what it found; scores and classes are filtered here.
-import { toResults } from "./coco.js";
-import { classColor } from "./colors.js";
-import { readPhotograph } from "./jobs.js";
+// The page: takes images, hands them to the server, a few at a time, and shows what it found.
+import { tellModel } from "./about.js";
+import { Comparison } from "./compare.js";
+import { copyText, drawWhole, saveCoco, saveImage } from "./downloads.js";
+import { element, get } from "./elements.js";
+import { Gallery, MOST_IMAGES } from "./gallery.js";
+import { listenForImages } from "./intake.js";
+import { readImage } from "./jobs.js";
+import { count, megabytes, shownName } from "./names.js";
 import { askKey, busy, fail, tell } from "./notices.js";
-import { element, Legend, listTimes, Objects, percent } from "./panel.js";
+import { Queue } from "./queue.js";
+import { Results } from "./results.js";
 import { listSamples } from "./samples.js";
 import { Server, ServerError } from "./server.js";
-import { makeShapes, paintShapes } from "./shapes.js";
-import { Stage } from "./stage.js";
+import { makeShapes } from "./shapes.js";
+import { curlSnippet, pythonSnippet } from "./snippets.js";
+import { Strip } from "./strip.js";
+import { tellTimes } from "./times.js";
+import { fillWindow, isWide } from "./zoom_bar.js";
 
-const get = (id) => document.getElementById(id);
-const SHOWN = ["masks", "boxes", "labels", "keypoints"];
+const AT_ONCE = 2; // requests of this page at a time, so that others are answered too
+const UNDRAWN = { max_detections: 0 };
 
-const server = new Server((refused) => askKey(refused).finally(() => setTimeout(tellPrograms)));
-const stage = new Stage(get("frame"));
-const legend = new Legend(get("legend"), (hidden) => refresh({ hidden }));
-const objects = new Objects(get("objects"), point);
-const state = {
-  model: null, // what the server says of it
-  result: null, // {fileName, photograph, answer, shapes} of the photograph that is shown
-  hidden: new Set(), // category ids
-  pinned: null, // shape that was chosen by click or key
-  hovered: null, // shape under the mouse
-  request: null, // AbortController of the photograph that is being looked at
-};
+const server = new Server(new URL(".", location), (...asked) => askKey(...asked).finally(() => setTimeout(tellPrograms)));
+const queue = new Queue(AT_ONCE);
+const gallery = new Gallery(look, changed);
+const strip = new Strip(get("strip-list"), get("strip-title"), open, remove);
+const results = new Results(tellShown);
+let comparison = null; // with a second server, where the operator named one
+let model = null; // what the server says of it
+let wanted = null; // entry of the gallery that is shown, or will be
+let turn = 0; // of open(): what began in an earlier one is not shown any more
 
 async function start() {
   listen();
@@ -32,252 +38,233 @@ async function start() {
 }
 
 async function loadSamples() {
-  const count = await listSamples(get("sample-list"), server, open);
-  get("samples").hidden = count === 0;
+  const number = await listSamples(get("sample-list"), server, takeSample);
+  get("samples").hidden = number === 0;
 }
 
 async function loadModel() {
-  state.model = await server.json("v1/model");
-  const { name, version, labels, limits, masks, keypoints } = state.model;
-  const classes = labels.length === 1 ? "1 class" : `${labels.length} classes`;
-  get("model").textContent = `${name}${version ? `, version ${version}` : ""}, ${classes}`;
-  get("limits").textContent = `up to ${megabytes(limits.max_request_bytes)} and ${limits.max_image_pixels / 1e6} megapixels`;
-  get("classes").replaceChildren(...labels.map((label) => element("li", { textContent: label.name })));
-  get("show-masks").parentElement.hidden = !masks;
-  get("show-keypoints").parentElement.hidden = !keypoints;
+  model = await server.json("v1/model");
+  tellModel(model);
+  results.offer(model);
   tellPrograms();
+  const second = model.page?.compare_with;
+  if (second && !comparison) comparison = new Comparison(second, askKey, queue, compare, (share) => results.split(share));
 }
 
 function listen() {
-  get("file").addEventListener("change", (event) => openFiles(event.target.files));
-  get("another").addEventListener("click", () => get("file").click());
-  get("save-coco").addEventListener("click", saveCoco);
-  get("save-picture").addEventListener("click", async () => save(await stage.toBlob(), "png"));
+  const mostBytes = () => model?.limits.max_request_bytes ?? 20e6;
+  listenForImages({ take, none: fail, addresses: () => model?.page?.image_addresses, mostBytes });
+  get("save-coco").addEventListener("click", () => {
+    const { entry } = results.shown;
+    saveCoco({ answer: entry.result.answer, fileName: entry.fileName });
+  });
+  get("save-image").addEventListener("click", saveDrawn);
   get("cancel").addEventListener("click", cancel);
   get("dismiss").addEventListener("click", () => fail(null));
-  get("threshold").addEventListener("input", () => refresh());
-  for (const name of SHOWN) get(`show-${name}`).addEventListener("change", () => refresh());
-  for (const name of ["classes", "objects"]) get(`color-${name}`).addEventListener("change", () => refresh({ repaint: true }));
-  get("frame").addEventListener("pointermove", (event) => {
-    if (event.pointerType === "mouse") point(stage.find(event.clientX, event.clientY), false);
-  });
-  get("frame").addEventListener("pointerleave", () => point(null, false));
-  get("frame").addEventListener("click", (event) => point(stage.find(event.clientX, event.clientY), true));
+  get("clear").addEventListener("click", () => [...gallery.entries].forEach(remove));
+  for (const name of ["curl", "python"]) get(`as-${name}`).addEventListener("change", tellPrograms);
+  get("copy").addEventListener("click", () => copyText("example"));
   document.addEventListener("keydown", (event) => event.key === "Escape" && !get("key-dialog").open && letGo());
-  listenForFiles();
 }
 
-/** Files may be dropped anywhere on the page, or pasted. */
-function listenForFiles() {
-  document.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    document.body.classList.add("over");
-  });
-  document.addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("over"));
-  document.addEventListener("drop", (event) => {
-    event.preventDefault();
-    document.body.classList.remove("over");
-    openFiles(event.dataTransfer.files, "What was dropped is no file");
-  });
-  document.addEventListener("paste", (event) => {
-    if (!event.target.closest?.("input, dialog")) openFiles(event.clipboardData.files, "What was pasted is no picture");
+/** Take images {name, read}: ask about all, and show the first. */
+function take(images) {
+  const taken = images.slice(0, MOST_IMAGES).map(({ name, read }) => gallery.add(name, read));
+  open(taken[0]);
+  if (images.length > MOST_IMAGES) {
+    fail(`The first ${MOST_IMAGES} of ${images.length} images are taken; for a whole folder there is the command maskray predict.`);
+  }
+}
+
+function takeSample(name, read) {
+  const entry = gallery.entries.find((other) => other.sample === name && other.state !== "failed");
+  if (entry) open(entry);
+  else open(Object.assign(gallery.add(name, read), { sample: name }));
+}
+
+/** What the server finds in a file, when its turn has come: {answer, labels, roundTrip}, the last in seconds. */
+function look(readFile, signal, paused) {
+  const send = async () => {
+    const file = await readFile();
+    const most = model?.limits.max_request_bytes;
+    if (file.size > most) {
+      throw new ServerError(`${megabytes(file.size)} is too much; this server takes at most ${megabytes(most)}`);
+    }
+    const began = performance.now();
+    const answer = await server.predict(file, signal);
+    const roundTrip = (performance.now() - began) / 1000;
+    if (model && answer.model.version !== model.version) await loadModel(); // it was replaced meanwhile
+    return { answer, labels: model?.labels ?? [], roundTrip };
+  };
+  return queue.add(send, { signal, paused });
+}
+
+/** An entry of the gallery has changed, has come or gone. */
+function changed(entry) {
+  tellStrip();
+  if (entry === wanted && entry.state === "waiting" && entry.busy) busy(entry.busy);
+  if (entry.state === "done" && !wanted && gallery.entries.includes(entry)) open(entry, true);
+}
+
+function tellStrip() {
+  const { entries } = gallery;
+  get("strip").hidden = entries.length < 2;
+  strip.update(entries, wanted, ({ state, error, result }) => {
+    if (state === "waiting") return { text: "waiting", badge: "" };
+    if (state === "failed") return { text: `failed, ${error.message}`, badge: "!" };
+    const number = result.answer.detections.filter(({ score }) => score >= get("threshold").value / 100).length;
+    return { text: count(number, "object"), badge: String(number) };
   });
 }
 
-function openFiles(files, otherwise) {
-  const file = files[0];
-  if (file) open(file.name, async () => file, files.length);
-  else if (otherwise) fail(`${otherwise}.`);
-  get("file").value = ""; // the same file may be chosen again
-}
-
-/** Send the file that `read` gives to the server and show the answer; what came before is given up. */
-async function open(fileName, read, count = 1) {
-  state.request?.abort();
-  const request = (state.request = new AbortController());
-  fail(null);
-  busy(`Looking for objects in ${fileName}`);
+/** Show an entry: its image at once, what was found when it is there; with keep an error that is told stays. */
+async function open(entry, keep = false) {
+  const mine = ++turn;
+  const isCurrent = () => turn === mine;
+  if (!keep) fail(null);
+  wanted = entry;
+  tellStrip();
+  if (entry.state === "failed") return giveUp(entry, entry.error);
+  busy(entry.busy || `Looking for objects in ${entry.name}`);
   try {
-    const file = await read();
-    const result = await look(file, fileName, request);
-    if (state.request !== request) return; // another photograph came meanwhile
-    show(result);
-    if (count > 1) fail(`${fileName} is shown; of ${count} files only the first is taken.`);
+    const file = await gallery.fileOf(entry);
+    const reading = readImage(file).catch(() => null);
+    reading.then((image) => image && isCurrent() && entry.state === "waiting" && results.present(image));
+    const { answer, labels, roundTrip } = await entry.answered;
+    const image = await drawWhereNeeded(entry, file, await reading, answer.image);
+    const began = performance.now();
+    const shapes = await makeShapes(answer.detections, labels);
+    if (!isCurrent()) return;
+    const focusLost = get("drop").contains(document.activeElement) || document.activeElement === document.body;
+    results.show({ entry, image, shapes, others: null, text: describe(entry, answer) });
+    tellTimes({ roundTrip, drawing: (performance.now() - began) / 1000 }, answer.seconds);
+    if (focusLost) get("summary").focus({ preventScroll: true });
+    compare();
   } catch (error) {
-    if (state.request !== request || error.name === "AbortError") return;
-    restore();
-    fail(`${fileName}: ${error.message}`, error.again && (() => open(fileName, read, count)));
+    if (isCurrent() && error.name !== "AbortError") giveUp(entry, error);
   } finally {
-    if (state.request === request) busy(null);
+    if (isCurrent()) busy(null);
   }
 }
 
-async function look(file, fileName, request) {
-  const most = state.model?.limits.max_request_bytes;
-  if (file.size > most) {
-    throw new ServerError(`${megabytes(file.size)} is too much; this server takes at most ${megabytes(most)}`);
-  }
-  const reading = readPhotograph(file).catch(() => null);
-  reading.then((photograph) => photograph && state.request === request && present(photograph));
-  const began = performance.now();
-  const headers = { "Content-Type": "application/octet-stream" };
-  const answer = await server.json("v1/predict", { method: "POST", body: file, headers, signal: request.signal });
-  const answered = performance.now();
-  const photograph = await reading;
-  if (!photograph) throw new Error("the server could read this file, but this browser cannot show it");
-  if (photograph.width !== answer.image.width || photograph.height !== answer.image.height) {
-    const seen = `${photograph.width} x ${photograph.height}, the server ${answer.image.width} x ${answer.image.height}`;
-    throw new Error(`this browser sees ${seen} pixels`);
-  }
-  if (state.model && answer.model.version !== state.model.version) await loadModel(); // it was replaced meanwhile
-  const ready = performance.now();
-  const shapes = await makeShapes(answer.detections, state.model?.labels ?? []);
-  const seconds = { roundTrip: (answered - began) / 1000, drawing: (performance.now() - ready) / 1000 };
-  return { fileName, photograph, answer, shapes, seconds };
+function describe({ name }, { image: { width, height }, model: { version } }) {
+  const by = version === model?.version ? "" : `, found by version ${shownName(version)}`;
+  return `${name}, ${width} × ${height} pixels${by}`;
 }
 
-/** Put a photograph on the stage before anything is known of it; the results of another one are out of reach. */
-function present(photograph) {
-  get("results").inert = true;
-  get("drop").hidden = true;
-  get("frame").hidden = false;
-  point(null, true);
-  stage.show(photograph);
-}
-
-/** Back to what was there before a photograph that came to nothing. */
-function restore() {
-  if (state.result) {
-    present(state.result.photograph);
-    get("results").inert = false;
-    refresh();
-  } else {
-    get("drop").hidden = false;
-    get("frame").hidden = true;
+/** Tell why an entry cannot be shown, and go back to what was. */
+function giveUp(entry, error) {
+  busy(null);
+  results.restore();
+  const id = error.requestId ? ` (request ${error.requestId})` : "";
+  const again = () => {
+    gallery.start(entry);
+    open(entry);
+  };
+  wanted = results.shown?.entry ?? null;
+  tellStrip();
+  fail(`${entry.name}: ${error.message}${id}`, (error.again || entry.state !== "failed") && again);
+  if (!wanted) {
+    const next = gallery.entries.find(({ state }) => state === "done");
+    if (next && next !== entry) open(next, true);
   }
 }
 
-function show(result) {
-  const focusLost = get("drop").contains(document.activeElement) || document.activeElement === document.body;
-  Object.assign(state, { result, hidden: new Set() });
-  present(result.photograph);
-  get("results").inert = false;
-  get("results").hidden = false;
-  get("about").hidden = true;
-  const { answer, shapes, seconds, fileName } = result;
-  const { width, height } = answer.image;
-  get("source").textContent = `${fileName}, ${width} × ${height} pixels`;
-  legend.fill(new Map(shapes.map(({ category_id, category }) => [category_id, category])));
-  objects.fill(shapes);
-  get("save-coco").title = `All ${shapes.length} objects as a COCO results file, whatever the least score`;
-  const model = answer.seconds.predict === undefined ? "" : `, model ${Math.round(answer.seconds.predict * 1000)} ms`;
-  get("timing-summary").textContent = `Round trip ${Math.round(seconds.roundTrip * 1000)} ms${model}`;
-  listTimes(get("times"), seconds.roundTrip, answer.seconds, seconds.drawing);
-  refresh({ repaint: true });
-  if (focusLost) get("summary").focus({ preventScroll: true });
+/** An image as it was read, or as the server draws it where the browser cannot read it or sees it in another size. */
+async function drawWhereNeeded(entry, file, image, { width, height }) {
+  if (image && image.width === width && image.height === height) return image;
+  const signal = entry.controller.signal;
+  const draw = () => queue.add(() => server.draw(file, UNDRAWN, signal), { signal });
+  return readImage(await gallery.drawnBy(entry, draw));
 }
 
-/** Draw and list what the controls let through; asks the server nothing. */
-function refresh({ hidden = state.hidden, repaint = false } = {}) {
-  const threshold = Number(get("threshold").value);
-  get("threshold-value").textContent = `${threshold} %`;
-  get("threshold").setAttribute("aria-valuetext", `${threshold} %`);
-  if (!state.result) return;
-  state.hidden = hidden;
-  const { shapes } = state.result;
-  if (repaint) repaintShapes(shapes);
-  const above = shapes.filter(({ score }) => score >= threshold / 100);
-  const shown = above.filter(({ category_id }) => !hidden.has(category_id));
-  if (!shown.includes(state.pinned)) state.pinned = null;
-  if (!shown.includes(state.hovered)) state.hovered = null;
-  stage.draw({ shapes: shown, ...Object.fromEntries(SHOWN.map((name) => [name, get(`show-${name}`).checked])) });
-  const counts = new Map();
-  for (const { category_id } of above) counts.set(category_id, (counts.get(category_id) ?? 0) + 1);
-  get("lists").hidden = above.length === 0;
-  legend.count(counts);
-  objects.limit(shown);
-  singleOut();
-  summarize(shown, threshold);
+/** Let go of an entry; where it was shown, its neighbour is. */
+function remove(entry) {
+  const at = gallery.entries.indexOf(entry);
+  gallery.remove(entry);
+  if (results.shown?.entry === entry) results.clear();
+  if (wanted !== entry) return;
+  turn++;
+  busy(null);
+  wanted = null;
+  const next = gallery.entries[Math.min(at, gallery.entries.length - 1)];
+  if (next) open(next);
+  else results.restore();
+  tellStrip();
 }
 
-function repaintShapes(shapes) {
-  const byClass = get("color-classes").checked;
-  paintShapes(shapes, byClass);
-  const indices = new Map(shapes.map(({ category_id, classIndex }) => [category_id, classIndex]));
-  legend.paint((id) => byClass && classColor(indices.get(id)));
-  objects.paint();
+/** Ask the second server about the image that is shown, if that is wanted. */
+async function compare() {
+  const { shown } = results;
+  if (!comparison || !shown) return;
+  if (!comparison.isOn) {
+    comparison.show(null, null);
+    if (shown.others) Object.assign(shown, { others: null });
+    return results.fill();
+  }
+  try {
+    const { entry } = shown;
+    const other = await comparison.find(entry, await gallery.fileOf(entry), entry.result.labels);
+    if (results.shown !== shown || !comparison.isOn) return;
+    shown.others = other.shapes;
+    comparison.show(entry.result.answer.model, other);
+    results.fill();
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    comparison.show(null, null);
+    fail(error.message, compare);
+  }
 }
 
-function summarize(shown, threshold) {
-  const names = new Map();
-  for (const { category } of shown) names.set(category, (names.get(category) ?? 0) + 1);
-  const listed = [...names].map(([name, count]) => `${count} ${name}`).join(", ");
-  const number = shown.length === 1 ? "1 object" : `${shown.length || "No"} objects`;
-  const best = state.result.shapes[0];
-  const rest = best && !shown.length ? `; the best of all has ${percent(best.score)}` : "";
-  get("summary").textContent = `${number}${rest}`;
-  get("picture").setAttribute("aria-label", `Photograph ${state.result.fileName}: ${number}${listed && `, ${listed}`}`);
-  tell(`${number} with a score of ${threshold} % and more${listed && `: ${listed}`}${rest}`);
+/** What is shown of an image has changed. */
+function tellShown(seen, others) {
+  if (others) comparison.tell(seen, others);
+  tellStrip();
+  tellPrograms();
 }
 
-/** Single an object out: until the mouse leaves it, or for longer (keep); null lets go. */
-function point(shape, keep) {
-  if (keep) Object.assign(state, { pinned: shape, hovered: null });
-  else state.hovered = shape;
-  singleOut();
-}
-
-function singleOut() {
-  const shape = state.hovered ?? state.pinned;
-  stage.singleOut(shape);
-  objects.mark(shape);
-  get("frame").classList.toggle("found", shape !== null);
+/** The image with what is shown on it; the server draws it where it is too large for a canvas of this browser. */
+async function saveDrawn() {
+  const { entry, image } = results.shown;
+  await attempt(async () => {
+    const drawn = await drawWhole(image, results.seen, results.wanted);
+    saveImage(drawn ?? (await server.draw(await gallery.fileOf(entry), results.options)), entry.fileName);
+  }, "It cannot be saved");
 }
 
 /** Esc: what was begun last is given up first. */
 function letGo() {
   if (!get("busy").hidden) cancel();
-  else if (state.pinned || state.hovered) point(null, true);
+  else if (!results.letGo() && isWide()) fillWindow(false);
   else fail(null);
 }
 
 function cancel() {
-  state.request?.abort();
-  state.request = null;
+  const entry = wanted;
+  turn++;
   busy(null);
-  restore();
+  wanted = results.shown?.entry ?? null;
+  if (entry.state === "waiting") gallery.remove(entry);
+  results.restore();
+  tellStrip();
   tell("Cancelled");
 }
 
 /** Do something that may fail, now and whenever the reader tries again. */
-async function attempt(action) {
+async function attempt(action, what = "The page cannot start") {
   fail(null);
   try {
     await action();
   } catch (error) {
-    fail(`The page cannot start: ${error.message}.`, () => attempt(action));
+    fail(`${what}: ${error.message}.`, () => attempt(action, what));
   }
 }
 
 function tellPrograms() {
-  const key = server.hasKey ? ' \\\n  -H "Authorization: Bearer $KEY"' : "";
-  get("example").textContent = `curl${key} \\\n  -H Content-Type:image/jpeg \\\n  --data-binary @photo.jpg ${new URL("v1/predict", location)}`;
-}
-
-function saveCoco() {
-  const { answer, fileName } = state.result;
-  save(new Blob([JSON.stringify(toResults(answer.detections, fileName))], { type: "application/json" }), "json");
-}
-
-function save(blob, ending) {
-  const stem = state.result.fileName.replace(/\.[^.]*$/, "") || "photograph";
-  const link = element("a", { href: URL.createObjectURL(blob), download: `${stem}-maskray.${ending}` });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}
-
-function megabytes(bytes) {
-  return bytes < 100_000 ? `${Math.round(bytes / 1e3)} kB` : `${Math.round(bytes / 1e5) / 10} MB`;
+  const snippet = get("as-curl").checked ? curlSnippet : pythonSnippet;
+  const fileName = results.shown?.entry.fileName ?? "photo.jpg";
+  const request = { url: server.url("v1/predict").href, options: results.options, fileName, withKey: server.hasKey };
+  get("example").textContent = snippet(request);
 }
 
 start();

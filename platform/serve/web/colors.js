@@ -2,11 +2,9 @@
 
 const GOLDEN_RATIO = 0.618033988749895; // steps of this around the colour circle never come close to one another soon
 
-/** Colour of a class as [r, g, b]; instances of it differ a little, as in the pictures that the server draws. */
-export function classColor(classIndex, instance = 0) {
-  const turn = 0.03 * Math.floor((instance + 1) / 2) * (instance % 2 === 0 ? 1 : -1);
-  const hue = (((classIndex * GOLDEN_RATIO + turn) % 1) + 1) % 1;
-  return hslToRgb(hue, 0.85, [0.52, 0.62, 0.44][instance % 3]);
+/** Colour of a class as [r, g, b]: that of its first object in the images that the server draws. */
+export function classColor(classIndex) {
+  return hslToRgb((classIndex * GOLDEN_RATIO) % 1, 0.85, 0.52);
 }
 
 /** Colour of the nth object as [r, g, b], far from those of its neighbours in the list. */

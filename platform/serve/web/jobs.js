@@ -22,8 +22,11 @@ function start(job, input) {
   });
 }
 
-/** {bitmap, width, height} of a file, see worker.js; rejected for what the browser cannot read. */
-export const readPhotograph = (file) => start("readPhotograph", file);
+/** {bitmap, whole, width, height} of a file, see worker.js; rejected for what the browser cannot read. */
+export const readImage = (file) => start("readImage", file);
+
+/** A small bitmap of a file; rejected as above. */
+export const readThumbnail = (file) => start("readThumbnail", file);
 
 /** {mask, pixels, outlines} of each segmentation, see worker.js and masks.js; rejected for a damaged one. */
 export const traceMasks = (segmentations) => start("traceMasks", segmentations);

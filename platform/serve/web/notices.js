@@ -1,10 +1,10 @@
 // What the page says besides its results: that it works, that something failed, that a key is needed.
+import { get } from "./elements.js";
 
 const QUIET_MILLISECONDS = 500; // before a screen reader is told, so that a moving slider does not talk all the time
-const get = (id) => document.getElementById(id);
 let telling = 0;
 
-/** Say that something is being done, over the photograph; null when it is over. */
+/** Say that something is being done, over the image; null when it is over. */
 export function busy(text) {
   get("busy").hidden = text === null;
   get("busy-text").textContent = text ?? "";
@@ -26,9 +26,10 @@ export function fail(message, again) {
   get("again").onclick = again || null;
 }
 
-/** The promise of the key that the reader types, or of null; refused: the last one was wrong. */
-export function askKey(refused) {
+/** The promise of the key of a host that the reader types, or of null; refused: the last one was wrong. */
+export function askKey(refused, host) {
   const dialog = get("key-dialog");
+  get("key-host").textContent = host;
   get("key-refused").hidden = !refused;
   get("key").value = "";
   dialog.showModal();

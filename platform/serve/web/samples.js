@@ -1,5 +1,6 @@
-// The pictures on offer, as buttons; a press hands on the picture as a file, as if it had been dropped.
-import { element } from "./panel.js";
+// The images on offer, as buttons; a press hands on the image as a file, as if it had been dropped.
+import { element } from "./elements.js";
+import { shownName } from "./names.js";
 
 /**
  * Fill a list with the server's samples, but for those that cannot be shown; `choose` is called with a name and a
@@ -7,7 +8,8 @@ import { element } from "./panel.js";
  */
 export async function listSamples(list, server, choose) {
   const { samples } = await server.json("v1/samples");
-  const rows = samples.map(({ name, title, width, height }) => {
+  const rows = samples.map(({ name, title: given, width, height }) => {
+    const title = shownName(given);
     const path = `v1/samples/${encodeURIComponent(name)}`;
     const image = element("img", { alt: "", width, height, draggable: false });
     const button = element("button", { type: "button", title }, image);

@@ -1,48 +1,67 @@
-// The two canvases: the photograph with what was found in it, and over it the one object that is singled out.
-import { inkOn } from "./colors.js";
+// The two canvases: the image with what was found in it, and over it the one object that is singled out.
+import { drawShapes, drawSingle, pathOf } from "./drawing.js";
+import { listenToHands } from "./gestures.js";
 import { isInside } from "./masks.js";
-import { drawSkeleton } from "./skeletons.js";
+import { View } from "./view.js";
 
-const AROUND = 250; // pixels of the page above and below the photograph, so that header and samples are seen with it
-const LEAST_HEIGHT = 240;
-const MOST_ENLARGED = 6; // pixels of the page for one of the photograph
-const LONGEST_EDGE = 2560; // of the canvases
-const TINT = 0.42;
+const LONGEST_EDGE = 4096; // of the canvases
+const CRISP = 2; // canvas pixels for one of the image, from which on single pixels are shown as squares
 const VEIL = "rgb(8 10 14 / 0.62)";
-const FONT_PIXELS = 13;
+const NOTHING = { shapes: [], others: null, masks: true, boxes: true, labels: true, keypoints: true, opacity: 0.4 };
 
 export class Stage {
   #frame;
   #base;
   #over;
-  #photograph = null; // {bitmap, width, height}, width and height in the photograph's own pixels
-  #scale = 1; // pixels of the page for one of the photograph
+  #zoomed;
+  #view = new View();
+  #image = null; // {bitmap, whole, width, height}, see worker.js
   #ratio = 1; // pixels of the canvas for one of the page
-  #view = { shapes: [], masks: true, boxes: true, labels: true, keypoints: true };
+  #wanted = NOTHING;
+  #split = 0.5; // of the window's width, where two answers are compared
   #single = null;
   #frameRequest = 0;
 
-  /** frame holds canvases #picture and #over, and is as wide as they may become. */
-  constructor(frame) {
+  /** frame holds canvases #picture and #over; zoomed(view) is called when the view has moved, pressed(shape) of a press. */
+  constructor(frame, zoomed, pressed) {
     this.#frame = frame;
     this.#base = frame.querySelector("#picture");
     this.#over = frame.querySelector("#over");
+    this.#zoomed = zoomed;
+    listenToHands(frame, this.#view, () => this.#moved(), (x, y) => pressed(this.#find(x, y)));
     new ResizeObserver(() => this.#fit()).observe(frame);
     addEventListener("resize", () => this.#fit());
   }
 
-  /** Show a photograph {bitmap, width, height} with nothing found in it yet. */
-  show(photograph) {
-    this.#photograph = photograph;
-    this.#view = { ...this.#view, shapes: [] };
+  /** Show an image with nothing found in it yet, or none; all its pixels are seen where it is zoomed in. */
+  show(image) {
+    this.#image = image;
+    if (!image) return;
+    this.#wanted = { ...this.#wanted, shapes: [], others: null };
     this.#single = null;
+    this.#view.show(image.width, image.height);
     this.#fit(true);
   }
 
-  /** Draw shapes, best first, of which masks, boxes, labels and keypoints (booleans) are wanted; soon, not at once. */
-  draw(view) {
-    this.#view = view;
+  /**
+   * Draw shapes, best first, of which masks, boxes, labels and keypoints (booleans) are wanted; soon, not at once.
+   * With `others` the shapes stand left of the split, and those others right of it.
+   */
+  draw(wanted) {
+    this.#wanted = wanted;
     this.#drawSoon();
+  }
+
+  /** Where two answers meet, as a share of the window's width. */
+  split(share) {
+    this.#split = share;
+    this.#drawSoon();
+  }
+
+  /** Do something with the view: zoomBy, zoomTo, fit. */
+  zoom(change) {
+    change(this.#view);
+    this.#moved();
   }
 
   /** Veil everything but one shape; null takes the veil away. */
@@ -53,11 +72,17 @@ export class Stage {
   }
 
   /** The shape that is seen at a point of the page: the smallest whose mask is there, or box where it has no mask. */
-  find(clientX, clientY) {
+  findAt(clientX, clientY) {
     const { left, top } = this.#base.getBoundingClientRect();
-    const [x, y] = [(clientX - left) / this.#scale, (clientY - top) / this.#scale];
+    return this.#find(clientX - left, clientY - top);
+  }
+
+  #find(windowX, windowY) {
+    const [x, y] = this.#view.toImage(windowX, windowY);
+    const { shapes, others } = this.#wanted;
+    const there = others && windowX > this.#split * this.#frame.clientWidth ? others : shapes;
     let found = null;
-    for (const shape of this.#view.shapes) {
+    for (const shape of there) {
       const [boxX, boxY, width, height] = shape.bbox;
       const inside = shape.mask
         ? isInside(shape.mask, Math.floor(x), Math.floor(y))
@@ -67,27 +92,20 @@ export class Stage {
     return found;
   }
 
-  /** What is drawn, as a PNG file. */
-  toBlob() {
-    return new Promise((resolve) => this.#base.toBlob(resolve));
+  #moved() {
+    this.#zoomed(this.#view);
+    this.#drawSoon();
   }
 
   #fit(always = false) {
-    if (!this.#photograph) return;
-    const { width, height } = this.#photograph;
-    const most = Math.max(LEAST_HEIGHT, Math.min(innerHeight - AROUND, innerWidth < 832 ? innerHeight * 0.45 : Infinity));
-    const scale = Math.min(this.#frame.clientWidth / width, most / height, MOST_ENLARGED);
-    const pageWidth = Math.max(1, Math.round(width * scale));
-    const pageHeight = Math.max(1, Math.round(height * scale));
-    const ratio = Math.min(devicePixelRatio || 1, LONGEST_EDGE / Math.max(pageWidth, pageHeight));
-    if (!always && scale === this.#scale && ratio === this.#ratio) return;
-    [this.#scale, this.#ratio] = [scale, ratio];
-    for (const canvas of [this.#base, this.#over]) {
-      canvas.width = Math.max(1, Math.round(pageWidth * ratio));
-      canvas.height = Math.max(1, Math.round(pageHeight * ratio));
-      canvas.style.width = `${pageWidth}px`;
-      canvas.style.height = `${pageHeight}px`;
-    }
+    const { clientWidth: width, clientHeight: height } = this.#frame;
+    if (!this.#image || !width || !height) return;
+    this.#view.resize(width, height);
+    this.#zoomed(this.#view);
+    this.#ratio = Math.min(devicePixelRatio || 1, LONGEST_EDGE / Math.max(width, height));
+    const [across, down] = [width, height].map((length) => Math.round(length * this.#ratio));
+    if (!always && across === this.#base.width && down === this.#base.height) return this.#drawSoon();
+    for (const canvas of [this.#base, this.#over]) Object.assign(canvas, { width: across, height: down });
     this.#draw(); // at once, as a canvas is empty after a change of its size
   }
 
@@ -98,21 +116,33 @@ export class Stage {
   #draw() {
     cancelAnimationFrame(this.#frameRequest);
     this.#frameRequest = 0;
-    if (!this.#photograph) return;
-    const { shapes, masks, boxes, labels, keypoints } = this.#view;
+    if (!this.#image) return;
     const context = this.#base.getContext("2d");
-    this.#inPhotograph(context);
-    this.#drawPhotograph(context);
-    const unit = 1 / this.#scale;
-    const largestFirst = [...shapes].sort((a, b) => b.pixels - a.pixels);
-    if (masks) for (const shape of largestFirst) if (shape.path) drawMask(context, shape, unit);
-    if (boxes) for (const shape of largestFirst) drawBox(context, shape, 1.5 * unit);
-    if (keypoints) for (const shape of largestFirst) if (shape.skeleton) drawSkeleton(context, shape.skeleton, unit);
-    if (labels) {
-      const taken = []; // the best choose first; who finds no place has none until singled out
-      for (const shape of shapes) this.#drawLabel(context, shape, taken);
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, this.#base.width, this.#base.height);
+    const place = this.#inImage(context);
+    this.#drawImage(context, place);
+    const { shapes, others } = this.#wanted;
+    if (!others) drawShapes(context, shapes, this.#wanted, place, this.#view.seen);
+    else {
+      const edge = Math.round(this.#split * this.#base.width);
+      this.#drawPart(context, shapes, place, 0, edge);
+      this.#drawPart(context, others, place, edge, this.#base.width);
     }
+    const { scale, left, top } = this.#view;
+    this.#base.dataset.view = `${scale} ${left} ${top}`; // for those who look at the page with a program
     this.#drawOver();
+  }
+
+  #drawPart(context, shapes, place, start, end) {
+    context.save();
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.beginPath();
+    context.rect(start, 0, end - start, this.#base.height);
+    context.clip();
+    this.#inImage(context);
+    drawShapes(context, shapes, this.#wanted, place, this.#view.seen);
+    context.restore();
   }
 
   #drawOver() {
@@ -120,102 +150,33 @@ export class Stage {
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.#over.width, this.#over.height);
     const shape = this.#single;
-    if (!shape || !this.#photograph) return;
+    if (!shape || !this.#image) return;
+    const place = this.#inImage(context);
     context.fillStyle = VEIL;
-    context.fillRect(0, 0, this.#over.width, this.#over.height);
-    this.#inPhotograph(context);
+    context.fillRect(0, 0, this.#image.width, this.#image.height);
     context.save();
-    context.clip(shape.path && this.#view.masks ? shape.path : boxPath(shape), "evenodd");
-    this.#drawPhotograph(context);
+    context.clip(pathOf(shape, this.#wanted), "evenodd");
+    this.#drawImage(context, place);
     context.restore();
-    const unit = 1 / this.#scale;
-    if (shape.path && this.#view.masks) drawOutline(context, shape, 2.5 * unit);
-    drawBox(context, shape, 2 * unit);
-    if (shape.skeleton && this.#view.keypoints) drawSkeleton(context, shape.skeleton, unit);
-    this.#drawLabel(context, shape, null);
+    drawSingle(context, shape, this.#wanted, place);
   }
 
-  /** Let a context measure in pixels of the photograph. */
-  #inPhotograph(context) {
-    const { width, height } = this.#photograph;
-    context.setTransform(this.#base.width / width, 0, 0, this.#base.height / height, 0, 0);
+  /** Let a context measure in pixels of the image; gives its place on the canvas. */
+  #inImage(context) {
+    const ratio = this.#ratio;
+    const [scale, left, top] = [this.#view.scale, this.#view.left, this.#view.top].map((value) => value * ratio);
+    context.setTransform(scale, 0, 0, scale, left, top);
+    return { scale, left, top, ratio };
   }
 
-  #drawPhotograph(context) {
-    const { bitmap, width, height } = this.#photograph;
+  #drawImage(context, { scale }) {
+    const { bitmap, whole, width, height } = this.#image;
+    // Of the copy that is drawn while it is fine enough.
+    const [shrunk, squeezed] = [bitmap.width / width, bitmap.height / height];
+    context.imageSmoothingEnabled = scale < CRISP;
     context.imageSmoothingQuality = "high";
-    context.drawImage(bitmap, 0, 0, width, height);
+    const [x, y, across, down] = this.#view.seen;
+    if (whole && scale > shrunk) context.drawImage(whole, x, y, across, down, x, y, across, down);
+    else context.drawImage(bitmap, x * shrunk, y * squeezed, across * shrunk, down * squeezed, x, y, across, down);
   }
-
-  /** Write a label where it hides none of those taken; with null for taken it is written in any case. */
-  #drawLabel(context, shape, taken) {
-    const { width: canvasWidth, height: canvasHeight } = this.#base;
-    const size = FONT_PIXELS * this.#ratio;
-    const canvas = { width: canvasWidth, height: canvasHeight };
-    context.save();
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.font = `600 ${size}px system-ui, sans-serif`;
-    const width = context.measureText(shape.title).width + size * 0.7;
-    const toCanvas = this.#scale * this.#ratio;
-    const box = shape.bbox.map((value) => value * toCanvas);
-    const place = placeLabel(box, width, size * 1.4, canvas, taken ?? []) ?? (taken ? null : placeAnywhere(box, size * 1.4));
-    if (place) {
-      taken?.push(place);
-      context.fillStyle = `rgb(${shape.color})`;
-      context.beginPath();
-      context.roundRect(place.x, place.y, place.width || width, place.height, size * 0.25);
-      context.fill();
-      context.fillStyle = inkOn(shape.color);
-      context.textBaseline = "middle";
-      context.fillText(shape.title, place.x + size * 0.35, place.y + place.height / 2 + size * 0.05);
-    }
-    context.restore();
-  }
-}
-
-function drawMask(context, shape, unit) {
-  context.fillStyle = `rgb(${shape.color.join(" ")} / ${TINT})`;
-  context.fill(shape.path, "evenodd");
-  drawOutline(context, shape, 1.5 * unit);
-}
-
-function drawOutline(context, shape, width) {
-  context.lineWidth = width;
-  context.lineJoin = "round";
-  context.strokeStyle = `rgb(${shape.color})`;
-  context.stroke(shape.path);
-}
-
-function drawBox(context, shape, width) {
-  context.lineWidth = width;
-  context.strokeStyle = `rgb(${shape.color})`;
-  context.strokeRect(...shape.bbox);
-}
-
-function boxPath(shape) {
-  const path = new Path2D();
-  path.rect(...shape.bbox);
-  return path;
-}
-
-/** The first place inside a canvas where a label hides no other: above its box, below it, inside it; null if none. */
-function placeLabel([left, top, boxWidth, boxHeight], width, height, canvas, taken) {
-  if (width > canvas.width || height > canvas.height) return null;
-  const right = left + boxWidth - width;
-  const bottom = top + boxHeight;
-  const corners = [[left, top - height], [left, bottom], [right, top - height], [left, top], [right, bottom], [left, bottom - height]];
-  const places = corners.map(([x, y]) => ({
-    x: Math.max(0, Math.min(x, canvas.width - width)),
-    y: Math.max(0, Math.min(y, canvas.height - height)),
-    width,
-    height,
-  }));
-  const free = (a) =>
-    !taken.some((b) => a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height);
-  return places.find(free) ?? null;
-}
-
-/** At the left edge of a canvas that is too narrow for the label. */
-function placeAnywhere([, top], height) {
-  return { x: 0, y: Math.max(0, top - height), width: 0, height };
 }

@@ -1,10 +1,13 @@
-// A worker: shrinks photographs and traces masks beside the page, which stays quick meanwhile.
+// A worker: shrinks images and traces masks beside the page, which stays quick meanwhile.
 import { countPixels, readMask, traceOutlines } from "./masks.js";
 
-const LONGEST_EDGE = 2560; // of the copy of a photograph that is drawn
-const OUTLINE_EDGE = 1600; // outlines are not finer than this along the longer edge: more is not seen
+const LONGEST_EDGE = 2560; // of the copy of an image that is drawn while it is not zoomed in
+const OUTLINE_EDGE = 1600; // outlines are not finer than this along the longer edge
 
-const JOBS = { readPhotograph, traceMasks };
+const MOST_PIXELS = 100e6; // of an image that is kept whole, four bytes each
+const THUMBNAIL_EDGE = 192;
+
+const JOBS = { readImage, readThumbnail, traceMasks };
 
 self.addEventListener("message", async ({ data: { id, job, input } }) => {
   try {
@@ -15,17 +18,31 @@ self.addEventListener("message", async ({ data: { id, job, input } }) => {
   }
 });
 
-/** {bitmap, width, height} of a file: a bitmap of bounded size, and the photograph's own size in pixels. */
-async function readPhotograph(file) {
+/** {bitmap, whole, width, height} of a file: a copy of bounded size, all pixels if it is larger, and its size in them. */
+async function readImage(file) {
   const whole = await createImageBitmap(file);
   const { width, height } = whole;
-  const scale = LONGEST_EDGE / Math.max(width, height);
-  if (scale >= 1) return { output: { bitmap: whole, width, height }, moved: [whole] };
-  const resizeWidth = Math.max(1, Math.round(width * scale));
-  const resizeHeight = Math.max(1, Math.round(height * scale));
-  const bitmap = await createImageBitmap(whole, { resizeWidth, resizeHeight, resizeQuality: "high" });
+  const bitmap = await shrink(whole, LONGEST_EDGE);
+  if (bitmap === whole) return { output: { bitmap, whole: null, width, height }, moved: [bitmap] };
+  if (width * height <= MOST_PIXELS) return { output: { bitmap, whole, width, height }, moved: [bitmap, whole] };
   whole.close();
-  return { output: { bitmap, width, height }, moved: [bitmap] };
+  return { output: { bitmap, whole: null, width, height }, moved: [bitmap] };
+}
+
+/** A small copy of a file's image. */
+async function readThumbnail(file) {
+  const whole = await createImageBitmap(file);
+  const bitmap = await shrink(whole, THUMBNAIL_EDGE);
+  if (bitmap !== whole) whole.close();
+  return { output: bitmap, moved: [bitmap] };
+}
+
+/** A copy whose longer edge is bounded, or the same bitmap where it is short enough. */
+async function shrink(whole, longest) {
+  const scale = longest / Math.max(whole.width, whole.height);
+  if (scale >= 1) return whole;
+  const [resizeWidth, resizeHeight] = [whole.width, whole.height].map((length) => Math.max(1, Math.round(length * scale)));
+  return createImageBitmap(whole, { resizeWidth, resizeHeight, resizeQuality: "high" });
 }
 
 /** {mask, pixels, outlines} of each segmentation, null where there is none. */

@@ -1,6 +1,5 @@
 """The page: its masks against pycocotools (run by node), its colours, and nothing loaded from elsewhere."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -12,26 +11,10 @@ from pycocotools import mask as rle_masks
 from maskray.model.config import Category
 from maskray.platform.inference.drawing import class_color
 from maskray.platform.inference.skeletons import read_skeleton
-from maskray.platform.serve.web.page import PAGE_FILES, WEB
+from maskray.platform.job.serve_config import ServeConfig
+from maskray.platform.serve.web.page import PAGE_FILES, WEB, page_policy
 
 NODE = shutil.which("node")
-needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed")
-
-
-def run_script(script, data):
-    """Run a module with the page's functions imported; `input` is the data, what it returns comes back."""
-    names = ("masks", "colors", "skeletons", "coco")
-    imports = "".join(f"import * as {name} from {json.dumps((WEB / f'{name}.js').as_uri())};" for name in names)
-    program = (
-        f"{imports} import {{ readFileSync }} from 'node:fs';"
-        "const input = JSON.parse(readFileSync(0, 'utf8'));"
-        f"const output = (() => {{ {script} }})();"
-        "process.stdout.write(JSON.stringify(output));"
-    )
-    command = [NODE, "--input-type=module", "-e", program]
-    done = subprocess.run(command, input=json.dumps(data), capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def example_masks():
@@ -53,8 +36,7 @@ def encode(mask):
     return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
 
 
-@needs_node
-def test_pixels_of_masks_are_those_of_pycocotools():
+def test_pixels_of_masks_are_those_of_pycocotools(run_script):
     masks = example_masks()
     script = (
         "return input.map((rle) => {"
@@ -72,9 +54,8 @@ def test_pixels_of_masks_are_those_of_pycocotools():
         assert not outside
 
 
-@needs_node
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.37])
-def test_sampled_masks_have_the_pixels_at_the_middles_of_their_cells(scale):
+def test_sampled_masks_have_the_pixels_at_the_middles_of_their_cells(run_script, scale):
     masks = example_masks()
     script = (
         f"return input.map((rle) => {{ const s = masks.sampleMask(masks.readMask(rle), {scale});"
@@ -99,8 +80,7 @@ def test_sampled_masks_have_the_pixels_at_the_middles_of_their_cells(scale):
         np.testing.assert_array_equal(found, wanted)
 
 
-@needs_node
-def test_outlines_hold_the_pixels_of_the_mask_and_no_other():
+def test_outlines_hold_the_pixels_of_the_mask_and_no_other(run_script):
     """Filled by the even-odd rule they have each pixel's middle inside exactly where the mask has the pixel."""
     masks = [mask for mask in example_masks() if mask.size < 20_000]
     script = "return input.map((rle) => masks.traceOutlines(masks.readMask(rle), 1).map((points) => [...points]));"
@@ -117,8 +97,7 @@ def test_outlines_hold_the_pixels_of_the_mask_and_no_other():
         np.testing.assert_array_equal(crossings % 2, mask)
 
 
-@needs_node
-def test_outlines_keep_holes_and_name_no_point_twice_on_a_straight_edge():
+def test_outlines_keep_holes_and_name_no_point_twice_on_a_straight_edge(run_script):
     mask = np.zeros((40, 60), np.uint8)
     mask[10:20, 30:50] = 1
     mask[13:17, 35:45] = 0
@@ -130,19 +109,17 @@ def test_outlines_keep_holes_and_name_no_point_twice_on_a_straight_edge():
     assert (min(half[::2]), max(half[::2]), min(half[1::2]), max(half[1::2])) == (30, 50, 10, 20)
 
 
-@needs_node
 @pytest.mark.parametrize("counts", ["", "0", "P", "zzzzzz"])
-def test_damaged_mask_is_an_error_and_not_an_image(counts):
+def test_damaged_mask_is_an_error_and_not_an_image(run_script, counts):
     rle = {"size": [7, 5], "counts": counts}
     script = "try { masks.readMask(input); return ''; } catch (error) { return error.message; }"
     assert run_script(script, rle).startswith("mask ")
 
 
-@needs_node
-def test_labels_can_be_read_on_every_color():
+def test_labels_can_be_read_on_every_color(run_script):
     """The contrast of WCAG 2 is 4.5 at least, for classes and for objects."""
     script = (
-        "const all = [...Array(100).keys()].flatMap((i) => [colors.classColor(i, i % 5), colors.objectColor(i)]);"
+        "const all = [...Array(100).keys()].flatMap((i) => [colors.classColor(i), colors.objectColor(i)]);"
         "return all.map((color) => [color, colors.inkOn(color)]);"
     )
     for color, ink in run_script(script, None):
@@ -153,16 +130,12 @@ def test_labels_can_be_read_on_every_color():
         assert contrast >= 4.5, (color, ink)
 
 
-@needs_node
-def test_colors_are_those_of_images_drawn_by_the_server():
-    pairs = [[class_index, instance] for class_index in range(80) for instance in range(4)]
-    found = run_script("return input.map(([c, i]) => colors.classColor(c, i));", pairs)
-    wanted = [class_color(class_index, instance) for class_index, instance in pairs]
-    assert np.abs(np.array(found) - np.array(wanted)).max() <= 1
+def test_colors_are_those_of_images_drawn_by_the_server(run_script):
+    found = run_script("return input.map((c) => colors.classColor(c));", list(range(80)))
+    assert np.abs(np.array(found) - np.array([class_color(class_index) for class_index in range(80)])).max() <= 1
 
 
-@needs_node
-def test_skeletons_are_those_of_images_drawn_by_the_server():
+def test_skeletons_are_those_of_images_drawn_by_the_server(run_script):
     names = ("nose", "left_eye", "right_eye", "left_ear")
     label = Category(id=1, name="person", keypoints=names, skeleton=((1, 2), (2, 3), (2, 4), (3, 4)))
     for keypoints in (
@@ -180,15 +153,14 @@ def test_skeletons_are_those_of_images_drawn_by_the_server():
         ]
 
 
-@needs_node
-def test_coco_results_are_numbered_as_the_file_is_named():
+def test_coco_results_are_numbered_as_the_file_is_named(run_script):
     found = [{"category": "ring", "category_id": 10, "bbox": [1, 2, 3, 4], "score": 0.5, "keypoints": [1, 2, 0.5]}]
     for name, image_id in (("000000000139.jpg", 139), ("photo 12.jpg", 1), ("12.tar.gz", 1), ("9" * 16 + ".jpg", 1)):
         wanted = {"image_id": image_id, "category_id": 10, "bbox": [1, 2, 3, 4], "score": 0.5, "keypoints": [1, 2, 0.5]}
         assert run_script("return coco.toResults(...input);", [found, name]) == [wanted]
 
 
-@needs_node
+@pytest.mark.skipif(NODE is None, reason="node is not installed")
 @pytest.mark.parametrize("path", sorted(WEB.glob("*.js")), ids=lambda path: path.name)
 def test_scripts_parse_and_are_short(path):
     subprocess.run([NODE, "--check", "--input-type=module", "-"], input=path.read_bytes(), check=True)
@@ -217,6 +189,25 @@ def test_every_id_that_the_scripts_ask_for_is_there():
     assert len(ids) == len(set(ids))
     for path in WEB.glob("*.js"):
         script = path.read_text(encoding="utf-8")
-        assert set(re.findall(r'(?:get|querySelector)\("#?([\w-]+)"\)', script)) - {".swatch"} <= set(ids), path.name
+        assert set(re.findall(r'(?:(?<!\.)\bget|querySelector)\("#?([\w-]+)"\)', script)) - {".swatch"} <= set(ids), (
+            path.name
+        )
     for attribute in ("for", "aria-labelledby", "aria-describedby"):
         assert set(re.findall(rf'{attribute}="([^"]+)"', html)) <= set(ids)
+
+
+def test_page_may_connect_only_where_a_setting_says_so():
+    def connects(**settings):
+        return re.search(r"connect-src ([^;]+);", page_policy(ServeConfig(**settings)))[1].split()
+
+    assert connects() == ["'self'"]
+    assert connects(compare_with="http://10.0.0.7:8001") == ["'self'", "http://10.0.0.7:8001"]
+    assert connects(page_image_addresses=True) == ["'self'", "http:", "https:"]
+
+
+@pytest.mark.parametrize(
+    "address", ["10.0.0.7:8001", "ftp://a", "http://a/", "http://a b", "http://a; script-src *", "http://a:1\n", "*"]
+)
+def test_second_server_is_an_origin_and_nothing_else(address):
+    with pytest.raises(ValueError, match="compare_with"):
+        ServeConfig(compare_with=address)

@@ -70,7 +70,7 @@ def named_controls(page):
 
 def test_every_control_has_a_name(visit, upload, jpeg):
     page = visit()
-    assert ("button", "Choose a photograph") in named_controls(page)
+    assert ("button", "Choose images") in named_controls(page)
     samples = [name for role, name in named_controls(page) if name.startswith("Sample: ")]
     assert len(samples) == len(set(samples)) == 6
     upload(page, jpeg)
@@ -79,10 +79,10 @@ def test_every_control_has_a_name(visit, upload, jpeg):
         ("slider", "Least score"),
         ("checkbox", "masks"),
         ("listbox", "Objects"),
-        ("button", "Save as COCO JSON"),
+        ("button", "Download as COCO JSON"),
     } <= set(controls)
     images = [name for role, name in controls if role == "image"]
-    assert [name for name in images if name.startswith(f"Photograph photo.jpg: {page.inner_text('#summary')}, ")]
+    assert [name for name in images if name.startswith(f"Image photo.jpg: {page.inner_text('#summary')}, ")]
     assert [control for control in controls if not control[1]] == []
     page = visit(with_key=False)
     page.wait_for_selector("#key-dialog[open]")
@@ -127,7 +127,7 @@ def test_text_can_be_read_and_targets_be_hit(visit, upload, jpeg, scheme):
 
 
 @pytest.mark.parametrize(("size", "ratio"), [((100, 900), 1), ((1600, 90), 2), ((160, 120), 3)])
-def test_any_image_fits_a_narrow_screen_in_its_own_pixels(visit, upload, size, ratio):
+def test_any_image_fits_a_narrow_screen_in_its_own_pixels(visit, upload, place_of, size, ratio):
     file = io.BytesIO()
     Image.fromarray(np.arange(size[0] * size[1] * 3, dtype=np.uint8).reshape(size[1], size[0], 3)).save(file, "PNG")
     page = visit(viewport={"width": 390, "height": 844}, device_scale_factor=ratio)
@@ -135,9 +135,10 @@ def test_any_image_fits_a_narrow_screen_in_its_own_pixels(visit, upload, size, r
     page.fill("#threshold", "0")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     box = page.locator("#picture").bounding_box()
-    assert 0 <= box["x"] < box["x"] + box["width"] <= 390
-    assert box["height"] <= 844
-    assert box["width"] / box["height"] == pytest.approx(size[0] / size[1], rel=0.05)  # whole pixels of a narrow image
+    (left, top), (right, bottom) = place_of(page, 0, 0), place_of(page, *size)
+    assert -0.5 <= box["x"] - 0.5 <= left < right <= box["x"] + box["width"] + 0.5 <= 391
+    assert box["y"] - 0.5 <= top < bottom <= box["y"] + box["height"] + 0.5 <= 844
+    assert (right - left) / (bottom - top) == pytest.approx(size[0] / size[1])
     canvas = page.evaluate("[document.querySelector('#picture').width, document.querySelector('#over').width]")
     assert canvas == [round(box["width"] * ratio)] * 2
     page.evaluate("scrollTo(0, document.body.scrollHeight)")  # it stays in view beside the list
@@ -153,18 +154,19 @@ def test_nothing_moves_where_that_is_asked_for(visit):
 
 
 def test_browser_holds_the_page_to_its_own_files(visit):
-    page = visit()
+    page = visit(second=True)
     page.evaluate("""() => {
       window.refused = [];
       addEventListener("securitypolicyviolation", (event) => window.refused.push(event.effectiveDirective));
       const script = document.createElement("script");
       script.textContent = "window.inline = true";
       document.body.append(script);
+      document.body.append(Object.assign(document.createElement("style"), { textContent: "body { color: red }" }));
       document.body.append(Object.assign(new Image(), { src: "https://example.invalid/a.png" }));
       fetch("https://example.invalid/").catch(() => null);
     }""")
-    wait_until(page, "window.refused.length >= 3")
-    assert sorted(page.evaluate("window.refused")) == ["connect-src", "img-src", "script-src-elem"]
+    wait_until(page, "window.refused.length >= 4")
+    assert sorted(page.evaluate("window.refused")) == ["connect-src", "img-src", "script-src-elem", "style-src-elem"]
     assert page.evaluate("window.inline") is None
     assert all("Content Security Policy" in text for text in page.problems)
     page.problems.clear()

@@ -3,11 +3,11 @@
 import base64
 import json
 import math
+import re
 from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image
 from pycocotools import mask as rle_masks
 from pycocotools.coco import COCO
 
@@ -28,9 +28,9 @@ def percent(score):
 
 
 def rows_of(page):
-    """Class and score of the objects that are listed."""
+    """Class and score of the objects that are listed; several of a class are numbered."""
     names = page.locator("#objects [role=option]:visible").evaluate_all("all => all.map((row) => row.ariaLabel)")
-    return [name.split(" %")[0] for name in names]
+    return [re.sub(" #\\d+", "", name.split(" %")[0]) for name in names]
 
 
 def expected_rows(answer, least):
@@ -54,10 +54,10 @@ def front_objects(answer, least):
     return front
 
 
-def hover(page, x, y, answer):
-    box = page.locator("#picture").bounding_box()
-    scale = box["width"] / answer["image"]["width"]
-    page.mouse.move(box["x"] + (x + 0.5) * scale, box["y"] + (y + 0.5) * scale)
+@pytest.fixture
+def hover(place_of):
+    """Moves the mouse over a pixel of the image."""
+    return lambda page, x, y: page.mouse.move(*place_of(page, x + 0.5, y + 0.5))
 
 
 def test_upload_shows_what_the_server_found(visit, upload, pixels_of, jpeg):
@@ -93,7 +93,8 @@ def test_slider_and_legend_filter_without_a_new_request(visit, upload, pixels_of
     page.fill("#threshold", "100")
     assert rows_of(page) == []
     best = percent(answer["detections"][0]["score"])
-    assert page.inner_text("#summary") == f"No objects; the best of all has {best} %"
+    assert page.inner_text("#summary") == "No objects"
+    assert page.inner_text("#why") == f"The best of all has {best} %."
     page.fill("#threshold", "0")
     everything = pixels_of(page)
     page.uncheck("#legend label:has-text('dog') input")
@@ -103,13 +104,13 @@ def test_slider_and_legend_filter_without_a_new_request(visit, upload, pixels_of
     assert pixels_of(page) == everything
     page.check("#color-objects")
     assert pixels_of(page) not in images
-    swatches = page.locator("#objects .swatch").evaluate_all("all => all.map((one) => one.style.background)")
+    swatches = page.locator("#objects .swatch").evaluate_all("all => all.map((one) => one.style.borderColor)")
     assert len(set(swatches)) == len(swatches) == len(answer["detections"])
     assert len(images) == 4
     assert len(page.asked) == asked
 
 
-def test_mouse_singles_out_the_mask_under_it_and_not_the_box(visit, upload, pixels_of, jpeg):
+def test_mouse_singles_out_the_mask_under_it_and_not_the_box(visit, upload, pixels_of, hover, jpeg):
     page = visit()
     answer = upload(page, jpeg)
     front, empty = front_objects(answer, 0.5), pixels_of(page, "#over")
@@ -118,17 +119,17 @@ def test_mouse_singles_out_the_mask_under_it_and_not_the_box(visit, upload, pixe
     veils = set()
     for index in found:
         y, x = np.argwhere(front == index)[0]
-        hover(page, x, y, answer)
+        hover(page, x, y)
         assert singled_out(page) == index
         veils.add(pixels_of(page, "#over"))
     assert len(veils | {empty}) == len(found) + 1
     x, y, width, height = (int(value) for value in answer["detections"][found[0]]["bbox"])
     gap = np.argwhere(front[y : y + height, x : x + width] == -1)[0]
-    hover(page, x + gap[1], y + gap[0], answer)
+    hover(page, x + gap[1], y + gap[0])
     assert singled_out(page) is None
     assert pixels_of(page, "#over") == empty
     y, x = np.argwhere(front == found[1])[0]
-    hover(page, x, y, answer)
+    hover(page, x, y)
     page.mouse.down()
     page.mouse.up()
     page.mouse.move(2, 2)
@@ -204,10 +205,6 @@ def test_saved_results_are_the_servers_and_pycocotools_reads_them(visit, upload,
     for annotation, found in zip(loaded.anns.values(), answer["detections"], strict=True):
         np.testing.assert_array_equal(loaded.annToMask(annotation), rle_masks.decode(found["segmentation"]))
         assert annotation["keypoints"] == found["keypoints"]
-    with page.expect_download() as download:
-        page.click("#save-picture")
-    with Image.open(download.value.path()) as picture:
-        assert picture.size[0] / picture.size[1] == pytest.approx(160 / 120, rel=0.01)  # whole pixels
 
 
 def test_dropped_and_pasted_files_are_taken(visit, jpeg):
@@ -217,8 +214,6 @@ def test_dropped_and_pasted_files_are_taken(visit, jpeg):
         page.evaluate(script, [data, count])
         page.wait_for_selector("#results:not([hidden])")
         page.wait_for_selector("#busy", state="hidden")
-        told = "of 2 files only the first is taken" if count == 2 else ""
-        assert told in page.inner_text("#error")
         assert page.inner_text("#source").startswith("dropped-0.jpg, 160 × 120")
     page.evaluate(DROP, [data, 0])
     assert page.inner_text("#error") == "What was dropped is no file."
