@@ -135,10 +135,12 @@ async function open(entry, keep = false) {
     const began = performance.now();
     const shapes = await makeShapes(answer.detections, labels);
     if (!isCurrent()) return;
-    const focusLost = get("drop").contains(document.activeElement) || document.activeElement === document.body;
+    const before = document.activeElement;
     results.show({ entry, image, shapes, others: null, text: describe(entry, answer) });
     tellTimes({ roundTrip, drawing: (performance.now() - began) / 1000 }, answer.seconds);
-    if (focusLost) get("summary").focus({ preventScroll: true });
+    if (before === document.body || document.activeElement === document.body || get("drop").contains(before)) {
+      get("summary").focus({ preventScroll: true });
+    }
     compare();
   } catch (error) {
     if (isCurrent() && error.name !== "AbortError") giveUp(entry, error);

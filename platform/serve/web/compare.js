@@ -18,6 +18,7 @@ export class Comparison {
     this.#queue = queue;
     get("compare").hidden = false;
     get("compare-host").textContent = this.#server.url("/").host;
+    get("promise").textContent = `An image goes to this server, and to ${this.#server.url("/").host} where you compare.`;
     get("compare-on").addEventListener("change", changed);
     get("divider").addEventListener("input", () => moved(this.share));
     new ResizeObserver(() => moved(this.share)).observe(get("divider"));

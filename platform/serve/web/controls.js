@@ -1,6 +1,7 @@
 // The controls beside the image: least score, what is shown, opacity, colours; kept from image to image.
 import { get } from "./elements.js";
 
+export const MANY = 12; // classes from which on they are searched
 const SHOWN = ["masks", "boxes", "labels", "keypoints"];
 
 export class Controls {
@@ -59,7 +60,7 @@ export class Controls {
       get(`${id}-value`).textContent = text;
       get(id).setAttribute("aria-valuetext", text);
     }
-    get("search-row").hidden = this.#legend.size < 8;
+    get("search-row").hidden = this.#legend.size < MANY;
   }
 
   /** Options of a request that asks for what is shown. */

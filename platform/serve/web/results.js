@@ -62,7 +62,10 @@ export class Results {
     this.shown = shown;
     if (before && before.image !== shown.image) close(before.image);
     get("results").inert = false;
-    get("results").hidden = false;
+    if (get("results").hidden) {
+      get("results").hidden = false;
+      get("side").after(get("samples")); // what was found comes first from now on, where all is one column
+    }
     get("source").textContent = shown.text;
     this.fill();
   }
@@ -88,6 +91,7 @@ export class Results {
   clear() {
     for (const id of ["frame", "zoom", "results"]) get(id).hidden = true;
     get("drop").hidden = false;
+    get("side").before(get("samples"));
     if (this.shown && this.shown.image !== this.#image) close(this.shown.image);
     close(this.#image);
     this.#stage.show(null);

@@ -204,7 +204,7 @@ def upload():
             page.set_input_files("#file", {"name": name, "mimeType": "image/jpeg", "buffer": data})
         answer = response.value.json()
         # Nothing that waits may be given as text: the page allows no script but its files.
-        page.wait_for_selector(f"#source:has-text('{name}')")
+        page.locator("#source", has_text=name).wait_for()
         page.wait_for_selector("#busy", state="hidden")
         return answer
 

@@ -17,7 +17,7 @@ def take_screenshot(url: str, out: Path, sample: int) -> None:
     """Write the page as PNG after the sample of a number from 1 was chosen."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 760}, color_scheme="light")
+        page = browser.new_page(viewport={"width": 1440, "height": 860}, color_scheme="light")
         page.goto(url)
         page.wait_for_selector("#sample-list li:last-child img[src]")
         page.click(f"#sample-list li:nth-child({sample}) button")
