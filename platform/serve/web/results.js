@@ -13,7 +13,10 @@ import { listenToZoomBar, tellZoom } from "./zoom_bar.js";
 export class Results {
   #stage = new Stage(get("frame"), tellZoom, (shape) => this.point(shape, true));
   #legend = new Legend(get("legend"), () => this.refresh());
-  #objects = new Objects(get("objects"), (shape, keep) => this.point(shape, keep));
+  #objects = new Objects(get("objects"), (shape, keep) => {
+    if (shape && keep) this.#stage.zoom((view) => view.reveal(shape.bbox));
+    this.point(shape, keep);
+  });
   #controls = new Controls(this.#legend, (options) => this.refresh(options));
   #changed;
   #image = null; // on the stage: {bitmap, whole, width, height}

@@ -85,6 +85,15 @@ export class View {
     this.#keepInside();
   }
 
+  /** Move the image so that a box x y width height of it is seen, where it is not; its middle then is the window's. */
+  reveal([x, y, width, height]) {
+    const [x0, y0] = this.toImage(0, 0);
+    const [x1, y1] = this.toImage(this.#window.width, this.#window.height);
+    if (x >= x0 && y >= y0 && x + width <= x1 && y + height <= y1) return;
+    const [middleX, middleY] = this.toImage(this.#window.width / 2, this.#window.height / 2);
+    this.pan((middleX - x - width / 2) * this.scale, (middleY - y - height / 2) * this.scale);
+  }
+
   /** The point of the image at a point of the window. */
   toImage(x, y) {
     return [(x - this.left) / this.scale, (y - this.top) / this.scale];

@@ -12,9 +12,10 @@ export function listenToZoomBar(stage) {
 
 export const isWide = () => document.body.classList.contains("wide");
 
-/** Let the stage have the whole window, or give the rest its room back. */
+/** Let the stage have the whole window, or give the rest its room back; what is hidden behind it takes no focus. */
 export function fillWindow(wide) {
   document.body.classList.toggle("wide", wide);
+  for (const id of ["strip", "samples", "side"]) get(id).inert = wide;
   get("zoom-wide").setAttribute("aria-pressed", String(wide));
 }
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 WIDTHS = (390, 768, 1440, 2560)
+TOUCH = {"has_touch": True, "is_mobile": True}
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 CHECK = """async (values) => {
   const options = { runOnly: { type: "tag", values }, resultTypes: ["violations"] };
@@ -29,13 +30,15 @@ def axe():
     return (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_keeps_the_rules_at_every_width(visit, upload, jpeg, axe, scheme):
-    page = visit(color_scheme=scheme, reduced_motion="reduce")
+@pytest.mark.parametrize(
+    ("scheme", "widths", "options"), [("light", WIDTHS, {}), ("dark", WIDTHS, {}), ("light", (390,), TOUCH)]
+)
+def test_page_keeps_the_rules_at_every_width(visit, upload, jpeg, axe, scheme, widths, options):
+    page = visit(color_scheme=scheme, reduced_motion="reduce", **options)
     page.evaluate(axe)
 
     def check():
-        for width in WIDTHS:
+        for width in widths:
             page.set_viewport_size({"width": width, "height": 900})
             page.wait_for_timeout(100)
             assert page.evaluate("document.documentElement.scrollWidth") <= width

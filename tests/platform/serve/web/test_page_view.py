@@ -72,6 +72,21 @@ def test_point_under_the_mouse_stays_and_the_image_covers_its_window(run_script,
             assert 0 <= seen[1] <= seen[1] + seen[3] <= down
 
 
+def test_box_that_is_out_of_sight_comes_into_the_middle(run_script):
+    script = """const one = new view.View();
+      one.resize(100, 100);
+      one.show(1000, 500);
+      one.zoomTo(1);
+      const before = [one.left, one.top];
+      one.reveal([460, 210, 20, 20]);
+      const same = [one.left, one.top];
+      one.reveal([700, 300, 20, 40]);
+      return [before, same, one.toImage(50, 50)];"""
+    before, same, middle = run_script(script, None)
+    assert before == same == [-450, -200]
+    assert middle == [710, 320]
+
+
 def test_zoom_shows_the_single_pixels_of_a_large_image(visit, upload, place_of, color_at):
     pixels = np.random.default_rng(3).integers(0, 256, (64, 3001, 3), np.uint8)  # wider than the copy that is drawn
     page = visit()
