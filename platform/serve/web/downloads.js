@@ -5,6 +5,7 @@ import { element, get } from "./elements.js";
 import { nameBeside } from "./names.js";
 import { tell } from "./notices.js";
 
+const COPIED_MILLISECONDS = 2000;
 const UNITS = 700; // pixels of the shorter edge for which lines and labels are as large as on the page
 
 export function saveCoco({ answer, fileName }) {
@@ -37,6 +38,8 @@ export async function copyText(id) {
     getSelection().selectAllChildren(get(id));
     document.execCommand("copy");
   }
+  get("copy").textContent = "Copied";
+  setTimeout(() => (get("copy").textContent = "Copy"), COPIED_MILLISECONDS);
   tell("Copied");
 }
 

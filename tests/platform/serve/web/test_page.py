@@ -183,6 +183,14 @@ def test_page_names_only_files_that_are_served():
         assert not re.search(r"https?://|@import|//cdn", text), path.name
 
 
+@pytest.mark.parametrize("path", sorted(WEB.glob("*.js")), ids=lambda path: path.name)
+def test_text_never_becomes_markup_or_code(path):
+    script = path.read_text(encoding="utf-8")
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser", script
+    )
+
+
 def test_every_id_that_the_scripts_ask_for_is_there():
     html = (WEB / "index.html").read_text(encoding="utf-8")
     ids = re.findall(r' id="([^"]+)"', html)

@@ -112,6 +112,17 @@ def test_drawn_image_is_saved_at_full_size_as_it_is_shown(visit, upload, png, pi
     assert not changed[free].any()
 
 
+def test_image_that_is_too_large_for_a_canvas_is_drawn_by_the_server(visit, upload, png):
+    page = visit()
+    upload(page, png, "photo.png")
+    page.evaluate("() => { HTMLCanvasElement.prototype.toBlob = (done) => done(null); }")
+    with page.expect_download() as download:
+        page.click("#save-image")
+    with Image.open(download.value.path()) as drawn:
+        assert drawn.size == (160, 120)
+    assert [url.rpartition("?")[2] for url in page.asked if "format" in url] == ["format=png&score_threshold=0.5"]
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.tuples(BOXES, BOXES), min_size=10, max_size=10))
 def test_objects_of_two_answers_are_matched_one_to_one(run_script, pairs):
