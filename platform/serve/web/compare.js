@@ -59,8 +59,9 @@ export class Comparison {
     for (const id of ["divider", "divider-line", "left-name", "right-name"]) get(id).hidden = !other;
     get("compare-told").hidden = !other;
     if (!other) return;
-    get("left-name").textContent = called(model);
-    get("right-name").textContent = called(other.model);
+    const short = model.name === other.model.name && model.version !== other.model.version;
+    get("left-name").textContent = called(model, short);
+    get("right-name").textContent = called(other.model, short);
   }
 
   /** Say what two answers have in common, as they are shown. */
@@ -70,7 +71,9 @@ export class Comparison {
   }
 }
 
-function called({ name, version }) {
+/** Name and version of a model, or the version alone where that is enough. */
+function called({ name, version }, short) {
+  if (short) return version ? `version ${shownName(version)}` : "no version";
   return shownName(version ? `${name}, version ${version}` : name);
 }
 
