@@ -30,6 +30,11 @@ SUFFIXES = {
     Target.onnx: (".onnx",),
 }
 TO = "safetensors: a whole model in one file of maskray; torchvision: a state dict for its R-CNN; onnx: for runtimes."
+TOLERANCE = (
+    "onnx: how far file and model may differ on the images compared, of boxes and keypoints in pixels, of scores and "
+    "masks in probability, and still be written; without it boxes=0.05 scores=0.001 masks=0.01 keypoints=0.5. "
+    "It stands in the file with what was measured; repeatable."
+)
 
 
 def export(
@@ -44,14 +49,17 @@ def export(
         list[Path] | None,
         typer.Option("--image", help="onnx: image to compare file and model on; repeatable.", show_default=False),
     ] = None,
+    tolerances: Annotated[
+        list[str] | None, typer.Option("--tolerance", metavar="KIND=VALUE", help=TOLERANCE, show_default=False)
+    ] = None,
     tracking_uri: TrackingUri = None,
     output: Output = "outputs",
 ) -> None:
     """Write a model as one file: whole for maskray, or for other programs."""
     if out.suffix not in SUFFIXES[to]:
         raise ValueError(f"{out}: --to {to.value} writes {' or '.join(SUFFIXES[to])} files")
-    if (to is Target.onnx) != (image_size is not None) or (images and to is not Target.onnx):
-        raise ValueError("--to onnx needs --image-size H W; --image-size and --image are of --to onnx alone")
+    if (to is Target.onnx) != (image_size is not None) or ((images or tolerances) and to is not Target.onnx):
+        raise ValueError("--to onnx needs --image-size H W; that, --image and --tolerance are of --to onnx alone")
     from maskray.platform.files.atomic import refuse_existing
     from maskray.platform.files.model_folder import read_model_folder
 
@@ -67,7 +75,7 @@ def export(
         _write_torchvision(out, network, spec)
     else:
         assert image_size is not None
-        _write_onnx(out, network, spec, image_size, images or [])
+        _write_onnx(out, network, spec, image_size, images or [], tolerances or [])
 
 
 def _write_safetensors(out: Path, network: MaskRCNN, spec: ModelSpec) -> None:
@@ -105,28 +113,36 @@ def _write_torchvision(out: Path, network: MaskRCNN, spec: ModelSpec) -> None:
         print(f"differs: {note}")
 
 
-def _write_onnx(out: Path, network: MaskRCNN, spec: ModelSpec, image_size: tuple[int, int], paths: list[Path]) -> None:
+def _write_onnx(
+    out: Path, network: MaskRCNN, spec: ModelSpec, image_size: tuple[int, int], paths: list[Path], accepted: list[str]
+) -> None:
     """The file, which stays only where it finds what the model finds, and the comparison."""
     import numpy as np
 
-    from maskray.platform.export.onnx_file import write_onnx
-    from maskray.platform.export.parity import TOLERANCES, compare_onnx
+    from maskray.platform.export.onnx_file import record_parity, write_onnx
+    from maskray.platform.export.parity import compare_onnx, read_tolerances
     from maskray.platform.files.atomic import new_file
     from maskray.platform.inference.image_files import read_image
 
+    heads = [name for name, there in (("masks", spec.model.masks), ("keypoints", spec.model.keypoints)) if there]
+    tolerances = read_tolerances(accepted, ["boxes", "scores", *heads])
     images = {str(path): read_image(path) for path in paths}
     if not images:
         noise = np.random.default_rng(0).integers(0, 256, (*image_size, 3), dtype=np.uint8)
         images = {"random image (no --image was given)": noise}
     with new_file(out) as temporary:
         write_onnx(temporary, network, spec, *image_size)
-        comparisons = compare_onnx(temporary, network, spec, images, *image_size)
+        comparisons = compare_onnx(temporary, network, spec, images, *image_size, tolerances)
         for comparison in comparisons:
             print(comparison)
         wrong = [comparison.name for comparison in comparisons if not comparison.agrees]
         if wrong:
-            limits = ", ".join(f"{key} {value:g}" for key, value in TOLERANCES.items())
-            raise ValueError(f"{', '.join(wrong)}: file and model differ by more than {limits}; no file was written")
+            limits = ", ".join(f"{key} {value:g}" for key, value in tolerances.items())
+            raise ValueError(
+                f"{', '.join(wrong)}: file and model differ by more than {limits}; no file was written "
+                "(--tolerance KIND=VALUE accepts more)"
+            )
+        record_parity(temporary, comparisons)
     if not any(comparison.num_expected for comparison in comparisons):
         print("nothing was found, so little was compared: give images with --image")
     print(

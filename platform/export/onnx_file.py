@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ import torch
 from maskray.model.config import ModelSpec
 from maskray.model.graph import DetectionGraph
 from maskray.model.mask_rcnn import MaskRCNN
+from maskray.platform.export.parity import Comparison
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUTS = ("image", "image_size")
 COUNT = "num_detections"
+PARITY = "maskray_parity"
 
 
 def check_packages() -> None:
@@ -44,6 +48,28 @@ def write_onnx(path: str | Path, model: MaskRCNN, spec: ModelSpec, height: int, 
         _name_count(value)
     onnx_model.metadata_props["maskray"] = spec.model_dump_json()
     program.save(str(path))
+
+
+def record_parity(path: str | Path, comparisons: Sequence[Comparison]) -> None:
+    """Note in a file of write_onnx how far it may differ from its model, and how far it does: entry `maskray_parity`.
+
+    JSON of `tolerances`, the largest `differences` by kind, and the number of `images` and `detections` compared.
+    """
+    from onnx import ModelProto, StringStringEntryProto
+
+    differences: dict[str, float] = {}
+    for comparison in comparisons:
+        for kind, value in comparison.differences.items():
+            differences[kind] = max(value, differences.get(kind, 0.0))
+    noted = {
+        "tolerances": dict(comparisons[0].tolerances),
+        "differences": {kind: float(f"{value:.3g}") for kind, value in differences.items()},
+        "images": len(comparisons),
+        "detections": sum(comparison.num_expected for comparison in comparisons),
+    }
+    entry = StringStringEntryProto(key=PARITY, value=json.dumps(noted))
+    with open(path, "ab") as file:  # messages of protobuf that stand one after another are read as one
+        file.write(ModelProto(metadata_props=[entry]).SerializeToString())
 
 
 def _translate(graph: DetectionGraph, height: int, width: int) -> Any:

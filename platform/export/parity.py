@@ -6,9 +6,10 @@ Letters: D detections, K keypoints, m side of a mask.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ from maskray.model.structures import Batch
 from maskray.platform.data.decode import Pixels
 from maskray.platform.data.transforms import resize_image
 
-# The largest differences that rounding in another order explains.
-TOLERANCES = {"boxes": 0.05, "scores": 1e-3, "masks": 1e-2, "keypoints": 0.5}
+# The largest differences that rounding in another order explains: pixels of boxes and keypoints, probabilities else.
+TOLERANCES: Mapping[str, float] = MappingProxyType({"boxes": 0.05, "scores": 1e-3, "masks": 1e-2, "keypoints": 0.5})
+MOST = {"boxes": 10.0, "scores": 0.5, "masks": 1.0, "keypoints": 10.0}  # what a tolerance can be and still mean any
 SAME_PEAK = 1e-2  # scores of a keypoint that differ relatively by less are of peaks of one height
 SAME_BOX_PIXELS = 2.0  # detections of one class whose corners are closer than this are taken for one
 
@@ -34,7 +36,8 @@ class Comparison:
     """Of one image: numbers of detections, and the largest differences of those that both found.
 
     `unmatched` are found by one alone, without those whose score is at the limit below which nothing is kept.
-    `differences` are of boxes and keypoints (but for rare ties) in pixels, of scores and masks in probability.
+    `differences` are of boxes and keypoints (but for rare ties) in pixels, of scores and masks in probability, and
+    `tolerances` what each of them may be.
     """
 
     name: str
@@ -42,11 +45,12 @@ class Comparison:
     num_found: int
     unmatched: int
     differences: dict[str, float]
+    tolerances: Mapping[str, float]
 
     @property
     def agrees(self) -> bool:
-        """Whether every difference is within TOLERANCES."""
-        return self.unmatched == 0 and all(value <= TOLERANCES[key] for key, value in self.differences.items())
+        """Whether every difference is within its tolerance."""
+        return self.unmatched == 0 and all(value <= self.tolerances[key] for key, value in self.differences.items())
 
     def __str__(self) -> str:
         told = ", ".join(f"{key} {value:.1e}" for key, value in self.differences.items())
@@ -56,8 +60,34 @@ class Comparison:
         )
 
 
+def read_tolerances(settings: Sequence[str], outputs: Collection[str]) -> dict[str, float]:
+    """TOLERANCES with those that are given as KIND=VALUE; `outputs` names the kinds that the model has.
+
+    ValueError for one that is not of that form, of no kind of output, or no number that means anything.
+    """
+    tolerances = {kind: value for kind, value in TOLERANCES.items() if kind in outputs}
+    for setting in settings:
+        kind, equals, text = setting.partition("=")
+        if not equals or kind not in tolerances:
+            raise ValueError(f"--tolerance {setting}: KIND=VALUE is needed, of {', '.join(tolerances)}")
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(f"--tolerance {setting}: {text!r} is no number") from None
+        if not 0 < value <= MOST[kind]:
+            raise ValueError(f"--tolerance {setting}: above 0 and at most {MOST[kind]:g} is needed")
+        tolerances[kind] = value
+    return tolerances
+
+
 def compare_onnx(
-    path: str | Path, model: MaskRCNN, spec: ModelSpec, images: Mapping[str, Pixels], height: int, width: int
+    path: str | Path,
+    model: MaskRCNN,
+    spec: ModelSpec,
+    images: Mapping[str, Pixels],
+    height: int,
+    width: int,
+    tolerances: Mapping[str, float] = TOLERANCES,
 ) -> list[Comparison]:
     """Run images (h, w, 3) uint8 through an ONNX file for images of height and width, and through the model.
 
@@ -74,7 +104,7 @@ def compare_onnx(
         padded, size = place_image(image, spec.input, height, width)
         found = dict(zip(names, session.run(names, {"image": padded, "image_size": size}), strict=True))
         expected = _detect(model, padded, size)
-        comparisons.append(compare_detections(name, expected, found, spec))
+        comparisons.append(compare_detections(name, expected, found, spec, tolerances))
     return comparisons
 
 
@@ -92,7 +122,9 @@ def place_image(
     return padded, np.array(size, dtype=np.int64)
 
 
-def compare_detections(name: str, expected: Arrays, found: Arrays, spec: ModelSpec) -> Comparison:
+def compare_detections(
+    name: str, expected: Arrays, found: Arrays, spec: ModelSpec, tolerances: Mapping[str, float] = TOLERANCES
+) -> Comparison:
     """Pair detections of one class whose boxes nearly coincide, nearest scores first, and compare the pairs."""
     distance = np.abs(expected["boxes"][:, None] - found["boxes"]).max(axis=2)
     near = (distance < SAME_BOX_PIXELS) & (expected["classes"][:, None] == found["classes"])
@@ -112,8 +144,8 @@ def compare_detections(name: str, expected: Arrays, found: Arrays, spec: ModelSp
     for one in (expected, found):
         if len(one["scores"]) == spec.model.inference.detections_per_image:
             limit = max(limit, float(one["scores"].min()))
-    unmatched = sum(score > limit + TOLERANCES["scores"] for score in alone)
-    return Comparison(name, len(expected["scores"]), len(found["scores"]), unmatched, differences)
+    unmatched = sum(score > limit + tolerances["scores"] for score in alone)
+    return Comparison(name, len(expected["scores"]), len(found["scores"]), unmatched, differences, tolerances)
 
 
 def _in_float32(model: MaskRCNN) -> MaskRCNN:

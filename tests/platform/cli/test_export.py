@@ -94,6 +94,7 @@ def test_a_file_for_torchvision(tmp_path: Path, suffix: str) -> None:
         (("--to", "safetensors", "--out", "tiny.pth"), "tiny.pth: --to safetensors writes .safetensors files"),
         (("--to", "onnx", "--out", "tiny.onnx"), "--to onnx needs --image-size H W"),
         (("--to", "safetensors", "--image-size", "64", "64", "--out", "tiny.safetensors"), "are of --to onnx alone"),
+        (("--to", "torchvision", "--tolerance", "masks=1", "--out", "tiny.pth"), "are of --to onnx alone"),
         (
             ("--to", "onnx", "--image-size", "64", "70", "--out", "tiny.onnx"),
             "width 70 is not a positive multiple of 32",

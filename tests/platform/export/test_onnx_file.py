@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -130,9 +131,13 @@ def test_the_file_is_of_standard_operators_and_says_what_it_is(exported):
     assert {entry.domain for entry in content.opset_import} == {""}
     assert not content.functions
     assert {node.domain for node in content.graph.node} == {""}
-    (metadata,) = content.metadata_props
-    assert metadata.key == "maskray"
-    assert ModelSpec.model_validate_json(metadata.value) == spec
+    metadata = {entry.key: entry.value for entry in content.metadata_props}
+    assert set(metadata) == {"maskray", "maskray_parity"}
+    assert ModelSpec.model_validate_json(metadata["maskray"]) == spec
+    parity_told = json.loads(metadata["maskray_parity"])
+    assert parity_told["tolerances"] == dict(parity.TOLERANCES)
+    assert set(parity_told["differences"]) == set(parity.TOLERANCES)
+    assert (parity_told["images"], parity_told["detections"]) == (1, 20)
     values = [*content.graph.input, *content.graph.output]
     shapes = {
         value.name: [axis.dim_value or axis.dim_param for axis in value.type.tensor_type.shape.dim] for value in values
@@ -168,14 +173,21 @@ def test_one_map_and_roi_align_without_half_pixels(tmp_path):
 def test_a_file_that_disagrees_is_not_written(tmp_path, monkeypatch):
     model, spec = small_model({"backbone": {"features": "c4"}, "masks": False})
     write_model_folder(tmp_path / "model", model, spec)
-    monkeypatch.setitem(parity.TOLERANCES, "boxes", -1.0)
+    monkeypatch.setattr(parity, "TOLERANCES", {"boxes": 1e-30, "scores": 1e-3})
     out = tmp_path / "out" / "model.onnx"
     arguments = ["models", "export", tmp_path / "model", "--to", "onnx", "--image-size", 64, 80, "--out", out]
     done = CliRunner().invoke(app, [*map(str, arguments)])
     assert "random image (no --image was given): " in done.output
     assert isinstance(done.exception, ValueError)
-    assert "file and model differ by more than boxes -1, scores 0.001" in str(done.exception)
+    assert "file and model differ by more than boxes 1e-30, scores 0.001" in str(done.exception)
     assert list(out.parent.iterdir()) == []
+    # What the user accepts is written, and stands in the file with what was measured.
+    done = CliRunner().invoke(app, [*map(str, arguments), "--tolerance", "boxes=0.5"])
+    assert done.exit_code == 0, done.output
+    told = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
+    noted = json.loads(told["maskray_parity"])
+    assert noted["tolerances"] == {"boxes": 0.5, "scores": 1e-3}
+    assert 1e-30 < noted["differences"]["boxes"] < 0.5
 
 
 def test_missing_packages_are_told(tmp_path, monkeypatch):
