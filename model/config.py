@@ -156,8 +156,10 @@ class InferenceConfig(Config):
     )
     detections_per_image: Count = 100
     mask_threshold: Fraction = 0.5
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Of convolutions and products at inference; boxes, scores and NMS stay float32."
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32",
+        description="Of convolutions and products at inference; boxes, scores and NMS stay float32. auto: bfloat16 "
+        "where the machine that computes is at least 1.2 times as fast with it, which is measured there once.",
     )
     min_size_pixels: float = Field(0.0, ge=0, description="Detections with a side below are dropped.")
     mask_paste: Literal["exact", "torchvision"] = Field(

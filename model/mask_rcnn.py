@@ -148,17 +148,21 @@ class MaskRCNN(nn.Module):
         return proposals
 
     @torch.no_grad()
-    def detect(self, batch: Batch) -> Detections:
+    def detect(self, batch: Batch, precision: str | None = None) -> Detections:
         """Detections of a batch, boxes in pixels of the network input, clipped to image_sizes.
 
-        The model must be in eval mode. Raises ValueError naming the images whose features are not finite, as they
-        are after a diverged training or with NaN pixels: an empty answer would look like an empty image.
+        The model must be in eval mode. precision is float32 or bfloat16; None takes that of inference.precision, which
+        may be auto only where one is given: a model measures nothing. Raises ValueError naming the images whose
+        features are not finite, as they are after a diverged training or with NaN pixels: an empty answer would look
+        like an empty image.
         """
         if self.training:
             raise ValueError("detect() needs the model in eval mode: call model.eval() first")
         images = self.normalize(batch.images, batch.image_sizes)
-        bfloat16 = self.config.inference.precision == "bfloat16"
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+        precision = precision or self.config.inference.precision
+        if precision == "auto":
+            raise ValueError("inference.precision is auto: detect() needs to be told which pays on this machine")
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
             return self._detect(images, batch)
 
     def _detect(self, images: Tensor, batch: Batch) -> Detections:

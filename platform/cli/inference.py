@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from maskray.platform.cli.models import Output, TrackingUri, model_folder
+from maskray.platform.job.serve_config import Runtime
 
 if TYPE_CHECKING:
     from maskray.platform.evaluation.rules import IouType as Compared
@@ -21,6 +22,9 @@ IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 ModelSource = typer.Option(
     "--model", help="Model folder or file, checkpoint, or models:/NAME@alias, models:/NAME/3.", show_default=False
 )
+RuntimeOption = Annotated[
+    Runtime, typer.Option(help="What computes the model: torch, or openvino on a CPU (pip install maskray[openvino]).")
+]
 
 
 class IouType(StrEnum):
@@ -46,12 +50,13 @@ def evaluate(
         bool, typer.Option("--json", help='Print {"stats": [metrics in order]} and nothing else.')
     ] = False,
     device: Annotated[str, typer.Option(help="For --model: cpu or cuda.")] = "cpu",
+    runtime: RuntimeOption = "torch",
     tracking_uri: TrackingUri = None,
     output: Output = "outputs",
 ) -> None:
     """Compute the COCO metrics of a results file, or of a model: 12 of boxes and of masks, 10 of keypoints."""
     if model is not None and dt is None and images is not None and out is not None:
-        _evaluate_model(model_folder(model, tracking_uri, output), gt, images, out, device, iou_type)
+        _evaluate_model(model_folder(model, tracking_uri, output), gt, images, out, device, iou_type, runtime)
         return
     if dt is None or model is not None:
         raise ValueError("evaluate takes --gt with --dt, or --gt with --model, --images and --out")
@@ -68,7 +73,9 @@ def evaluate(
         print_metrics(stats, compared)
 
 
-def _evaluate_model(folder: str, gt: Path, images: Path, out: Path, device: str, iou_type: IouType | None) -> None:
+def _evaluate_model(
+    folder: str, gt: Path, images: Path, out: Path, device: str, iou_type: IouType | None, runtime: Runtime
+) -> None:
     from rich.console import Console
 
     from maskray.platform.job.config import ResourceConfig
@@ -79,7 +86,7 @@ def _evaluate_model(folder: str, gt: Path, images: Path, out: Path, device: str,
         raise ValueError(f"device {device!r}: cpu or cuda")
     resources = ResourceConfig(num_workers=1, gpus_per_worker=float(device == "cuda"))
     compared: Compared | None = None if iou_type is None else iou_type.value
-    print_summary(evaluate_on_coco(folder, gt, images, out, resources, compared), Console())
+    print_summary(evaluate_on_coco(folder, gt, images, out, resources, compared, runtime), Console())
 
 
 def predict(
@@ -90,6 +97,7 @@ def predict(
         float | None, typer.Option(min=0, max=1, help="Least score; default is the model's.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    runtime: RuntimeOption = "torch",
     as_json: Annotated[bool, typer.Option("--json", help="Print COCO results and nothing else.")] = False,
     tracking_uri: TrackingUri = None,
     output: Output = "outputs",
@@ -103,7 +111,7 @@ def predict(
     from maskray.platform.inference.image_files import predict_files
 
     folder = model_folder(model, tracking_uri, output)
-    predictions = predict_files(paths, folder, device, score_threshold, out)
+    predictions = predict_files(paths, folder, device, score_threshold, out, runtime)
     failed: list[FilePrediction] = []
     sound = _aside(predictions, failed)
     if as_json:

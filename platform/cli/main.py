@@ -69,13 +69,14 @@ def check(
 
     That takes less than a second, or some more where it starts from weights: what it takes of them is shown too.
     """
-    from maskray.platform.cli.plan import plan_all, print_plan
+    from maskray.platform.cli.plan import plan_all, precision_lines, print_plan
     from maskray.platform.job.kinds import load_any
 
     job = load_any(job_file, overrides or [])
     plan, weights = plan_all(job)
     if as_json:
-        tree = {"plan": plan.as_dict(), "initial_weights": dict(weights), "job": job.model_dump(mode="json")}
+        tree = {"plan": plan.as_dict(), "initial_weights": dict(weights), "notes": precision_lines(job)}
+        tree["job"] = job.model_dump(mode="json")
         print(json.dumps(tree, indent=1))
     else:
         print_plan(job, plan, weights)

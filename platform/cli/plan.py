@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from maskray.platform.job.config import JobConfig
 from maskray.platform.job.kinds import KINDS, AnyJob, AnyPlan, plan_any
 from maskray.platform.machine.terminal import escape
 
@@ -18,6 +19,27 @@ def plan_all(job: AnyJob) -> tuple[AnyPlan, list[tuple[str, str]]]:
     """
     plan = plan_any(job)
     return plan, [] if plan.problems else KINDS[job.kind].weights(job)
+
+
+def precision_lines(job: AnyJob) -> list[str]:
+    """What inference.precision means on this machine, where a job leaves that open or asks for what is slower here.
+
+    For auto it is measured where it never was, in some seconds. What a GPU does is for the machine that has it.
+    """
+    if not isinstance(job, JobConfig) or job.resources.gpus_per_worker > 0:
+        return []
+    from maskray.platform.machine.precision import measured_precision, remembered_precision
+
+    asked = job.model.inference.precision
+    if asked == "auto":
+        return [f"model.inference.precision: auto takes {measured_precision()}, this machine"]
+    known = remembered_precision() if asked == "bfloat16" else None
+    if known is None or known.ratio >= 1:
+        return []
+    return [
+        f"model.inference.precision: bfloat16 takes {1 / known.ratio:.1f} times as long as float32 on "
+        f"{known.processor}, this machine; auto would take {known.precision}"
+    ]
 
 
 def print_plan(job: AnyJob, plan: AnyPlan, weights: Sequence[tuple[str, str]] = ()) -> None:
@@ -33,6 +55,8 @@ def print_plan(job: AnyJob, plan: AnyPlan, weights: Sequence[tuple[str, str]] = 
         for name, value in rows:
             table.add_row(name, escape(value))
         console.print(table)
+    for line in precision_lines(job):
+        console.print(f"[bold]note:[/] {escape(line)}", soft_wrap=True)
     for warning in plan.warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
     for problem in plan.problems:

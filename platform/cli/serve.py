@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from maskray.platform.cli.inference import RuntimeOption
 from maskray.platform.cli.models import Output, TrackingUri, open_tracking
 from maskray.platform.job.serve_config import ServeConfig
 
@@ -31,6 +32,7 @@ def serve(
     gpus_per_replica: Annotated[
         float, typer.Option(min=0, help="GPUs of a copy; 0 computes on CPU.")
     ] = DEFAULTS.gpus_per_replica,
+    runtime: RuntimeOption = DEFAULTS.runtime,
     api_keys: Annotated[Path | None, typer.Option(help="Key file; only holders of a key may ask then.")] = None,
     samples: Annotated[Path | None, typer.Option(help="Folder of images that the page offers.")] = None,
     settings: Annotated[
@@ -52,6 +54,7 @@ def serve(
         "max_replicas": max_replicas,
         "cpus_per_replica": cpus_per_replica,
         "gpus_per_replica": gpus_per_replica,
+        "runtime": runtime,
         "api_keys_file": None if api_keys is None else str(api_keys),
         "samples": None if samples is None else str(samples),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,12 +88,14 @@ def evaluate_model(
     """
     from maskray.platform.evaluation.paper import read_paper_row
     from maskray.platform.evaluation.report import write_report
-    from maskray.platform.evaluation.row_prediction import predict_rows
+    from maskray.platform.evaluation.row_prediction import decide_engine, predict_rows
     from maskray.platform.evaluation.tables import per_class_csv, per_class_markdown
+    from maskray.platform.files.model_folder import read_model_spec
 
     if config.paper_row is not None:
         read_paper_row(config.paper_row)  # a name that does not exist is told before the work
-    evaluations = predict_rows(model.folder, manifest, config, resources)
+    model = replace(model, engine=decide_engine(read_model_spec(model.folder).model, resources, model.engine))
+    evaluations = predict_rows(model.folder, manifest, config, resources, model.engine)
     parts = [part for evaluation in evaluations for part in evaluation.parts]
     coco_metrics = _metrics(parts, manifest, config.iou_types)
     metrics = _named(coco_metrics)

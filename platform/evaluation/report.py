@@ -26,6 +26,7 @@ from maskray.platform.evaluation.tables import per_class_rows
 from maskray.platform.files.model_folder import read_model_spec
 from maskray.platform.files.storage import write_whole
 from maskray.platform.inference.drawing import draw_detections
+from maskray.platform.inference.engine import TORCH, Engine
 from maskray.platform.job.config import EvaluationConfig
 
 SHOWN_SCORE = 0.5
@@ -62,12 +63,16 @@ class ShownImage:
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """A model folder under the name of its report; `training` and the YAML `job` tell how it was made, if known."""
+    """A model folder under the name of its report; `training` and the YAML `job` tell how it was made, if known.
+
+    `engine` is what computes it: for a model whose precision is auto it says which was taken, once that is decided.
+    """
 
     folder: str
     name: str
     training: str = ""
     job: str = ""
+    engine: Engine = TORCH
 
 
 def write_report(

@@ -8,7 +8,7 @@ import math
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -22,9 +22,11 @@ from maskray.platform.data.row_reader import RowReader
 from maskray.platform.data.transforms import network_size
 from maskray.platform.evaluation.matching import ImageMatches, ignore_maskless, match_image
 from maskray.platform.evaluation.rules import IouType
-from maskray.platform.files.model_folder import read_model_folder, read_model_spec, read_weights
+from maskray.platform.files.model_folder import read_model_spec, read_weights
+from maskray.platform.inference.engine import TORCH, Engine, open_predictor
 from maskray.platform.inference.predictor import Predictor
 from maskray.platform.job.config import EvaluationConfig, ResourceConfig
+from maskray.platform.machine.precision import Measurement, measured_precision
 from maskray.platform.machine.progress_bar import track
 
 logger = logging.getLogger(__name__)
@@ -93,8 +95,30 @@ def check_labels(model_folder: str, labels: LabelMap, manifest: Manifest) -> Non
         raise ValueError(f"{model_folder}: its categories are not those of the data at {manifest.location}")
 
 
+def decide_engine(model: ModelConfig, resources: ResourceConfig, engine: Engine = TORCH) -> Engine:
+    """The engine with a precision, where a model leaves that open, for all who evaluate it together.
+
+    It is what pays where one of them would run, on the cluster that this process has joined. So what is found does not
+    depend on who finds it.
+    """
+    import ray
+
+    if engine.precision is not None or model.inference.precision != "auto":
+        return engine
+    device = "cuda" if resources.gpus_per_worker > 0 else "cpu"
+    _num_actors(resources, ray.cluster_resources())
+    needs = {"num_cpus": resources.cpus_per_worker, "num_gpus": resources.gpus_per_worker}
+    measured: Measurement = ray.get(ray.remote(**needs)(measured_precision).remote(device))
+    logger.warning("inference.precision auto: %s", measured)
+    return replace(engine, precision=measured.precision)
+
+
 def predict_rows(
-    model_folder: str, manifest: Manifest, config: EvaluationConfig, resources: ResourceConfig
+    model_folder: str,
+    manifest: Manifest,
+    config: EvaluationConfig,
+    resources: ResourceConfig,
+    engine: Engine = TORCH,
 ) -> list[RowEvaluation]:
     """Predict and match every row by actors on the Ray cluster that this process has joined, with a progress bar.
 
@@ -107,7 +131,7 @@ def predict_rows(
     check_labels(model_folder, spec.labels, manifest)
     check_iou_types(config.iou_types, spec.model)
     batches = plan_batches(manifest, range(manifest.num_images), spec, config.images_per_batch)
-    stream = _run_actors(model_folder, manifest, config.iou_types, resources, batches)
+    stream = _run_actors(model_folder, manifest, config.iou_types, resources, batches, engine)
     evaluations = list(track(stream, manifest.num_images, "evaluation"))
     return sorted(evaluations, key=lambda evaluation: evaluation.image_id)
 
@@ -127,17 +151,29 @@ def plan_batches(manifest: Manifest, indices: Iterable[int], spec: ModelSpec, im
 class _Actor:
     """Runs in an actor of Ray Data: the model, read once, and batches of row indices through it."""
 
-    def __init__(self, model_folder: str, manifest: Manifest, iou_types: Sequence[IouType], gpu: bool, threads: int):
+    def __init__(
+        self,
+        model_folder: str,
+        manifest: Manifest,
+        iou_types: Sequence[IouType],
+        gpu: bool,
+        threads: int,
+        engine: Engine,
+    ) -> None:
         torch.set_num_threads(threads)
-        device = "cuda" if gpu else "cpu"
-        model, spec = read_model_folder(model_folder, device)
-        self._evaluator = RowEvaluator(Predictor(model, spec, device), manifest, iou_types)
+        self._error, self._evaluator = "", None
+        try:
+            predictor = open_predictor(model_folder, "cuda" if gpu else "cpu", engine, threads)
+            self._evaluator = RowEvaluator(predictor, manifest, iou_types)
+        except ValueError as mistake:
+            self._error = str(mistake)
 
     def __call__(self, table: Any) -> Any:
         (entry,) = table.to_pylist()
-        evaluations, error = [], ""
+        evaluations, error = [], self._error
         try:
-            evaluations = self._evaluator.evaluate(entry["rows"])
+            if self._evaluator is not None:
+                evaluations = self._evaluator.evaluate(entry["rows"])
         except ValueError as mistake:  # of the data: told by the driver in one line, not by Ray Data in forty
             error = str(mistake)
         # Pickled by our own actor for our own driver, never read from a file.
@@ -151,6 +187,7 @@ def _run_actors(
     iou_types: Sequence[IouType],
     resources: ResourceConfig,
     batches: list[list[int]],
+    engine: Engine,
 ) -> Iterator[RowEvaluation]:
     import ray.data
 
@@ -161,7 +198,7 @@ def _run_actors(
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = STALL_SECONDS
     threads = max(1, int(resources.cpus_per_worker))
-    arguments = (model_folder, manifest, iou_types, resources.gpus_per_worker > 0, threads)
+    arguments = (model_folder, manifest, iou_types, resources.gpus_per_worker > 0, threads, engine)
     with ray.data.DataContext.current(context):
         dataset = ray.data.from_arrow([pa.table({"rows": [batch]}) for batch in batches]).map_batches(
             _Actor,

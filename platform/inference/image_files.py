@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
     from maskray.model.config import LabelMap
-    from maskray.platform.inference.predictor import Predictor
+    from maskray.platform.job.serve_config import Runtime
 
 IMAGES_AT_ONCE = 4
 MOST_DIGITS = 18  # of an id that every reader of COCO results holds in 64 bits
@@ -35,29 +35,24 @@ class FilePrediction:
     error: str | None = None
 
 
-def open_predictor(folder: str, device: str) -> tuple[Predictor, LabelMap]:
-    """Read a model folder on a device; ValueError where either is not there."""
-    import torch
-
-    from maskray.platform.files.model_folder import read_model_folder
-    from maskray.platform.inference.predictor import Predictor
-
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device {device}: this machine has no GPU that torch can use")
-    model, spec = read_model_folder(folder, device)
-    return Predictor(model, spec, device), spec.labels
-
-
 def predict_files(
-    paths: list[Path], folder: str, device: str = "cpu", score_threshold: float | None = None, out: Path | None = None
+    paths: list[Path],
+    folder: str,
+    device: str = "cpu",
+    score_threshold: float | None = None,
+    out: Path | None = None,
+    runtime: Runtime = "torch",
 ) -> Iterator[FilePrediction]:
     """Predict images with the model of a folder, a few at a time; with `out` write the drawn images there.
 
     A file that is no readable image gets a prediction with its error, and the others are answered. Raises ValueError
     before anything is predicted where a drawing would take the place of a file that maskray did not draw.
     """
+    from maskray.platform.inference.engine import Engine, open_predictor
+
     drawings = [None] * len(paths) if out is None else name_drawings(paths, out)
-    predictor, labels = open_predictor(folder, device)
+    predictor = open_predictor(folder, device, Engine(runtime))
+    labels = predictor.spec.labels
     names = {category.id: category.name for category in labels.categories}
     ids = image_ids(paths)
     for start in range(0, len(paths), IMAGES_AT_ONCE):

@@ -17,18 +17,27 @@ from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch, Detections
 from maskray.platform.data.batch import single_image
 from maskray.platform.data.keypoints import HALF_PIXEL
+from maskray.platform.machine.precision import Precision, measured_precision
 
 
 class Predictor:
     """A model with what is needed to feed it and to read its answers.
 
-    The model is in eval mode on `device` and stays as it is; a predictor may be made anew for every use.
+    The model is in eval mode on `device` and stays as it is; a predictor may be made anew for every use. Its precision
+    is that of the model's inference; where that is auto, the one that is given, or that pays on this machine.
     """
 
-    def __init__(self, model: MaskRCNN, spec: ModelSpec, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        model: MaskRCNN,
+        spec: ModelSpec,
+        device: str | torch.device = "cpu",
+        precision: Precision | None = None,
+    ) -> None:
         self.model = model
         self.spec = spec
         self.device = torch.device(device)
+        self.precision = decide_precision(spec, self.device.type, precision)
 
     def predict(
         self,
@@ -71,7 +80,7 @@ class Predictor:
             image_ids=torch.cat([b.image_ids for b in batches]),
             original_sizes=torch.cat([b.original_sizes for b in batches]),
         ).to(self.device)
-        detections = self.model.detect(batch)
+        detections = self.model.detect(batch, self.precision)
         return [self._read_image(detections, batch, index, score_threshold) for index in range(len(batches))]
 
     def _read_image(
@@ -106,6 +115,17 @@ class Predictor:
             for result, values in zip(results, keypoints.flatten(1).tolist()):
                 result["keypoints"] = values
         return results
+
+
+def decide_precision(spec: ModelSpec, device: str, precision: Precision | None = None) -> Precision:
+    """The precision that a model is computed in on a device of this machine: its own, or for auto the one given.
+
+    Where none is given, for a process that decides for itself, what pays here is measured if it never was.
+    """
+    asked = spec.model.inference.precision
+    if asked != "auto":
+        return asked
+    return precision or measured_precision(device).precision
 
 
 def _select(detections: Detections, chosen: Tensor) -> Detections:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from maskray.model.config import Config, Positive
+
+Runtime = Literal["torch", "openvino"]
 
 QUEUED_BATCHES = 8
 # It goes into a header of the page: scheme, host and port, and nothing else.
@@ -23,6 +25,9 @@ class ServeConfig(Config):
     max_replicas: Positive | None = Field(None, description="Most copies that load calls up; none keeps the number.")
     cpus_per_replica: float = Field(1.0, gt=0)
     gpus_per_replica: float = Field(0.0, ge=0)
+    runtime: Runtime = Field(
+        "torch", description="What computes the model; openvino, an extra of its own, is for CPUs alone."
+    )
     max_batch_size: Positive = 4
     batch_wait_seconds: float = Field(
         0.0, ge=0, description="How long an idle copy waits for more images; 0 takes what came while it computed."
@@ -70,6 +75,8 @@ class ServeConfig(Config):
     def _numbers(self) -> Self:
         if self.max_replicas is not None and self.max_replicas < self.num_replicas:
             raise ValueError(f"max_replicas {self.max_replicas} is less than num_replicas {self.num_replicas}")
+        if self.runtime == "openvino" and self.gpus_per_replica > 0:
+            raise ValueError(f"runtime openvino computes on CPUs, gpus_per_replica is {self.gpus_per_replica:g}")
         for origin in self.cors_origins:
             if origin != "*" and not origin.startswith(("http://", "https://")):
                 raise ValueError(f"cors_origins: {origin!r} does not begin with http:// or https://")

@@ -39,7 +39,9 @@ class Finding:
 
 
 def examine(output: Path, start_ray: bool = False) -> list[Finding]:
-    """Examine this machine; nothing is changed. `output` is where runs would be written, `start_ray` takes ten seconds.
+    """Examine this machine; nothing is changed, but which precision pays is remembered for this user.
+
+    `output` is where runs would be written, `start_ray` takes ten seconds.
 
     A check that fails in a way that was not foreseen is a finding too, so that the others are still made.
     """
@@ -48,6 +50,7 @@ def examine(output: Path, start_ray: bool = False) -> list[Finding]:
         check_packages,
         check_gpu,
         check_ops,
+        check_precision,
         check_memory,
         lambda: check_output(output),
         lambda: check_ports(PORTS),
@@ -134,6 +137,13 @@ def check_ops() -> Iterator[Finding]:
         shown = ", ".join(f"{value:g}" for value in row)
         detail = f"RoIAlign gives {shown}" + ("" if good else f" and not {ROI_ALIGN_ROW}")
         yield Finding(name, "ok" if good else "wrong", detail, "" if good else rebuild)
+
+
+def check_precision() -> Iterator[Finding]:
+    """What `inference.precision: auto` takes on this processor, and what the other one would cost."""
+    from maskray.platform.machine.precision import measured_precision
+
+    yield Finding("precision auto", "ok", str(measured_precision()))
 
 
 def check_memory() -> Iterator[Finding]:

@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 
 PACKAGES = ("maskray", "torch", "torchvision", "ray", "mlflow", "numpy", "pyarrow", "safetensors", "pycocotools")
+# That decide how fast convolutions are, and in which precision; virtual machines often hide the model behind one name.
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
 def describe_environment() -> dict[str, str]:
@@ -52,12 +54,23 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def processor_name() -> str:
+    """Model name of the processor and what it has for inference, such as "AMD EPYC (avx512f, avx512_bf16)"."""
+    has = [name for name in INSTRUCTIONS if name in _cpu_info("flags").split()]
+    return _cpu_name() + (f" ({', '.join(has)})" if has else "")
+
+
 def _cpu_name() -> str:
     """Model name of the processor as Linux tells it, else the architecture."""
+    return _cpu_info("model name") or platform.machine()
+
+
+def _cpu_info(name: str) -> str:
+    """What Linux says of the first processor under a name; empty where it says nothing."""
     path = Path("/proc/cpuinfo")
     if path.is_file():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             key, _, value = line.partition(":")
-            if key.strip() == "model name":
+            if key.strip() == name:
                 return value.strip()
-    return platform.machine()
+    return ""

@@ -15,8 +15,10 @@ from maskray.platform.evaluation.report import EvaluatedModel
 from maskray.platform.evaluation.row_prediction import check_iou_types
 from maskray.platform.evaluation.rules import IouType
 from maskray.platform.files.model_folder import read_model_spec
+from maskray.platform.inference.engine import Engine, check_engine
 from maskray.platform.job.config import EvaluationConfig, ResourceConfig
 from maskray.platform.job.data_config import CocoSource
+from maskray.platform.job.serve_config import Runtime
 from maskray.platform.machine.ray_cluster import connect
 from maskray.platform.runs.summary import RunSummary
 
@@ -30,6 +32,7 @@ def evaluate_on_coco(
     out: Path,
     resources: ResourceConfig,
     iou_type: IouType | None = None,
+    runtime: Runtime = "torch",
 ) -> RunSummary:
     """Evaluate a model on every image of an annotation file, each once, with Ray Data actors.
 
@@ -39,6 +42,8 @@ def evaluate_on_coco(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out}: exists already; an evaluation is never written over another")
+    engine = Engine(runtime)
+    check_engine(engine, "cuda" if resources.gpus_per_worker > 0 else "cpu")
     spec = read_model_spec(model_folder)
     source = CocoSource(annotations=str(annotations), images=str(images))
     check_source(source, "data")
@@ -58,7 +63,11 @@ def evaluate_on_coco(
     manifest = write_source(read, "val", out).model_copy(update={"labels": labels})
     written = time.perf_counter()
     metrics = evaluate_model(
-        EvaluatedModel(model_folder, out.name), manifest, EvaluationConfig(iou_types=iou_types), resources, out
+        EvaluatedModel(model_folder, out.name, engine=engine),
+        manifest,
+        EvaluationConfig(iou_types=iou_types),
+        resources,
+        out,
     )
     seconds = {"data": written - started, "evaluation": time.perf_counter() - written}
     return RunSummary(out.name, out, Path(model_folder), metrics, out / "report.html", seconds)

@@ -19,6 +19,7 @@ from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.preparation import check_source
 from maskray.platform.evaluation.evaluate import evaluate_model
 from maskray.platform.evaluation.report import EvaluatedModel
+from maskray.platform.evaluation.row_prediction import decide_engine
 from maskray.platform.files.storage import write_whole
 from maskray.platform.job.config import JobConfig
 from maskray.platform.job.load import dump_job, load_job, public_job
@@ -192,13 +193,14 @@ def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest
     job, ready, val = run.job, run.ready, manifests["val"]
     assert ready is not None
     spec = ModelSpec(model=job.model, input=job.input, labels=val.labels)
+    engine = decide_engine(job.model, job.resources)
     with run.stage("training"):
         trained = train(
             ready,
             manifests["train"].location,
             str(run.folder),
             tracking={"uri": run.tracking.uri, "run_id": run_id},
-            validate=ShardValidation(val.location, spec, job.evaluation.iou_types),
+            validate=ShardValidation(val.location, spec, job.evaluation.iou_types, engine),
             resume=run.resume,
             callbacks=run.callbacks,
         )
@@ -211,7 +213,7 @@ def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest
             steps = trained.step
             run.tell(f"  training ended early, after step {steps}: --resume with a larger train.patience goes on")
         training = f"{steps} steps of {job.train.images_per_batch} images"
-        model = EvaluatedModel(trained.best, job.name, training, public_job(job))
+        model = EvaluatedModel(trained.best, job.name, training, public_job(job), engine)
         metrics = evaluate_model(model, val, job.evaluation, job.resources, out, record.history())
         run.publish(lambda: publish_metrics(record, run.tracking, run_id))
         run.publish(lambda: publish_evaluation(run.tracking, run_id, out, metrics, trained.step))

@@ -12,6 +12,7 @@ from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.stream import eval_rows
 from maskray.platform.evaluation.evaluate import evaluate_rows, merge_parts
 from maskray.platform.evaluation.rules import IouType
+from maskray.platform.inference.engine import TORCH, Engine
 from maskray.platform.inference.predictor import Predictor
 
 
@@ -22,12 +23,13 @@ class ShardValidation:
     location: str
     spec: ModelSpec
     iou_types: Sequence[IouType]
+    engine: Engine = TORCH  # with a precision where the model leaves that open, the same for every rank
 
     def evaluate(self, model: MaskRCNN, rank: int, num_ranks: int) -> list[Any]:
         """Parts of this rank's images; every image belongs to one rank."""
         manifest = self._manifest()
         device = next(model.parameters()).device
-        predictor = Predictor(model, self.spec, str(device))
+        predictor = Predictor(model, self.spec, str(device), self.engine.precision)
         return evaluate_rows(predictor, manifest, eval_rows(manifest, rank, num_ranks), self.iou_types)
 
     def merge(self, parts: list[Any]) -> dict[str, float]:

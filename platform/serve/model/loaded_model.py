@@ -12,8 +12,10 @@ import torch
 from maskray.model.config import ModelSpec
 from maskray.platform.data.decode import Pixels, decode_image
 from maskray.platform.data.transforms import network_size
-from maskray.platform.files.model_folder import read_model_folder
+from maskray.platform.files.model_folder import read_weights
+from maskray.platform.inference.engine import Engine, open_predictor
 from maskray.platform.inference.predictor import Predictor
+from maskray.platform.job.serve_config import Runtime
 from maskray.platform.serve.http.parameters import Options
 from maskray.platform.serve.http.responses import FailedImage, ModelName, Prediction, choose, draw, name_categories
 
@@ -77,21 +79,21 @@ class LoadedModel:
         return draw(found.image, found.answer.detections, self.spec.labels)
 
 
-def load_model(folder: str, model: ModelName, device: str) -> LoadedModel:
+def load_model(folder: str, model: ModelName, device: str, runtime: Runtime = "torch", threads: int = 1) -> LoadedModel:
     """Read a version from its folder and let it find objects in a grey image, which makes the first answer quick.
 
-    Raises ValueError of one line where the folder is damaged, weights are not finite, or that first prediction fails.
+    A runtime other than torch computes on so many threads. Raises ValueError of one line where the folder is damaged,
+    weights are not finite, the runtime does not know a part of the model, or that first prediction fails.
     """
-    network, spec = read_model_folder(folder, device)
-    for name, tensor in network.state_dict().items():
+    for name, tensor in read_weights(folder).items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"{folder}: {name} holds values that are not finite")
-    predictor = Predictor(network, spec, device)
+    predictor = open_predictor(folder, device, Engine(runtime), threads)
     try:
         predictor.predict([np.full((*WARM_UP_SIZE, 3), 128, np.uint8)], [0])
     except Exception as error:
         raise ValueError(f"{folder}: the first prediction fails: {type(error).__name__}: {error}") from error
-    return LoadedModel(model, spec, predictor)
+    return LoadedModel(model, predictor.spec, predictor)
 
 
 def _decode(data: bytes, max_pixels: int) -> Pixels | FailedImage:

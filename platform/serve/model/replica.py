@@ -42,7 +42,7 @@ class Replica:
     async def __init__(self, first: Target, config: ServeConfig, alias_watcher: DeploymentHandle | None) -> None:  # type: ignore[misc]  # Serve awaits it
         self._config = config
         self._device = "cuda" if config.gpus_per_replica > 0 else "cpu"
-        threads = max(1, int(config.cpus_per_replica))
+        threads = self._threads = max(1, int(config.cpus_per_replica))
         # Computing outside the event loop lets health checks and refusals be answered meanwhile. The number of
         # threads that torch uses belongs to the thread that calls it.
         self._worker = ThreadPoolExecutor(1, "predict", initializer=torch.set_num_threads, initargs=(threads,))
@@ -115,7 +115,8 @@ class Replica:
         return [(loaded, outcome) for outcome in loaded.find(tasks, self._config.max_image_pixels)]
 
     async def _load(self, target: Target) -> LoadedModel:
-        load = partial(load_model, target.folder, ModelName(target.name, target.version), self._device)
+        name, config = ModelName(target.name, target.version), self._config
+        load = partial(load_model, target.folder, name, self._device, config.runtime, self._threads)
         return await asyncio.get_running_loop().run_in_executor(self._loader, load)
 
     async def _follow(self) -> None:

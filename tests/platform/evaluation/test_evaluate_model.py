@@ -32,12 +32,15 @@ from maskray.model.config import (
 from maskray.platform.data.formats.coco import read_dataset
 from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.shards import write_shards
+from maskray.platform.evaluation import row_prediction
 from maskray.platform.evaluation.evaluate import evaluate_files, evaluate_model, evaluate_rows, merge_parts
 from maskray.platform.evaluation.report import EvaluatedModel
 from maskray.platform.evaluation.row_prediction import check_labels, plan_batches, predict_rows
 from maskray.platform.files.model_folder import read_model_folder, read_model_spec, write_model_folder
+from maskray.platform.inference.engine import Engine
 from maskray.platform.inference.predictor import Predictor
 from maskray.platform.job.config import EvaluationConfig, ResourceConfig
+from maskray.platform.machine.precision import Measurement
 
 IOU_TYPES = ("bbox", "segm")
 NUM_IMAGES = 9
@@ -140,6 +143,28 @@ def test_results_written_evaluate_to_the_metrics_returned(folder, evaluated, iou
         [v for name, v in metrics.items() if name.startswith(iou_type)], abs=1e-12
     )  # one order
     assert json.loads((out / "metrics.json").read_text()) == metrics
+
+
+def test_who_evaluate_together_take_one_precision(folder, manifest, monkeypatch):
+    """What pays is asked once, and all that a model finds is found in that precision, which the report names."""
+    spec = read_model_spec(folder / "model")
+    network = read_model_folder(folder / "model")[0]
+    for name in ("auto", "bfloat16"):
+        inference = spec.model.inference.model_copy(update={"precision": name})
+        changed = spec.model_copy(update={"model": spec.model.model_copy(update={"inference": inference})})
+        write_model_folder(folder / name, network, changed)
+
+    def measured(device: str) -> Measurement:
+        return Measurement(device, 3.0, 1.0)
+
+    monkeypatch.setattr(row_prediction, "measured_precision", measured)
+    engine = row_prediction.decide_engine(read_model_spec(folder / "auto").model, RESOURCES)
+    assert engine == Engine(precision="bfloat16")
+    found = [
+        predict_rows(str(folder / name), manifest, make_config(), RESOURCES, engine) for name in ("auto", "bfloat16")
+    ]
+    assert [one.results for one in found[0]] == [one.results for one in found[1]]
+    assert row_prediction.decide_engine(spec.model, RESOURCES) == Engine()
 
 
 def test_tables_by_category_are_written(evaluated):

@@ -4,8 +4,15 @@ import asyncio
 import errno
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
+from maskray.model.build_model import build_model
+from maskray.model.config import ModelSpec
+from maskray.platform.files.model_folder import write_model_folder
+from maskray.platform.inference import openvino_network
+from maskray.platform.inference.engine import open_predictor
 from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.cluster import alias_watcher
 from maskray.platform.serve.cluster.alias_watcher import AliasWatcher
@@ -35,7 +42,7 @@ def test_version_that_cannot_be_loaded_here_alone_is_tried_again_after_a_while(
 ):
     tried = []
 
-    def load(folder, model, device):
+    def load(folder, model, *settings):
         if folder == TWO.folder:
             tried.append(model)
             raise OSError(errno.ESTALE, "stale file handle")
@@ -59,6 +66,64 @@ def test_version_that_cannot_be_loaded_here_alone_is_tried_again_after_a_while(
     one = asyncio.run(run())
     assert fewest <= len(tried) <= most
     assert (one._loaded, one._target) == ("one", ONE)
+
+
+@pytest.mark.slow
+def test_a_version_that_is_followed_is_converted_before_it_answers(monkeypatch, tmp_path):
+    """By a runtime of its own, for the replica's threads; what is found is what torch finds."""
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    tree = {
+        "model": {
+            "backbone": {"name": "resnet18", "stem_channels": 16, "res2_channels": 16, "fpn_channels": 16},
+            "box_head": {"hidden_channels": 16},
+            "mask_head": {"channels": 16, "num_convs": 1},
+            "inference": {"score_threshold": 0.0, "detections_per_image": 5},
+        },
+        "input": {"shorter_edge": 64},
+        "labels": {"categories": [{"id": 1, "name": "a"}]},
+    }
+    spec = ModelSpec.model_validate(tree)
+    targets = [Target("shapes", version, str(tmp_path / version)) for version in ("1", "2")]
+    for seed, target in enumerate(targets):
+        torch.manual_seed(seed)
+        write_model_folder(target.folder, build_model(spec.model, spec.input, 1), spec)
+    threads = []
+    convert = openvino_network.convert
+    monkeypatch.setattr(
+        openvino_network,
+        "convert",
+        lambda model, number, *rest: threads.append(number) or convert(model, number, *rest),
+    )
+    context = SimpleNamespace(replica_id=SimpleNamespace(unique_id="a"))
+    monkeypatch.setattr(replica.serve, "get_replica_context", lambda: context)
+    monkeypatch.setattr(replica, "REPORT_SECONDS", 0.01)
+
+    async def run():
+        there, one = SaysTwo(), Replica.__new__(Replica)
+        there.report = SimpleNamespace(remote=report_of(targets[1]))
+        await one.__init__(targets[0], ServeConfig(runtime="openvino", cpus_per_replica=2), there)
+        async with asyncio.timeout(300):
+            while one._target != targets[1]:
+                await asyncio.sleep(0.01)
+        one._following.cancel()
+        return one
+
+    one = asyncio.run(run())
+    image = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    (found,) = one._loaded._predictor.predict([image], [1])
+    (expected,) = open_predictor(targets[1].folder).predict([image], [1])
+    assert threads == [2, 2]
+    assert len(found) == len(expected) == 5
+    for ours, theirs in zip(found, expected):
+        assert ours["score"] == pytest.approx(theirs["score"], abs=1e-3)
+        assert ours["bbox"] == pytest.approx(theirs["bbox"], abs=0.05)
+
+
+def report_of(target):
+    async def report(said):
+        return (target if said.serves else None), []
+
+    return report
 
 
 def test_version_that_cannot_be_stored_is_told_as_failed(monkeypatch):
