@@ -7,6 +7,7 @@ goes to another replica. That is why HTTP is not answered where the model is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -28,6 +29,7 @@ from maskray.platform.serve.http.metrics import ServerMetrics
 from maskray.platform.serve.http.parameters import Options
 from maskray.platform.serve.http.request_log import open_log
 from maskray.platform.serve.http.responses import FailedImage
+from maskray.platform.serve.model.direct_line import DirectLines, LineBroken, NoLine, folder_of_lines
 
 MOST_TRIES = 4  # an image that was in that many replicas when they died is taken for the reason
 PAUSE_SECONDS = 0.1
@@ -47,6 +49,7 @@ class Gateway:
         self._config = config
         self._meters = ServerMetrics(to_ray=True)
         self._places = Places(config.most_waiting, self._meters)
+        self._lines = DirectLines(folder) if (folder := folder_of_lines(config)) else None
         self._described: tuple[float, dict[str, Any]] = (0.0, {})
         open_log(config.log_file)
         keep_memory_flat()
@@ -70,13 +73,9 @@ class Gateway:
         """The outcome of an image from whichever replica, from another where that one dies."""
         until = time.monotonic() + seconds_left
         for tries in range(1, MOST_TRIES + 1):
-            response = self._model.predict.remote(data, size, options, until - time.monotonic())
             try:
-                return await response
-            except asyncio.CancelledError:
-                response.cancel()
-                raise
-            except RayActorError as error:
+                return await self._ask_replica(data, size, options, until - time.monotonic())
+            except (RayActorError, LineBroken) as error:
                 logger.warning("a replica died with an image in it, try %d: %s", tries, type(error).__name__)
                 self._meters.retries.record()
                 await asyncio.sleep(PAUSE_SECONDS)
@@ -84,6 +83,18 @@ class Gateway:
                 logger.warning("the replicas take nothing: %s", error)
                 return FailedImage(503, "the server is busy, try again in a moment")
         return FailedImage(500, f"{MOST_TRIES} replicas died with this image in them")
+
+    async def _ask_replica(self, *question: Any) -> Any:
+        """What a replica says, asked directly where that can be done, and by way of Serve else."""
+        if self._lines is not None:
+            with contextlib.suppress(NoLine):
+                return await self._lines.ask(*question)
+        response = self._model.predict.remote(*question)
+        try:
+            return await response
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
 
     async def describe(self) -> dict[str, Any]:
         """What a replica says of its model, not older than a second."""

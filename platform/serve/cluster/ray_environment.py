@@ -5,11 +5,16 @@ They are set where this program starts the cluster; cluster/ and docs/serving.md
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import socket
+import tempfile
 
 from maskray.platform.job.serve_config import ServeConfig
+from maskray.platform.machine.ray_cluster import private_folder
 from maskray.platform.serve.http.connection import MOST_OF_CLIENT
+from maskray.platform.serve.model.direct_line import FOLDER
 
 # Fewer threads and no object store between proxy, gateway and replica: a good third off what they add to a request.
 QUICK_HOPS = {
@@ -41,6 +46,8 @@ OWN_PORT = {
 # Ray's memory monitor ends the processes of a cluster, all of these at once, where any program fills the memory of the
 # machine, and asks the kernel to take them first when it has none left. They are not what fills it.
 MEMORY = {"RAY_memory_monitor_refresh_ms": "0", "RAY_worker_oom_score_adjustment": "0"}
+# Ray has its workers step back (nice 15) behind every other program; who serves is none to be kept waiting.
+PRIORITY = {"RAY_worker_niceness": "0"}
 
 
 def message_limit(config: ServeConfig) -> dict[str, str]:
@@ -59,9 +66,12 @@ def shorten(config: ServeConfig) -> ServeConfig:
     ValueError for a host or port that cannot be bound.
     """
     port = find_port(config.host, config.port)
-    for name, value in (QUICK_HOPS | OWN_PORT | FRONT_DOOR | MEMORY).items():
+    for name, value in (QUICK_HOPS | OWN_PORT | FRONT_DOOR | MEMORY | PRIORITY).items():
         os.environ.setdefault(name, value)
     os.environ |= {PORTS[0]: str(port), PORTS[1]: str(port + MOST_STARTS)} | message_limit(config)
+    lines = tempfile.mkdtemp(prefix="lines-", dir=private_folder())
+    atexit.register(shutil.rmtree, lines, ignore_errors=True)
+    os.environ[FOLDER] = lines
     os.environ[MOST_OF_CLIENT] = str(config.max_connections_per_client)
     return config.model_copy(update={"port": port})
 

@@ -56,6 +56,11 @@ class Batcher(Generic[Item, Outcome]):
         """How long the batch in work has been running; 0 where there is none."""
         return 0.0 if self._began is None else time.monotonic() - self._began
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether what is submitted now has to wait."""
+        return self._began is not None or bool(self._waiting)
+
     async def submit(self, item: Item, group: Hashable, timeout_seconds: float) -> Outcome:
         """The outcome of an item, computed with others of its group.
 

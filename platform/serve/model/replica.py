@@ -19,18 +19,21 @@ import torch
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from maskray.platform.data.decode import Pixels, decode_image
 from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.machine.memory import keep_memory_flat
 from maskray.platform.serve.http.parameters import Options
 from maskray.platform.serve.http.responses import FailedImage, ModelName, Prediction
 from maskray.platform.serve.model.batching import Batcher, DeadlinePassed
 from maskray.platform.serve.model.costly_images import CannotDecode, CostlyImages
+from maskray.platform.serve.model.direct_line import folder_of_lines, listen
 from maskray.platform.serve.model.loaded_model import Found, LoadedModel, Task, load_model
 from maskray.platform.serve.model.rollout import Report, Target
 
 STUCK_SECONDS = 300.0  # a batch that takes longer is taken for hung, and Serve replaces the replica
 REPORT_SECONDS = 1.0
 LOAD_AGAIN_SECONDS = 60.0  # after a version could not be loaded here that others serve
+AHEAD_PIXELS = 2_000_000  # of an image that is decoded while it waits: of all that may wait some 200 MB
 ANSWER_SECONDS = 20.0  # in which the follower has to answer a replica that starts
 
 logger = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ class Replica:
         # threads that torch uses belongs to the thread that calls it.
         self._worker = ThreadPoolExecutor(1, "predict", initializer=torch.set_num_threads, initargs=(threads,))
         self._loader = ThreadPoolExecutor(1, "load", initializer=torch.set_num_threads, initargs=(1,))
+        self._decoder = ThreadPoolExecutor(1, "decode")
         self._batcher = Batcher(self._compute, self._worker, config.max_batch_size, config.batch_wait_seconds)
         most = min(config.max_images_per_request, config.most_waiting)
         self._costly_images = CostlyImages(
@@ -61,6 +65,8 @@ class Replica:
         self._loaded = await self._load(target)
         self._target = target
         keep_memory_flat()
+        folder = folder_of_lines(config)
+        self._line = await listen(folder, self._id, self.predict) if folder else None
         if alias_watcher is not None:
             self._following = asyncio.create_task(self._follow())
 
@@ -70,6 +76,8 @@ class Replica:
         group = self._loaded.padded_size(size)
         try:
             image, decode_seconds = await self._costly_images.decode(data, seconds_left)
+            if image is None and self._batcher.is_busy and size[0] * size[1] <= AHEAD_PIXELS:
+                image, decode_seconds = await self._decode_ahead(data)
             left = seconds_left - (time.perf_counter() - began)
             loaded, outcome = await self._batcher.submit(Task(data, size, options, image), group, left)
         except DeadlinePassed:
@@ -88,6 +96,16 @@ class Replica:
             seconds["draw"] = time.perf_counter() - start
         answer: Prediction = replace(outcome.answer, seconds=seconds, drawn=drawn)
         return answer if drawn is None else replace(answer, detections=[])
+
+    async def _decode_ahead(self, data: bytes) -> tuple[Pixels, float]:
+        """The pixels of a small image and the seconds that it took, while the model computes others."""
+        began = time.perf_counter()
+        decode = partial(decode_image, data, self._config.max_image_pixels)
+        try:
+            image = await asyncio.get_running_loop().run_in_executor(self._decoder, decode)
+        except ValueError as error:
+            raise CannotDecode(422, str(error)) from None
+        return image, time.perf_counter() - began
 
     async def describe(self) -> dict[str, Any]:
         """Name, version and description of the model that answers here, as JSON values."""

@@ -20,10 +20,13 @@ from maskray.platform.serve.cluster.ray_environment import (
     MESSAGE_BYTES,
     OWN_PORT,
     PORTS,
+    PRIORITY,
     QUICK_HOPS,
 )
 from maskray.platform.serve.http.connection import MOST_OF_CLIENT
+from maskray.platform.serve.model.direct_line import FOLDER
 
+SINGLE = (MOST_OF_CLIENT, MESSAGE_BYTES, FOLDER)
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
@@ -32,7 +35,7 @@ def forget_hops():
     """Takes the settings of Serve's processes out of the environment, and with a MonkeyPatch puts them back."""
 
     def forget(patch):
-        for name in (*QUICK_HOPS, *OWN_PORT, *FRONT_DOOR, *MEMORY, *PORTS, MOST_OF_CLIENT, MESSAGE_BYTES):
+        for name in (*QUICK_HOPS, *OWN_PORT, *FRONT_DOOR, *MEMORY, *PRIORITY, *PORTS, *SINGLE):
             patch.setenv(name, "")  # noted, and so taken away at the end where it was not set
             patch.delenv(name)
 

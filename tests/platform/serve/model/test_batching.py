@@ -40,6 +40,19 @@ def submit(batcher, *items, timeout=60):
     return [asyncio.create_task(batcher.submit(item, item[0], timeout)) for item in items]
 
 
+def test_it_is_busy_from_the_first_item_to_the_end_of_the_last_batch():
+    async def scenario(model, batcher):
+        told = [batcher.is_busy]
+        tasks = submit(batcher, "a1", "b1")
+        await asyncio.to_thread(model.begun.wait, 600)
+        told.append(batcher.is_busy)
+        model.go.set()
+        await asyncio.gather(*tasks)
+        return [*told, batcher.is_busy]
+
+    assert run(scenario)[1] == [False, True, False]
+
+
 def test_batches_hold_one_size_begin_with_the_oldest_and_keep_the_order():
     async def scenario(model, batcher):
         tasks = submit(batcher, "a1", "b1", "a2", "b2", "a3", "a4", "a5", "c1")
