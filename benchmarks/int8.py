@@ -56,14 +56,15 @@ def quantized(model: Any, threads: int, inputs: list[list[Any]], keep: list[str]
     openvino = import_openvino()
     left = list(zip(PARTS, inputs, strict=False))
 
-    class Quantizing(openvino.Core):  # type: ignore[misc, name-defined]
-        def compile_model(self, network: Any, *settings: Any) -> Any:
-            name, values = left.pop(0)
-            if name not in keep:
-                network = nncf.quantize(network, nncf.Dataset(values), subset_size=len(values))
-            return super().compile_model(network, *settings)
+    translate = openvino.convert_model
 
-    with patch.object(openvino, "Core", Quantizing), patch.dict(openvino_network.TOLERANCES, float32=float("inf")):
+    def translate_and_quantize(part: Any, **settings: Any) -> Any:
+        network = translate(part, **settings)
+        name, values = left.pop(0)
+        return network if name in keep else nncf.quantize(network, nncf.Dataset(values), subset_size=len(values))
+
+    anything = patch.dict(openvino_network.TOLERANCES, float32=float("inf"))
+    with patch.object(openvino, "convert_model", translate_and_quantize), anything:
         return convert(model, threads, "float32")
 
 

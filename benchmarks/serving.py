@@ -32,8 +32,10 @@ os.environ["RAY_AUTH_MODE"] = os.environ.get("RAY_AUTH_MODE", "disabled")
 
 from serving_load import HEADERS, kill, soak
 
+from maskray.platform.job.serve_config import Runtime
+
 GOAL_RATIO = 0.95
-GOAL_ADDED_MS = 10.0
+GOAL_ADDED_MS = 5.0
 
 
 def draw_images(folder: Path) -> list[bytes]:
@@ -66,18 +68,17 @@ def make_model(folder: Path) -> Path:
     return write_model_folder(folder, build_model(spec.model, spec.input, spec.labels.num_classes), spec)
 
 
-def bare_loop(orders: Connection, model: str, threads: int) -> None:
+def bare_loop(orders: Connection, model: str, threads: int, runtime: Runtime) -> None:
     """The peer: for each order (images, batch size) the seconds of every batch, without a server."""
     import torch
 
     from maskray.platform.data.decode import decode_image
-    from maskray.platform.files.model_folder import read_model_folder
-    from maskray.platform.inference.predictor import Predictor
+    from maskray.platform.inference.engine import Engine, open_predictor
 
     # A thread beside the main one, as the replica has: glibc treats its memory otherwise. Loading there too leaves
     # OpenMP with threads for one pool alone; with two of them it lets none spin for work, and small models take longer.
     worker = concurrent.futures.ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,))
-    predictor = worker.submit(lambda: Predictor(*read_model_folder(model))).result()
+    predictor = worker.submit(open_predictor, model, "cpu", Engine(runtime), threads).result()
 
     def predict(batch: list[bytes]) -> None:
         predictor.predict([decode_image(data) for data in batch], range(len(batch)))
@@ -174,6 +175,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder of encoded images")
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the bare loop, and of all replicas")
+    parser.add_argument("--runtime", choices=("torch", "openvino"), default="torch", help="of both")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--pictures", type=int, default=32, help="of a round")
     parser.add_argument("--rounds", type=int, default=5)
@@ -181,6 +183,7 @@ def main() -> None:
     parser.add_argument("--kill", action="store_true", help="kill a replica in place of the comparison")
     options = parser.parse_args()
     from maskray.platform.job.serve_config import ServeConfig
+    from maskray.platform.machine.environment import processor_name
     from maskray.platform.machine.ray_cluster import connect
     from maskray.platform.serve.cluster.deploy import deploy
     from maskray.platform.serve.cluster.ray_environment import shorten
@@ -190,16 +193,16 @@ def main() -> None:
         model = options.model or str(make_model(Path(folder) / "model"))
         bare, other = multiprocessing.get_context("spawn").Pipe()
         loop = multiprocessing.get_context("spawn").Process(
-            target=bare_loop, args=(other, model, options.threads), daemon=True
+            target=bare_loop, args=(other, model, options.threads, options.runtime), daemon=True
         )
         loop.start()
         cpus = options.threads / options.replicas
         config = ServeConfig(port=0, num_replicas=options.replicas, cpus_per_replica=cpus, max_batch_size=options.batch)
-        config = shorten(config)
+        config = shorten(config.model_copy(update={"runtime": options.runtime}))
         connect(None, options.threads)
         server = deploy(model, config)
-        print(f"{len(images)} images, {options.replicas} replicas of {cpus:g} CPUs, {os.cpu_count()} cores, load "
-              f"before {os.getloadavg()[0]:.1f}", flush=True)  # fmt: skip
+        print(f"{processor_name()}: {len(images)} images, {options.replicas} replicas of {cpus:g} CPUs by "
+              f"{options.runtime}, {os.cpu_count()} cores, load before {os.getloadavg()[0]:.1f}")  # fmt: skip
         try:
             bench = Bench(options, server.url, bare, images)
             if options.soak:

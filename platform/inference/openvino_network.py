@@ -24,8 +24,9 @@ from maskray.model.mask_rcnn import MaskRCNN
 from maskray.platform.machine.precision import Precision
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
-# Of what torch computes in float32, relative to the largest value; more says that something was converted wrongly.
-TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1}
+# Root mean square of the difference to torch, relative to that of the values; more says that something was converted
+# wrongly. Two computations of fifty layers in bfloat16 differ by some 0.05.
+TOLERANCES = {"float32": 1e-3, "bfloat16": 0.25}
 TRACED, TRIED = (2, 160, 128), (1, 96, 224)  # images, height, width: the second is of a size that was not traced
 TRACED_BOXES, TRIED_BOXES = 2, 5
 
@@ -212,9 +213,9 @@ class _ConvertedHead(nn.Module):
 
 
 def _distance(expected: Tensor, found: Tensor) -> float:
-    """The largest difference, relative to the largest value; infinite where one is not finite."""
-    difference = float((expected - found).abs().max() / expected.abs().max().clamp(min=1e-6))
-    return difference if math.isfinite(difference) else math.inf
+    """The size of the difference relative to that of the values; infinite where one is not finite."""
+    distance = float((expected - found).norm() / expected.norm().clamp(min=1e-6))
+    return distance if math.isfinite(distance) else math.inf
 
 
 @contextmanager
