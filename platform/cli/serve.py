@@ -63,6 +63,10 @@ def serve(
     from maskray.platform.serve.cluster.model_source import find_source
 
     warn_if_open(config)
+    if config.runtime == "openvino" and address is None:  # on the cluster of others a replica tells what it lacks
+        from maskray.platform.inference.openvino_network import check_package
+
+        check_package()
     tracking = open_tracking(tracking_uri, output) if model.startswith("models:/") else None
     serve_forever(find_source(model, tracking), config, address)
 

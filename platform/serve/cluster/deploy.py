@@ -20,7 +20,6 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig
 
 from maskray.platform.files.model_folder import read_model_folder
-from maskray.platform.inference.openvino_network import check_package
 from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.machine.ray_cluster import connect, leave, lost_part, starts_cluster
 from maskray.platform.serve.cluster.alias_watcher import AliasWatcher
@@ -80,8 +79,6 @@ def deploy_source(source: Source, config: ServeConfig) -> Server:
     """
     folder = Path(source.first.folder)
     read_model_folder(folder)
-    if config.runtime == "openvino":
-        check_package()  # where this process is; a node without it is told by its replica
     config = locate_files(config)
     _check_room(config)
     if serve.status().proxies:

@@ -1,6 +1,7 @@
 """`maskray serve` as people run it: key file, log, options by --set, closed ports, and an end that loses nothing."""
 
 import concurrent.futures
+import importlib.util
 import io
 import json
 import os
@@ -18,9 +19,11 @@ import pytest
 import torch
 from PIL import Image
 from server_process import ENVIRONMENT, PROGRAM, children_of, running
+from typer.testing import CliRunner
 
 from maskray.model.build_model import build_model
 from maskray.model.config import BackboneConfig, Category, InputConfig, LabelMap, ModelConfig, ModelSpec
+from maskray.platform.cli.main import app
 from maskray.platform.cli.serve import read_settings, warn_if_open
 from maskray.platform.files.model_folder import write_model_folder
 from maskray.platform.job.serve_config import ServeConfig
@@ -169,6 +172,13 @@ def test_keys_are_listed_and_removed_by_name(tmp_path):
     assert [key["name"] for key in json.loads(maskray("keys", "list", keys, "--json").stdout)] == ["one"]
     assert maskray("keys", "remove", keys, "one").returncode == 0
     assert json.loads(maskray("keys", "list", keys, "--json").stdout) == []
+
+
+def test_a_runtime_that_is_not_installed_is_told_before_anything_starts(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "openvino" else find(name))
+    done = CliRunner().invoke(app, ["serve", "nowhere", "--runtime", "openvino"])
+    assert str(done.exception) == "runtime openvino needs openvino: pip install maskray[openvino]"
 
 
 def test_settings_are_those_of_a_job():

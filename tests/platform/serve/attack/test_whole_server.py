@@ -54,8 +54,11 @@ def test_image_of_eight_megabytes_is_answered(started):
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can act as another user")
 def test_another_user_sees_nothing_of_the_session(started):
     parent = Path(os.environ["RAY_TMPDIR"])
-    session = (parent / f"maskray-{os.getuid()}" / "ray" / "session_latest").resolve()
-    paths = [path for path in session.rglob("*") if not path.is_symlink()]
+    own = parent / f"maskray-{os.getuid()}"
+    session = (own / "ray" / "session_latest").resolve()
+    lines = list(own.glob("lines-*/*"))
+    assert any(path.is_socket() for path in lines), "between gateway and replica"
+    paths = [*lines, *(path for path in session.rglob("*") if not path.is_symlink())]
     assert any(path.is_socket() for path in paths)
     assert any(path.suffix == ".log" for path in paths)
     script = 'for path do if [ -e "$path" ] || [ -r "$path" ] || [ -w "$path" ]; then echo "$path"; fi; done'
