@@ -164,3 +164,11 @@ def test_its_makers_are_told_nothing(tmp_path):
     script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
     assert done.stdout == "1\n", done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_nothing_is_found_nothing_is_computed(kind):
+    model, spec = small_model(merge(KINDS[kind], {"inference": {"score_threshold": 1.0}}))
+    expected, ours = found(model, spec, SIZES[0]), found(convert(model, 1, "float32"), spec, SIZES[0])
+    assert {name: value.shape for name, value in ours.items()} == {n: value.shape for n, value in expected.items()}
+    assert len(ours["scores"]) == 0
