@@ -1,4 +1,5 @@
-"""Builds the C++ and CUDA extension: `_C` (schemas, CPU kernels) always, `_C_cuda` (CUDA kernels) where it can be.
+"""Builds the C++ and CUDA extension: `_C` (schemas, CPU kernels) and `_coco` (evaluation, without torch), and `_C_cuda`
+(CUDA kernels) where it can be.
 
 setuptools imports this file while torch may not be importable (an isolated build environment does not see it), so
 nothing here imports torch: its headers, libraries and version are found as files.
@@ -141,8 +142,9 @@ class BuildOps(build_ext):
             objects = list(pool.map(lambda item: self._compile(item, folder), compilations))
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        command = [self._cxx(), "-shared", "-o", str(target), *map(str, objects), f"-L{self.torch.folder / 'lib'}"]
-        command += ["-Wl,-s", "-ltorch_cpu", "-ltorch"]
+        command = [self._cxx(), "-shared", "-o", str(target), *map(str, objects), "-Wl,-s"]
+        if not ext.name.endswith("_coco"):
+            command += [f"-L{self.torch.folder / 'lib'}", "-ltorch_cpu", "-ltorch"]
         if cuda:
             # Some distributions' linkers drop a library that no symbol names yet; the CUDA ones must be loaded.
             command += ["-Wl,--no-as-needed", "-ltorch_cuda", f"-L{self.cuda_home}/lib64", "-lcudart"]

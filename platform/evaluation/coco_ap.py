@@ -6,7 +6,6 @@ Source: pycocotools 2.0.11, cocoeval.py (COCOeval.accumulate and summarize).
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskray.platform.evaluation.matching import IOU_THRESHOLDS, ImageMatches, match_image
-from maskray.platform.evaluation.rules import RULES, IouType, Metric, Rules, metric_names
+from maskray.ops.accumulate_matches import accumulate_matches
+from maskray.platform.evaluation.matching import IOU_THRESHOLDS, ImageMatches, MatchColumns, join_images, match_entries
+from maskray.platform.evaluation.rules import RULES, IouType, Metric, metric_names
 
 RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
 
@@ -73,7 +73,7 @@ def evaluate_images(
     iou_type: IouType,
 ) -> list[ImageMatches]:
     """Match every image given as (image id, (height, width), ground truth, detections); see match_image."""
-    return [match_image(image_id, size, gt, dt, category_ids, iou_type) for image_id, size, gt, dt in images]
+    return match_entries(list(images), category_ids, iou_type).images()
 
 
 def merge(parts: Iterable[ImageMatches], category_ids: Sequence[int], iou_type: IouType) -> CocoMetrics:
@@ -83,97 +83,56 @@ def merge(parts: Iterable[ImageMatches], category_ids: Sequence[int], iou_type: 
     depend on how the images were divided. Raises ValueError when an image comes twice or has another IoU type.
     """
     images = sorted(parts, key=lambda part: part.image_id)
-    for image, following in itertools.pairwise(images):
-        if image.image_id == following.image_id:
-            raise ValueError(f"image {image.image_id} was evaluated twice for {iou_type}")
     for image in images:
         if image.iou_type != iou_type:
             raise ValueError(f"image {image.image_id} was evaluated for {image.iou_type}, not for {iou_type}")
-    ids = tuple(sorted(set(category_ids)))
+    return merge_columns([join_images(images, category_ids, iou_type)], category_ids, iou_type)
+
+
+def merge_columns(parts: Sequence[MatchColumns], category_ids: Sequence[int], iou_type: IouType) -> CocoMetrics:
+    """The same of columns of many images each; they are matches of this IoU type and of these categories."""
+    ids = np.array(sorted(set(category_ids)), dtype=np.int64)
+    for part in parts:
+        if part.iou_type != iou_type or not np.array_equal(part.category_ids, ids):
+            raise ValueError(f"the matches are of {part.iou_type} or of other categories, not of {iou_type}")
     rules = RULES[iou_type]
-    num_t, num_r, num_k, num_m = len(IOU_THRESHOLDS), len(RECALL_LEVELS), len(ids), len(rules.limits)
-    precision = -np.ones((num_t, num_r, num_k, len(rules.areas), num_m))
-    recall = -np.ones((num_t, num_k, len(rules.areas), num_m))
-    scores = -np.ones_like(precision)
-    gt_counts = _count_ground_truth(images, ids, rules)
-    pooled = _pool(images, rules)
-    for k, category in enumerate(ids):
-        detections = pooled.of_category(category)
-        for a in np.flatnonzero(gt_counts[k]):
-            for m, limit in enumerate(rules.limits):
-                curve = _precision_recall(detections, int(a), limit, int(gt_counts[k, a]))
-                precision[:, :, k, a, m], recall[:, k, a, m], scores[:, :, k, a, m] = curve
-    return CocoMetrics(iou_type, ids, len(images), precision, recall, scores, gt_counts)
-
-
-@dataclass(frozen=True)
-class _Pooled:
-    """Detections of many images in image order: like ImageMatches, and ranks (D,) within image and category."""
-
-    categories: NDArray[np.int64]
-    ranks: NDArray[np.int64]
-    scores: NDArray[np.float64]
-    matched: NDArray[np.bool_]
-    ignored: NDArray[np.bool_]
-
-    def of_category(self, category: int) -> _Pooled:
-        """The detections of one category by descending score; the sort is stable, so ties stay in image order."""
-        chosen = np.flatnonzero(self.categories == category)
-        order = chosen[np.argsort(-self.scores[chosen], kind="stable")]
-        return _Pooled(
-            self.categories[order], self.ranks[order], self.scores[order], self.matched[order], self.ignored[order]
-        )
-
-
-def _pool(images: list[ImageMatches], rules: Rules) -> _Pooled:
-    shape = (0, len(rules.areas), len(IOU_THRESHOLDS))
-    empty = np.zeros(0, dtype=np.int64)
-    return _Pooled(
-        np.concatenate([empty, *(image.categories for image in images)]),
-        np.concatenate([empty, *(_ranks(image.categories) for image in images)]),
-        np.concatenate([np.zeros(0), *(image.scores for image in images)]),
-        np.concatenate([np.zeros(shape, dtype=bool), *(image.matched for image in images)]),
-        np.concatenate([np.zeros(shape, dtype=bool), *(image.ignored for image in images)]),
+    whole = _in_image_order(parts) if len(parts) else join_images([], category_ids, iou_type)
+    twice = whole.image_ids[1:][whole.image_ids[1:] == whole.image_ids[:-1]]
+    if len(twice):
+        raise ValueError(f"image {twice[0]} was evaluated twice for {iou_type}")
+    gt_counts = np.zeros((len(ids), len(rules.areas)), dtype=np.int64)
+    np.add.at(gt_counts, whole.gt_classes, whole.gt_objects)
+    precision, recall, scores = accumulate_matches(
+        whole.counts,
+        whole.classes,
+        whole.scores,
+        whole.matched,
+        whole.ignored,
+        gt_counts,
+        len(IOU_THRESHOLDS),
+        RECALL_LEVELS,
+        rules.limits,
     )
+    num_images = len(whole.image_ids)
+    return CocoMetrics(iou_type, tuple(ids.tolist()), num_images, precision, recall, scores, gt_counts)
 
 
-def _ranks(categories: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Position of each detection within its run of equal categories, from 0."""
-    _, starts, counts = np.unique(categories, return_index=True, return_counts=True)
-    return np.arange(len(categories)) - np.repeat(starts, counts)
-
-
-def _count_ground_truth(images: list[ImageMatches], category_ids: tuple[int, ...], rules: Rules) -> NDArray[np.int64]:
-    """Objects of every category that are not ignored, (K, A)."""
-    counts = np.zeros((len(category_ids), len(rules.areas)), dtype=np.int64)
-    row = {category: k for k, category in enumerate(category_ids)}
-    for image in images:
-        counts[[row[int(category)] for category in image.gt_categories]] += image.gt_counts
-    return counts
-
-
-def _precision_recall(
-    detections: _Pooled, area: int, limit: int, num_objects: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Precision (T, R) made monotonic, final recall (T,) and scores (T, R) of one category, area range and limit."""
-    kept = detections.ranks < limit
-    scores = detections.scores[kept]
-    counted = ~detections.ignored[kept, area]
-    matched = detections.matched[kept, area]
-    true_positives = np.cumsum(matched & counted, axis=0, dtype=np.float64)  # (D, T)
-    false_positives = np.cumsum(~matched & counted, axis=0, dtype=np.float64)
-    recalls = true_positives / num_objects
-    precisions = true_positives / (false_positives + true_positives + np.spacing(1))
-    precisions = np.maximum.accumulate(precisions[::-1], axis=0)[::-1]
-    shape = (len(IOU_THRESHOLDS), len(RECALL_LEVELS))
-    precision_at, score_at = np.zeros(shape), np.zeros(shape)
-    for t in range(len(IOU_THRESHOLDS)):
-        reached = np.searchsorted(recalls[:, t], RECALL_LEVELS, side="left")
-        reached = reached[reached < len(scores)]
-        precision_at[t, : len(reached)] = precisions[reached, t]
-        score_at[t, : len(reached)] = scores[reached]
-    final_recall = recalls[-1] if len(scores) else np.zeros(len(IOU_THRESHOLDS))
-    return precision_at, final_recall, score_at
+def _in_image_order(parts: Sequence[MatchColumns]) -> MatchColumns:
+    """All parts as one, by ascending image id; the order of categories with objects does not matter, and is lost."""
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts]) if len(parts) > 1 else getattr(parts[0], name)
+        for name in vars(parts[0])
+        if name not in ("iou_type", "category_ids")
+    }
+    image_ids = joined["image_ids"]
+    if (np.diff(image_ids) < 0).any():
+        order = np.argsort(image_ids, kind="stable")
+        counts = joined["counts"][order]
+        starts = (np.cumsum(joined["counts"]) - joined["counts"])[order]
+        rows = np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
+        joined |= {name: joined[name][rows] for name in ("classes", "scores", "matched", "ignored")}
+        joined |= {"image_ids": image_ids[order], "counts": counts}
+    return MatchColumns(iou_type=parts[0].iou_type, category_ids=parts[0].category_ids, **joined)
 
 
 def _mean(values: NDArray[np.float64]) -> float:

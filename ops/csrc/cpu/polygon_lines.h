@@ -8,8 +8,6 @@
 #include <cstdlib>
 #include <utility>
 
-#include "change_grid.h"
-
 namespace maskray {
 
 constexpr int64_t kFine = 5;           // points of the grid per cell
@@ -23,10 +21,12 @@ inline int64_t grid_position(double coordinate) {
   return static_cast<int64_t>(std::clamp(static_cast<double>(kFine) * coordinate + 0.5, -kFarthest, kFarthest));
 }
 
-// The cells of one polygon after the other in a window of a canvas whose first row is 0.
+// The cells of one polygon after the other in a window of a canvas whose first row is 0. The grid is told
+// toggle(row, column) of columns first_column() .. last_column(); a row may lie below the window.
+template <class Grid>
 class PolygonLines {
  public:
-  explicit PolygonLines(ChangeGrid& grid) : grid_(grid) {}
+  explicit PolygonLines(Grid& grid) : grid_(grid) {}
 
   // corner(i) gives the points of a closed polygon, on the grid.
   template <class Corner>
@@ -95,7 +95,7 @@ class PolygonLines {
     flat ? mark_flat(from, to, first, last) : mark_steep(from, to, first, last);
   }
 
-  ChangeGrid& grid_;
+  Grid& grid_;
 };
 
 }  // namespace maskray

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "../arguments.h"
+#include "change_grid.h"
 #include "outline_arguments.h"
 #include "polygon_lines.h"
 

@@ -6,20 +6,11 @@
 #include <vector>
 
 #include "../arguments.h"
+#include "../runs.h"
 #include "rle_text.h"
 
 namespace maskray {
 namespace {
-
-struct Run {
-  int64_t begin, end;
-};
-
-// The runs of ones of a mask, ascending.
-struct Runs {
-  std::vector<Run> runs;
-  int64_t area = 0;
-};
 
 // One batch of masks: text one after the other, where each begins, and height and width of each.
 class Masks {
@@ -65,9 +56,8 @@ class Masks {
     std::vector<Runs> result(count());
     for (int64_t i = 0; i < count(); ++i) {
       read(i, [&](bool ones, int64_t begin, int64_t end) {
-        if (ones && end > begin) {
-          result[i].runs.push_back({begin, end});
-          result[i].area += end - begin;
+        if (ones) {
+          result[i].add(begin, end);
         }
       });
     }
@@ -81,28 +71,6 @@ class Masks {
   Tensor text_, offsets_, sizes_;
   const char* name_;
 };
-
-// The first run that ends behind a pixel.
-size_t first_behind(const std::vector<Run>& runs, int64_t pixel) {
-  return std::partition_point(runs.begin(), runs.end(), [&](const Run& run) { return run.end <= pixel; }) -
-      runs.begin();
-}
-
-// Pixels that are in both.
-int64_t intersection(const std::vector<Run>& first, const std::vector<Run>& second) {
-  if (first.empty() || second.empty()) {
-    return 0;
-  }
-  int64_t pixels = 0;
-  size_t i = first_behind(first, second.front().begin), j = first_behind(second, first.front().begin);
-  while (i < first.size() && j < second.size()) {
-    const int64_t begin = std::max(first[i].begin, second[j].begin);
-    const int64_t end = std::min(first[i].end, second[j].end);
-    pixels += std::max<int64_t>(end - begin, 0);
-    first[i].end < second[j].end ? ++i : ++j;
-  }
-  return pixels;
-}
 
 Tensor rle_area(Tensor text, Tensor offsets, Tensor sizes) {
   const Masks masks(text, offsets, sizes, "rles");
