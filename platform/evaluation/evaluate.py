@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from maskray.ops.match_images import RegionColumns
 from maskray.platform.data.manifest import Manifest
-from maskray.platform.evaluation.coco_ap import CocoMetrics, evaluate_images, merge
+from maskray.platform.evaluation.coco_ap import CocoMetrics, merge, merge_columns
+from maskray.platform.evaluation.file_columns import TruthColumns, read_result_columns, read_truth_columns
 from maskray.platform.evaluation.matches_file import write_matches
-from maskray.platform.evaluation.matching import ImageMatches
-from maskray.platform.evaluation.results import GroundTruth, read_ground_truth, read_results
+from maskray.platform.evaluation.matching import ImageMatches, MatchColumns, match_columns, of_images
 from maskray.platform.evaluation.rules import IOU_TYPES, IouType
 from maskray.platform.files.storage import write_whole
 from maskray.platform.job.config import EvaluationConfig, ResourceConfig
@@ -20,8 +23,6 @@ from maskray.platform.job.config import EvaluationConfig, ResourceConfig
 if TYPE_CHECKING:  # torch takes seconds to import, and files are evaluated without it
     from maskray.platform.evaluation.report import EvaluatedModel
     from maskray.platform.inference.predictor import Predictor
-
-ImageEvaluation = tuple[int, tuple[int, int], list[dict[str, Any]], list[dict[str, Any]]]
 
 
 def evaluate_files(gt_path: str | Path, dt_path: str | Path, iou_type: IouType, partitions: int = 1) -> CocoMetrics:
@@ -35,14 +36,22 @@ def evaluate_files(gt_path: str | Path, dt_path: str | Path, iou_type: IouType, 
         raise ValueError(f"IoU type {iou_type!r}: there are {', '.join(IOU_TYPES)}")
     if partitions < 1:
         raise ValueError(f"{partitions} partitions: at least 1")
-    ground_truth = read_ground_truth(gt_path, iou_type)
-    images = _pair_images(ground_truth, read_results(dt_path, ground_truth, iou_type))
-    groups = [images[i::partitions] for i in range(partitions)]
+    truth = read_truth_columns(gt_path, iou_type)
+    detections = read_result_columns(dt_path, truth, iou_type)
+    category_ids = truth.category_ids.tolist()
     if partitions == 1:
-        parts = [evaluate_images(images, ground_truth.category_ids, iou_type)]
-    else:
-        parts = _evaluate_on_ray([group for group in groups if group], ground_truth.category_ids, iou_type)
-    return merge([part for group in parts for part in group], ground_truth.category_ids, iou_type)
+        return merge_columns([match_part(truth, detections, iou_type)], category_ids, iou_type)
+    return merge_columns(_match_on_ray(truth, detections, iou_type, partitions), category_ids, iou_type)
+
+
+def match_part(
+    truth: TruthColumns, detections: RegionColumns, iou_type: IouType, part: int = 0, parts: int = 1
+) -> MatchColumns:
+    """Match one of so many parts of the images of a data set."""
+    edges = np.linspace(0, len(truth.image_ids), parts + 1).astype(int)
+    of = slice(edges[part], edges[part + 1])
+    objects, found = (of_images(columns, of.start, of.stop) for columns in (truth.objects, detections))
+    return match_columns(truth.image_ids[of], truth.sizes[of], objects, found, truth.category_ids, iou_type)
 
 
 def evaluate_rows(
@@ -136,21 +145,14 @@ def _named(metrics: list[CocoMetrics]) -> dict[str, float]:
     return {name: value for one in metrics for name, value in one.metrics.items()}
 
 
-def _pair_images(ground_truth: GroundTruth, detections: dict[int, list[dict[str, Any]]]) -> list[ImageEvaluation]:
-    """Every image of the ground truth with what was annotated and what was detected."""
-    return [
-        (image_id, size, ground_truth.annotations.get(image_id, []), detections.get(image_id, []))
-        for image_id, size in ground_truth.image_sizes.items()
-    ]
-
-
-def _evaluate_on_ray(
-    groups: list[list[ImageEvaluation]], category_ids: tuple[int, ...], iou_type: IouType
-) -> list[list[ImageMatches]]:
+def _match_on_ray(
+    truth: TruthColumns, detections: RegionColumns, iou_type: IouType, partitions: int
+) -> list[MatchColumns]:
     import ray
 
     from maskray.platform.machine.ray_cluster import connect
 
     connect()
-    task = ray.remote(evaluate_images)
-    return ray.get([task.remote(group, category_ids, iou_type) for group in groups])
+    task = ray.remote(match_part)
+    stored = ray.put(truth), ray.put(detections)  # once, and shared by the tasks of a machine
+    return ray.get([task.remote(*stored, iou_type, part, partitions) for part in range(partitions)])

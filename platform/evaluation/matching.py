@@ -94,8 +94,8 @@ def match_columns(
         match_images(
             iou_type,
             sizes[start : start + step],
-            _of_images(objects, start, start + step),
-            _of_images(detections, start, start + step),
+            of_images(objects, start, start + step),
+            of_images(detections, start, start + step),
             areas,
             IOU_THRESHOLDS,
             rules.limits[-1],
@@ -203,6 +203,6 @@ def _box_as_crowd(bbox: Sequence[float]) -> dict[str, Any]:
     return {"segmentation": [corners], "iscrowd": 1}
 
 
-def _of_images(columns: RegionColumns, first: int, last: int) -> RegionColumns:
-    """The same columns with the images first .. last - 1 alone."""
+def of_images(columns: RegionColumns, first: int, last: int) -> RegionColumns:
+    """The same columns with the images first .. last - 1 alone; nothing is copied."""
     return RegionColumns(**{**vars(columns), "offsets": columns.offsets[first : last + 1]})

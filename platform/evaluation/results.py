@@ -104,11 +104,14 @@ def read_results(path: str | Path, ground_truth: GroundTruth, iou_type: IouType)
         detections[image_id].append(_read_region(found, ground_truth.image_sizes[image_id], iou_type, where))
     if odd:
         logger.warning("%s: %d of %d results have ids such as 1.0 or '1', read as 1", path, odd, len(entries))
-    if unknown:
-        logger.warning(
-            "%s: %d of %d results have a category id that the ground truth lacks", path, unknown, len(entries)
-        )
+    warn_of_categories(path, unknown, len(entries))
     return detections
+
+
+def warn_of_categories(path: Path, unknown: int, total: int) -> None:
+    """Log how many results are of categories that the ground truth lacks, if any."""
+    if unknown:
+        logger.warning("%s: %d of %d results have a category id that the ground truth lacks", path, unknown, total)
 
 
 def _require_id(entry: dict[str, Any], key: str, where: str) -> int:

@@ -12,18 +12,22 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pycocotools import mask as coco_mask
 
 from maskray.ops import build_extension as build
-from maskray.ops import extension
+from maskray.ops import coco_library, extension
 
 # The wrappers load the library where they are imported: under the sanitizers, theirs.
 if "--inside" in sys.argv:
-    extension.__file__ = str(Path(__file__).resolve().parents[2] / "build/sanitize/extension.py")
+    for loader in (extension, coco_library):
+        loader.__file__ = str(Path(__file__).resolve().parents[2] / "build/sanitize/extension.py")
 
+from maskray.ops.coco_masks import gather_masks
 from maskray.ops.match_boxes import match_boxes
+from maskray.ops.match_images import RegionColumns, match_images
 from maskray.ops.nms import batched_nms
 from maskray.ops.outlines import OutlineTensors, crop_outlines, draw_outlines, encode_masks
 from maskray.ops.paste_masks import paste_masks
@@ -40,16 +44,17 @@ FOLDER = ROOT / "build/sanitize"
 FLAGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # What a refusal may begin with.
 NAMED = ("boxes: ", "features: ", "levels: ", "rles: ", "detections: ", "coordinates: ", "polygon_offsets: ")
-NAMED += ("text: ", "placements: ")
+NAMED += ("text: ", "placements: ", "masks: ")
 # Numbers that boxes and scores are salted with.
 HARD = [float("nan"), float("inf"), float("-inf"), 3e38, -3e38, 1e9, -1e9, 0.0, -5.0, 2.0**31, -(2.0**63)]
 
 
 def build_library(cxx: str) -> None:
-    """Compile every CPU source, the *_isa.cpp once per instruction set, and link build/sanitize/_C.abi3.so."""
+    """Compile every CPU source, the *_isa.cpp once per instruction set, and link _C and _coco in build/sanitize."""
     torch_found = build.find_torch()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    sources = project["tool"]["setuptools"]["ext-modules"][0]["sources"]
+    modules = {module["name"]: module["sources"] for module in project["tool"]["setuptools"]["ext-modules"]}
+    sources = modules["maskray.ops._C"] + modules["maskray.ops._coco"]
     base = [cxx, *build.CXX_FLAGS, *FLAGS, f"-DTORCH_TARGET_VERSION={build.TORCH_TARGET_VERSION}ULL"]
     base += torch_found.includes
     commands = []
@@ -62,9 +67,12 @@ def build_library(cxx: str) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda command: subprocess.run(command, check=True), commands))
-    objects = [command[-1] for command in commands]
-    link = [cxx, "-shared", "-fsanitize=address,undefined", *objects, f"-L{torch_found.folder / 'lib'}"]
-    subprocess.run([*link, "-ltorch_cpu", "-ltorch", "-o", str(FOLDER / "_C.abi3.so")], check=True)
+    of_coco = [command[-1] for command in commands if "/coco_" in command[-1]]
+    of_torch = [command[-1] for command in commands if "/coco_" not in command[-1]]
+    link = [cxx, "-shared", "-fsanitize=address,undefined"]
+    torch_libraries = [f"-L{torch_found.folder / 'lib'}", "-ltorch_cpu", "-ltorch"]
+    subprocess.run([*link, *of_torch, *torch_libraries, "-o", str(FOLDER / "_C.abi3.so")], check=True)
+    subprocess.run([*link, *of_coco, "-o", str(FOLDER / "_coco.abi3.so")], check=True)
 
 
 def run_under_sanitizers(cxx: str, calls: int) -> int:
@@ -88,7 +96,17 @@ class RandomCalls:
         self.random = random.Random(seed)
         torch.manual_seed(seed)
         pooling = [self.pool, self.pool_pyramid]
-        self.kinds = [*pooling, self.nms, self.soft_nms, self.match, self.paste, self.rle, self.fill, self.outlines]
+        self.kinds = [
+            *pooling,
+            self.nms,
+            self.soft_nms,
+            self.match,
+            self.paste,
+            self.rle,
+            self.fill,
+            self.outlines,
+            self.coco,
+        ]
 
     def call(self) -> None:
         """One operator, drawn anew with its arguments."""
@@ -152,6 +170,30 @@ class RandomCalls:
         rles = [valid, {"size": [5, 6], "counts": text if self.random.random() < 0.5 else valid["counts"]}]
         rle_area(rles)
         rle_iou(rles, rles[::-1], [False, True])
+
+    def coco(self) -> None:
+        """Matching of masks that any file could hold: texts, sound or not, and polygons with hard coordinates."""
+        size = (self.random.randint(1, 9), self.random.randint(1, 9))
+        sizes = np.array([size])
+
+        def region() -> object:
+            if self.random.random() < 0.3:
+                return {"counts": bytes(self.random.choice(range(48, 112)) for _ in range(self.random.randint(0, 4)))}
+            if self.random.random() < 0.5:
+                pixels = np.random.default_rng(self.random.randrange(2**32)).random(size) < 0.5
+                return coco_mask.encode(np.asfortranarray(pixels, dtype=np.uint8))
+            values = [self.random.choice([*HARD, *range(-2, 12)]) for _ in range(2 * self.random.randint(0, 5))]
+            return [values, [1, 1, 7, 1, 7, 7.5]]
+
+        count = self.random.randint(0, 4)
+        masks = gather_masks([region() for _ in range(count)], np.repeat(sizes, count, axis=0))
+        boxes, flags = np.array(self.tensor(count, 4), dtype=np.float64).reshape(count, 4), np.zeros(count, bool)
+        ids = np.array([self.random.randint(-1, 1) for _ in range(count)], dtype=np.int32)
+        parts = (np.array([0, count]), np.arange(count), ids, boxes)
+        truth = RegionColumns(*parts, np.ones(count), crowd=flags, ignored=flags, masks=masks)
+        found = RegionColumns(*parts, masks.areas, scores=np.ones(count), masks=masks)
+        kind = self.random.choice(["bbox", "segm", "boundary"])
+        match_images(kind, sizes, truth, found, np.array([[0, 1e9]]), np.array([0.5, 0.9]), 3)
 
     def fill(self) -> None:
         boxes = self.boxes(7)
