@@ -45,6 +45,9 @@ def evaluate(
         IouType | None,
         typer.Option(help="Compare boxes, masks or keypoints; none takes boxes of --dt, and all that --model finds."),
     ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="Of --dt: coco, boundary (boundary AP of masks), lvis or lvis-boundary.")
+    ] = "coco",
     partitions: Annotated[int, typer.Option(min=1, help="Parts evaluated in parallel; the metrics are the same.")] = 1,
     as_json: Annotated[
         bool, typer.Option("--json", help='Print {"stats": [metrics in order]} and nothing else.')
@@ -54,7 +57,12 @@ def evaluate(
     tracking_uri: TrackingUri = None,
     output: Output = "outputs",
 ) -> None:
-    """Compute the COCO metrics of a results file, or of a model: 12 of boxes and of masks, 10 of keypoints."""
+    """Compute the COCO metrics of a results file, or of a model: 12 of boxes and of masks, 10 of keypoints.
+
+    Boundary AP and LVIS's metrics of a results file by --protocol.
+    """
+    if model is not None and protocol != "coco":
+        raise ValueError("--protocol is of --dt: evaluate the results.json that --model leaves in --out")
     if model is not None and dt is None and images is not None and out is not None:
         _evaluate_model(model_folder(model, tracking_uri, output), gt, images, out, device, iou_type, runtime)
         return
@@ -62,15 +70,16 @@ def evaluate(
         raise ValueError("evaluate takes --gt with --dt, or --gt with --model, --images and --out")
     from maskray.platform.evaluation.evaluate import evaluate_files
 
-    compared: Compared = "bbox" if iou_type is None else iou_type.value
-    metrics = evaluate_files(str(gt), str(dt), compared, partitions)
+    compared: Compared = "segm" if protocol.endswith("boundary") else "bbox"
+    compared = compared if iou_type is None else iou_type.value
+    metrics = evaluate_files(str(gt), str(dt), compared, partitions, protocol)
     stats = [float(value) for value in metrics.stats]
     if as_json:
         print(json.dumps({"stats": stats}))
     else:
         from maskray.platform.cli.tables import print_metrics
 
-        print_metrics(stats, compared)
+        print_metrics(stats, compared, protocol)
 
 
 def _evaluate_model(

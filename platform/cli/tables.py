@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from maskray.platform.data.formats.problem import verdict_lines
-from maskray.platform.evaluation.rules import RULES, IouType
+from maskray.platform.evaluation.protocols import PROTOCOLS
+from maskray.platform.evaluation.rules import IouType
 from maskray.platform.job.plain_text import shown_name
 from maskray.platform.machine.terminal import escape
 
@@ -19,15 +20,23 @@ if TYPE_CHECKING:
     from maskray.platform.machine.doctor import Finding
     from maskray.platform.registry.models import ModelVersion
 
+TITLES = {
+    "coco": "COCO metrics",
+    "boundary": "Boundary metrics",
+    "lvis": "LVIS metrics",
+    "lvis-boundary": "LVIS boundary metrics",
+}
 
-def print_metrics(stats: list[float], iou_type: IouType) -> None:
-    """Print the COCO metrics of an IoU type; -1 (nothing to find) is shown as a dash."""
+
+def print_metrics(stats: list[float], iou_type: IouType, protocol: str = "coco") -> None:
+    """Print the metrics of an IoU type by a protocol; -1 (nothing to find) is shown as a dash."""
     overlap = "OKS" if iou_type == "keypoints" else "IoU"
-    table = Table("metric", overlap, "objects", "detections", "value", title=f"COCO metrics, {iou_type}")
+    table = Table("metric", overlap, "objects", "detections", "value", title=f"{TITLES[protocol]}, {iou_type}")
     table.columns[-1].justify = "right"
-    for metric, value in zip(RULES[iou_type].metrics, stats, strict=True):
+    for metric, value in zip(PROTOCOLS[protocol].rules[iou_type].metrics, stats, strict=True):
         at = "0.50:0.95" if metric.overlap is None else f"{metric.overlap:.2f}"
-        table.add_row(metric.name, at, metric.area, str(metric.limit), "-" if value < 0 else f"{value:.4f}")
+        objects = metric.area if metric.group is None else f"{metric.group} classes"
+        table.add_row(metric.name, at, objects, str(metric.limit), "-" if value < 0 else f"{value:.4f}")
     Console().print(table)
 
 

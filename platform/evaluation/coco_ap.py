@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskray.ops.accumulate_matches import accumulate_matches
-from maskray.platform.evaluation.matching import IOU_THRESHOLDS, ImageMatches, MatchColumns, join_images, match_entries
-from maskray.platform.evaluation.rules import RULES, IouType, Metric, metric_names
+from maskray.platform.evaluation.matching import (
+    IOU_THRESHOLDS,
+    ImageMatches,
+    MatchColumns,
+    concatenate,
+    in_image_order,
+    join_images,
+    match_entries,
+)
+from maskray.platform.evaluation.protocols import COCO, Protocol
+from maskray.platform.evaluation.rules import IouType, Metric, Rules
 
 RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
 
@@ -36,35 +45,46 @@ class CocoMetrics:
     recall: NDArray[np.float64]
     scores: NDArray[np.float64]
     gt_counts: NDArray[np.int64]
+    protocol: Protocol = COCO
+    groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def stats(self) -> list[float]:
-        """The COCO metrics in pycocotools' order (metric_names), as fractions, -1 where undefined."""
-        return [self._value(metric, slice(None)) for metric in RULES[self.iou_type].metrics]
+        """The metrics in the order of the protocol's rules, as fractions, -1 where undefined."""
+        return [self._value(metric, self._chosen(metric)) for metric in self._rules.metrics]
 
     @property
     def metrics(self) -> dict[str, float]:
         """The same by name: bbox/AP, bbox/AP50, ..."""
-        return {f"{self.iou_type}/{name}": value for name, value in zip(metric_names(self.iou_type), self.stats)}
+        return {f"{self.iou_type}/{metric.name}": value for metric, value in zip(self._rules.metrics, self.stats)}
 
     def per_category(self) -> dict[int, dict[str, float]]:
         """The metrics Rules.by_category of every category id, nan where it has no ground truth."""
-        rules = RULES[self.iou_type]
+        rules = self._rules
         chosen = [metric for metric in rules.metrics if metric.name in rules.by_category]
         rows = {}
         for k, category in enumerate(self.category_ids):
-            values = [self._value(metric, slice(k, k + 1)) for metric in chosen]
+            values = [self._value(metric, [k]) for metric in chosen]
             rows[category] = {metric.name: value if value > -1 else math.nan for metric, value in zip(chosen, values)}
         return rows
 
-    def _value(self, metric: Metric, categories: slice) -> float:
-        """A metric, mean of a range of categories; -1 where it is undefined."""
-        rules = RULES[self.iou_type]
+    @property
+    def _rules(self) -> Rules:
+        return self.protocol.rules[self.iou_type]
+
+    def _chosen(self, metric: Metric) -> list[int]:
+        """The categories that a metric is the mean of, as indices."""
+        known = set(self.category_ids if metric.group is None else self.groups[metric.group])
+        return [k for k, category in enumerate(self.category_ids) if category in known]
+
+    def _value(self, metric: Metric, categories: list[int]) -> float:
+        """A metric, mean of some categories; -1 where it is undefined."""
+        rules = self._rules
         area, limit = list(rules.areas).index(metric.area), rules.limits.index(metric.limit)
         values = self.precision if metric.of == "precision" else self.recall
         if metric.overlap is not None:
             values = values[np.isclose(IOU_THRESHOLDS, metric.overlap)]
-        return _mean(values[..., categories, area, limit])
+        return _mean(values[..., area, limit][..., categories])
 
 
 def evaluate_images(
@@ -89,14 +109,22 @@ def merge(parts: Iterable[ImageMatches], category_ids: Sequence[int], iou_type: 
     return merge_columns([join_images(images, category_ids, iou_type)], category_ids, iou_type)
 
 
-def merge_columns(parts: Sequence[MatchColumns], category_ids: Sequence[int], iou_type: IouType) -> CocoMetrics:
-    """The same of columns of many images each; they are matches of this IoU type and of these categories."""
+def merge_columns(
+    parts: Sequence[MatchColumns],
+    category_ids: Sequence[int],
+    iou_type: IouType,
+    protocol: Protocol = COCO,
+    groups: Mapping[str, tuple[int, ...]] | None = None,
+) -> CocoMetrics:
+    """The same of columns of many images each; they are matches of this IoU type, protocol and of these categories.
+
+    groups names ids of categories of which the protocol has metrics of their own.
+    """
     ids = np.array(sorted(set(category_ids)), dtype=np.int64)
-    for part in parts:
-        if part.iou_type != iou_type or not np.array_equal(part.category_ids, ids):
-            raise ValueError(f"the matches are of {part.iou_type} or of other categories, not of {iou_type}")
-    rules = RULES[iou_type]
-    whole = _in_image_order(parts) if len(parts) else join_images([], category_ids, iou_type)
+    rules = protocol.rules[iou_type]
+    whole = in_image_order(concatenate(parts) if len(parts) else join_images([], category_ids, iou_type))
+    if whole.iou_type != iou_type or not np.array_equal(whole.category_ids, ids):
+        raise ValueError(f"the matches are of {whole.iou_type} or of other categories, not of {iou_type}")
     twice = whole.image_ids[1:][whole.image_ids[1:] == whole.image_ids[:-1]]
     if len(twice):
         raise ValueError(f"image {twice[0]} was evaluated twice for {iou_type}")
@@ -114,25 +142,8 @@ def merge_columns(parts: Sequence[MatchColumns], category_ids: Sequence[int], io
         rules.limits,
     )
     num_images = len(whole.image_ids)
-    return CocoMetrics(iou_type, tuple(ids.tolist()), num_images, precision, recall, scores, gt_counts)
-
-
-def _in_image_order(parts: Sequence[MatchColumns]) -> MatchColumns:
-    """All parts as one, by ascending image id; the order of categories with objects does not matter, and is lost."""
-    joined = {
-        name: np.concatenate([getattr(part, name) for part in parts]) if len(parts) > 1 else getattr(parts[0], name)
-        for name in vars(parts[0])
-        if name not in ("iou_type", "category_ids")
-    }
-    image_ids = joined["image_ids"]
-    if (np.diff(image_ids) < 0).any():
-        order = np.argsort(image_ids, kind="stable")
-        counts = joined["counts"][order]
-        starts = (np.cumsum(joined["counts"]) - joined["counts"])[order]
-        rows = np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-        joined |= {name: joined[name][rows] for name in ("classes", "scores", "matched", "ignored")}
-        joined |= {"image_ids": image_ids[order], "counts": counts}
-    return MatchColumns(iou_type=parts[0].iou_type, category_ids=parts[0].category_ids, **joined)
+    curves = (precision, recall, scores)
+    return CocoMetrics(iou_type, tuple(ids.tolist()), num_images, *curves, gt_counts, protocol, groups or {})
 
 
 def _mean(values: NDArray[np.float64]) -> float:

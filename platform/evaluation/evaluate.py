@@ -13,9 +13,11 @@ import numpy as np
 from maskray.ops.match_images import RegionColumns
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.evaluation.coco_ap import CocoMetrics, merge, merge_columns
+from maskray.platform.evaluation.federation import federate, read_federation
 from maskray.platform.evaluation.file_columns import TruthColumns, read_result_columns, read_truth_columns
-from maskray.platform.evaluation.matches_file import write_matches
-from maskray.platform.evaluation.matching import ImageMatches, MatchColumns, match_columns, of_images
+from maskray.platform.evaluation.matches_file import write_match_columns
+from maskray.platform.evaluation.matching import ImageMatches, MatchColumns, join_images, match_columns, of_images
+from maskray.platform.evaluation.protocols import COCO, Protocol, find_protocol
 from maskray.platform.evaluation.rules import IOU_TYPES, IouType
 from maskray.platform.files.storage import write_whole
 from maskray.platform.job.config import EvaluationConfig, ResourceConfig
@@ -25,8 +27,10 @@ if TYPE_CHECKING:  # torch takes seconds to import, and files are evaluated with
     from maskray.platform.inference.predictor import Predictor
 
 
-def evaluate_files(gt_path: str | Path, dt_path: str | Path, iou_type: IouType, partitions: int = 1) -> CocoMetrics:
-    """Metrics of a COCO results file against an annotation file.
+def evaluate_files(
+    gt_path: str | Path, dt_path: str | Path, iou_type: IouType, partitions: int = 1, protocol: str = "coco"
+) -> CocoMetrics:
+    """Metrics of a COCO results file against an annotation file, by a protocol of PROTOCOLS.
 
     With more than one partition the images are divided among as many Ray tasks (a cluster is joined or started); the
     metrics are the same to the last bit. ValueError naming the file and the entry where one is malformed, or where a
@@ -36,22 +40,34 @@ def evaluate_files(gt_path: str | Path, dt_path: str | Path, iou_type: IouType, 
         raise ValueError(f"IoU type {iou_type!r}: there are {', '.join(IOU_TYPES)}")
     if partitions < 1:
         raise ValueError(f"{partitions} partitions: at least 1")
+    by = find_protocol(protocol, iou_type)
     truth = read_truth_columns(gt_path, iou_type)
     detections = read_result_columns(dt_path, truth, iou_type)
-    category_ids = truth.category_ids.tolist()
+    groups: Mapping[str, tuple[int, ...]] = {}
+    if by.federated:
+        federation = read_federation(truth)
+        objects, detections = federate(truth.objects, detections, federation, len(truth.category_ids))
+        truth, groups = replace(truth, objects=objects), federation.groups
     if partitions == 1:
-        return merge_columns([match_part(truth, detections, iou_type)], category_ids, iou_type)
-    return merge_columns(_match_on_ray(truth, detections, iou_type, partitions), category_ids, iou_type)
+        parts = [match_part(truth, detections, iou_type, by)]
+    else:
+        parts = _match_on_ray(truth, detections, iou_type, by, partitions)
+    return merge_columns(parts, truth.category_ids.tolist(), iou_type, by, groups)
 
 
 def match_part(
-    truth: TruthColumns, detections: RegionColumns, iou_type: IouType, part: int = 0, parts: int = 1
+    truth: TruthColumns,
+    detections: RegionColumns,
+    iou_type: IouType,
+    protocol: Protocol = COCO,
+    part: int = 0,
+    parts: int = 1,
 ) -> MatchColumns:
     """Match one of so many parts of the images of a data set."""
     edges = np.linspace(0, len(truth.image_ids), parts + 1).astype(int)
     of = slice(edges[part], edges[part + 1])
     objects, found = (of_images(columns, of.start, of.stop) for columns in (truth.objects, detections))
-    return match_columns(truth.image_ids[of], truth.sizes[of], objects, found, truth.category_ids, iou_type)
+    return match_columns(truth.image_ids[of], truth.sizes[of], objects, found, truth.category_ids, iou_type, protocol)
 
 
 def evaluate_rows(
@@ -70,7 +86,7 @@ def evaluate_rows(
 
     evaluator = RowEvaluator(predictor, manifest, iou_types)
     batches = plan_batches(manifest, indices, predictor.spec, images_per_batch)
-    return [part for batch in batches for evaluation in evaluator.evaluate(batch) for part in evaluation.parts]
+    return [image for batch in batches for part in evaluator.evaluate(batch).parts for image in part.images()]
 
 
 def merge_parts(parts: Iterable[ImageMatches], manifest: Manifest, iou_types: Sequence[IouType]) -> dict[str, float]:
@@ -78,7 +94,13 @@ def merge_parts(parts: Iterable[ImageMatches], manifest: Manifest, iou_types: Se
 
     ValueError unless the parts are those of every image of the data set, each once.
     """
-    return _named(_metrics(list(parts), manifest, iou_types))
+    images = list(parts)
+    metrics = []
+    for iou_type in iou_types:
+        of_type = [image for image in images if image.iou_type == iou_type]
+        _check_complete([image.image_id for image in of_type], manifest)
+        metrics.append(merge(of_type, manifest.labels.category_ids, iou_type))
+    return _named(metrics)
 
 
 def evaluate_model(
@@ -104,30 +126,21 @@ def evaluate_model(
     if config.paper_row is not None:
         read_paper_row(config.paper_row)  # a name that does not exist is told before the work
     model = replace(model, engine=decide_engine(read_model_spec(model.folder).model, resources, model.engine))
-    evaluations = predict_rows(model.folder, manifest, config, resources, model.engine)
-    parts = [part for evaluation in evaluations for part in evaluation.parts]
-    coco_metrics = _metrics(parts, manifest, config.iou_types)
-    metrics = _named(coco_metrics)
-    results = [result for evaluation in evaluations for result in evaluation.results]
     Path(out_folder).mkdir(parents=True, exist_ok=True)
+    images = predict_rows(model.folder, manifest, config, resources, model.engine, out_folder)
+    _check_complete(images.image_ids.tolist(), manifest)
+    matches = images.matches() or [join_images([], manifest.labels.category_ids, kind) for kind in config.iou_types]
+    coco_metrics = [merge_columns([part], manifest.labels.category_ids, part.iou_type) for part in matches]
+    metrics = _named(coco_metrics)
+    images.write_results(Path(out_folder) / "results.json")
     for name, text in (
-        ("results.json", json.dumps(results)),
         ("metrics.json", json.dumps(metrics, indent=1)),
         ("per_class.csv", per_class_csv(coco_metrics, manifest.labels)),
         ("per_class.md", per_class_markdown(coco_metrics, manifest.labels)),
     ):
         write_whole(Path(out_folder) / name, text)
-    write_matches(Path(out_folder) / "matches.npz", parts)
-    write_report(Path(out_folder) / "report.html", model, manifest, config, coco_metrics, evaluations, history)
-    return metrics
-
-
-def _metrics(parts: list[ImageMatches], manifest: Manifest, iou_types: Sequence[IouType]) -> list[CocoMetrics]:
-    metrics = []
-    for iou_type in iou_types:
-        of_type = [part for part in parts if part.iou_type == iou_type]
-        _check_complete([part.image_id for part in of_type], manifest)
-        metrics.append(merge(of_type, manifest.labels.category_ids, iou_type))
+    write_match_columns(Path(out_folder) / "matches.npz", matches)
+    write_report(Path(out_folder) / "report.html", model, manifest, config, coco_metrics, images, history)
     return metrics
 
 
@@ -146,7 +159,7 @@ def _named(metrics: list[CocoMetrics]) -> dict[str, float]:
 
 
 def _match_on_ray(
-    truth: TruthColumns, detections: RegionColumns, iou_type: IouType, partitions: int
+    truth: TruthColumns, detections: RegionColumns, iou_type: IouType, protocol: Protocol, partitions: int
 ) -> list[MatchColumns]:
     import ray
 
@@ -155,4 +168,4 @@ def _match_on_ray(
     connect()
     task = ray.remote(match_part)
     stored = ray.put(truth), ray.put(detections)  # once, and shared by the tasks of a machine
-    return ray.get([task.remote(*stored, iou_type, part, partitions) for part in range(partitions)])
+    return ray.get([task.remote(*stored, iou_type, protocol, part, partitions) for part in range(partitions)])

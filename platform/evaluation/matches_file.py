@@ -13,20 +13,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskray.platform.evaluation.matching import IOU_THRESHOLDS, ImageMatches
+from maskray.ops.match_images import unpack_levels
+from maskray.platform.evaluation.matching import IOU_THRESHOLDS, ImageMatches, MatchColumns, in_image_order, join_images
 from maskray.platform.evaluation.rules import RULES, IouType
 from maskray.platform.files.storage import write_whole
 
+DETECTIONS_AT_ONCE = 1 << 16  # a multiple of 8: the bits of so many end with a byte
 # What NumPy lets through of a file whose bytes are not what was written.
 DAMAGED = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, tokenize.TokenError)
 
 
 def write_matches(path: str | Path, parts: Sequence[ImageMatches]) -> None:
-    """Write the parts of a data set as compressed NumPy arrays, whole or not at all; 20 bits a detection and area."""
-    arrays: dict[str, NDArray[Any]] = {}
+    """Write the parts of single images as write_match_columns does."""
+    columns = []
     for iou_type in dict.fromkeys(part.iou_type for part in parts):
-        images = sorted((part for part in parts if part.iou_type == iou_type), key=lambda part: part.image_id)
-        arrays |= {f"{iou_type}/{name}": array for name, array in _pack(images).items()}
+        images = [part for part in parts if part.iou_type == iou_type]
+        ids = np.unique(np.concatenate([[*part.categories, *part.gt_categories] for part in images])).astype(np.int64)
+        columns.append(join_images(images, ids.tolist(), iou_type))
+    write_match_columns(path, columns)
+
+
+def write_match_columns(path: str | Path, parts: Sequence[MatchColumns]) -> None:
+    """Write the matches of a data set, one part an IoU type, as compressed NumPy arrays, whole or not at all.
+
+    20 bits a detection and area range; images by ascending id.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    for part in parts:
+        arrays |= {f"{part.iou_type}/{name}": array for name, array in _pack(in_image_order(part)).items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     write_whole(path, buffer.getvalue())
@@ -49,18 +63,28 @@ def read_matches(path: str | Path, iou_type: IouType) -> list[ImageMatches]:
         raise ValueError(f"{path}: not a file of matches: {error}") from None
 
 
-def _pack(images: Sequence[ImageMatches]) -> dict[str, NDArray[Any]]:
+def _pack(images: MatchColumns) -> dict[str, NDArray[Any]]:
+    num_areas = images.gt_objects.shape[1]
     return {
-        "image_ids": np.array([image.image_id for image in images], dtype=np.int64),
-        "detection_counts": np.array([len(image.categories) for image in images], dtype=np.int64),
-        "gt_category_counts": np.array([len(image.gt_categories) for image in images], dtype=np.int64),
-        "categories": np.concatenate([image.categories for image in images]),
-        "scores": np.concatenate([image.scores for image in images]),
-        "matched": np.packbits(np.concatenate([image.matched.reshape(-1) for image in images])),
-        "ignored": np.packbits(np.concatenate([image.ignored.reshape(-1) for image in images])),
-        "gt_categories": np.concatenate([image.gt_categories for image in images]),
-        "gt_counts": np.concatenate([image.gt_counts for image in images]),
+        "image_ids": images.image_ids,
+        "detection_counts": images.counts,
+        "gt_category_counts": images.gt_counts,
+        "categories": images.category_ids[images.classes],
+        "scores": images.scores,
+        "matched": _pack_bits(images.matched, num_areas),
+        "ignored": _pack_bits(images.ignored, num_areas),
+        "gt_categories": images.category_ids[images.gt_classes],
+        "gt_counts": images.gt_objects,
     }
+
+
+def _pack_bits(levels: NDArray[np.uint64], num_areas: int) -> NDArray[np.uint8]:
+    """A bit for each level, of one detection after the other."""
+    pieces = [
+        np.packbits(unpack_levels(levels[start : start + DETECTIONS_AT_ONCE], num_areas, len(IOU_THRESHOLDS)))
+        for start in range(0, len(levels), DETECTIONS_AT_ONCE)
+    ]
+    return np.concatenate([np.zeros(0, dtype=np.uint8), *pieces])
 
 
 def _unpack(arrays: Mapping[str, NDArray[Any]], iou_type: IouType) -> list[ImageMatches]:

@@ -7,7 +7,7 @@ Source: pycocotools 2.0.11, cocoeval.py (COCOeval.evaluateImg); metrics made of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from maskray.ops.match_images import RegionColumns, match_images, match_overlaps
 from maskray.platform.data.formats.segmentation import segmentation_rle
 from maskray.platform.evaluation.columns import Entries, class_indices, gather_detections, gather_objects
 from maskray.platform.evaluation.oks import COCO_SIGMAS
+from maskray.platform.evaluation.protocols import COCO, Protocol
 from maskray.platform.evaluation.rules import RULES, IouType, Rules
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -85,14 +86,15 @@ def match_columns(
     detections: RegionColumns,
     category_ids: NDArray[np.int64],
     iou_type: IouType,
+    protocol: Protocol = COCO,
 ) -> MatchColumns:
     """Match N images of sizes (N, 2) height and width; classes of the columns are indices of category_ids."""
-    rules = RULES[iou_type]
+    rules = protocol.rules[iou_type]
     areas = np.array(list(rules.areas.values()))
     step = IMAGES_AT_ONCE if iou_type == "keypoints" else max(len(image_ids), 1)
     found = [
         match_images(
-            iou_type,
+            protocol.kind(iou_type),
             sizes[start : start + step],
             of_images(objects, start, start + step),
             of_images(detections, start, start + step),
@@ -167,6 +169,38 @@ def join_images(images: Sequence[ImageMatches], category_ids: Sequence[int], iou
         gt_classes=class_indices(np.concatenate([empty, *(image.gt_categories for image in images)]), ids),
         gt_objects=np.concatenate([np.zeros(shape[:2], dtype=np.int64), *(image.gt_counts for image in images)]),
     )
+
+
+def concatenate(parts: Sequence[MatchColumns]) -> MatchColumns:
+    """Parts of one IoU type and the same categories, at least one, one after the other."""
+    first = parts[0]
+    if any(part.iou_type != first.iou_type for part in parts):
+        raise ValueError(f"matches of several IoU types, not of {first.iou_type} alone")
+    if not all(np.array_equal(part.category_ids, first.category_ids) for part in parts):
+        raise ValueError(f"matches of {first.iou_type} with different categories")
+    if len(parts) == 1:
+        return first
+    names = [name for name in vars(first) if name not in ("iou_type", "category_ids")]
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return MatchColumns(iou_type=first.iou_type, category_ids=first.category_ids, **joined)
+
+
+def in_image_order(matches: MatchColumns) -> MatchColumns:
+    """The same images by ascending id."""
+    if not (np.diff(matches.image_ids) < 0).any():
+        return matches
+    order = np.argsort(matches.image_ids, kind="stable")
+    rows, gt_rows = _moved_rows(matches.counts, order), _moved_rows(matches.gt_counts, order)
+    names = {"image_ids": order, "counts": order, "gt_counts": order, "gt_classes": gt_rows, "gt_objects": gt_rows}
+    names |= dict.fromkeys(("classes", "scores", "matched", "ignored"), rows)
+    return replace(matches, **{name: getattr(matches, name)[chosen] for name, chosen in names.items()})
+
+
+def _moved_rows(counts: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows of all images, counts[n] of each, where the images are taken in another order."""
+    moved = counts[order]
+    starts = (np.cumsum(counts) - counts)[order]
+    return np.repeat(starts - (np.cumsum(moved) - moved), moved) + np.arange(moved.sum())
 
 
 def match_greedily(

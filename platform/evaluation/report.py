@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from maskray.platform.data.decode import decode_row
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.row_reader import read_rows
 from maskray.platform.evaluation.charts import TITLES, history_chart, precision_recall_chart
 from maskray.platform.evaluation.coco_ap import CocoMetrics
-from maskray.platform.evaluation.matching import ImageMatches
+from maskray.platform.evaluation.evaluated_images import EvaluatedImages
+from maskray.platform.evaluation.matching import IOU_THRESHOLDS, ImageMatches, MatchColumns
 from maskray.platform.evaluation.pages import data_uri, drawing_scale, page_environment
 from maskray.platform.evaluation.paper import PaperRow, read_paper_row
-from maskray.platform.evaluation.row_prediction import RowEvaluation
 from maskray.platform.evaluation.rules import RULES, metric_names
 from maskray.platform.evaluation.tables import per_class_rows
 from maskray.platform.files.model_folder import read_model_spec
@@ -81,7 +82,7 @@ def write_report(
     manifest: Manifest,
     config: EvaluationConfig,
     metrics: Sequence[CocoMetrics],
-    evaluations: Sequence[RowEvaluation],
+    images: EvaluatedImages,
     history: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
     """Write the report of an evaluation to one HTML file, whole or not at all.
@@ -96,7 +97,7 @@ def write_report(
         model=model,
         spec=read_model_spec(model.folder),
         manifest=manifest,
-        num_detections=sum(len(evaluation.results) for evaluation in evaluations),
+        num_detections=images.num_results,
         shown_score=SHOWN_SCORE,
         types=[
             {
@@ -111,7 +112,7 @@ def write_report(
         per_class=per_class_rows(metrics, manifest.labels),
         precision_recall=Markup(precision_recall_chart(metrics)),
         history=Markup(history_chart(history or [])),
-        images=_images(manifest, evaluations, config.report_images),
+        images=_images(manifest, images, config.report_images),
     )
     write_whole(path, text)
 
@@ -119,9 +120,29 @@ def write_report(
 def image_quality(part: ImageMatches) -> float:
     """F1 of the detections that are drawn, mean over the IoU thresholds; nan where there is nothing to find or say."""
     drawn = part.scores >= SHOWN_SCORE
-    true_positives = (part.matched[drawn, 0] & ~part.ignored[drawn, 0]).sum(axis=0)
-    counted = (~part.ignored[drawn, 0]).sum(axis=0)
-    total = part.gt_counts[:, 0].sum() + counted
+    return _quality(part.matched[drawn, 0], part.ignored[drawn, 0], part.gt_counts[:, 0])
+
+
+def image_qualities(matches: MatchColumns) -> dict[int, float]:
+    """image_quality of every image, by its id."""
+    bits = np.arange(len(IOU_THRESHOLDS), dtype=np.uint64)  # of the first area range
+    ends, gt_ends = np.cumsum(matches.counts), np.cumsum(matches.gt_counts)
+    qualities = {}
+    for n, image_id in enumerate(matches.image_ids.tolist()):
+        of, gt = slice(ends[n] - matches.counts[n], ends[n]), slice(gt_ends[n] - matches.gt_counts[n], gt_ends[n])
+        drawn = matches.scores[of] >= SHOWN_SCORE
+        matched, ignored = (
+            (levels[of][drawn, None] >> bits & np.uint64(1)).astype(bool)
+            for levels in (matches.matched, matches.ignored)
+        )
+        qualities[image_id] = _quality(matched, ignored, matches.gt_objects[gt, 0])
+    return qualities
+
+
+def _quality(matched: NDArray[np.bool_], ignored: NDArray[np.bool_], gt_counts: NDArray[np.int64]) -> float:
+    """F1 of matches (D, T), mean over T; nan where there is nothing to find or say."""
+    true_positives = (matched & ~ignored).sum(axis=0)
+    total = gt_counts.sum() + (~ignored).sum(axis=0)
     return float(np.mean(2 * true_positives / total)) if (total > 0).all() else math.nan
 
 
@@ -157,10 +178,9 @@ def _metric_rows(metrics: Sequence[CocoMetrics], paper: PaperRow | None) -> list
     return rows
 
 
-def _images(manifest: Manifest, evaluations: Sequence[RowEvaluation], num_images: int) -> list[ShownImage]:
-    by_id = {evaluation.image_id: evaluation for evaluation in evaluations}
+def _images(manifest: Manifest, evaluated: EvaluatedImages, num_images: int) -> list[ShownImage]:
     # The last type decides: masks or keypoints where there are any.
-    qualities = {i: image_quality(evaluation.parts[-1]) for i, evaluation in by_id.items() if evaluation.parts}
+    qualities = image_qualities(evaluated.matches()[-1]) if len(evaluated.image_ids) else {}
     index_of = {image_id: index for index, image_id in enumerate(manifest.image_ids)}
     images = []
     for why, image_id in choose_images(qualities, num_images):
@@ -168,7 +188,8 @@ def _images(manifest: Manifest, evaluations: Sequence[RowEvaluation], num_images
         image = decode_row(row)
         scale = drawing_scale(image)
         truth = draw_detections(image, json.loads(row["annotations"]), manifest.labels, scale=scale)
-        found = draw_detections(image, by_id[image_id].results, manifest.labels, SHOWN_SCORE, scale)
+        (results,) = evaluated.results([image_id])
+        found = draw_detections(image, results, manifest.labels, SHOWN_SCORE, scale)
         images.append(
             ShownImage(why, image_id, row["file_name"], qualities[image_id], data_uri(truth), data_uri(found))
         )

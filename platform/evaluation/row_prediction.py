@@ -8,7 +8,8 @@ import math
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +21,8 @@ from maskray.platform.data.decode import decode_row
 from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.row_reader import RowReader
 from maskray.platform.data.transforms import network_size
-from maskray.platform.evaluation.matching import ImageMatches, ignore_maskless, match_image
+from maskray.platform.evaluation.evaluated_images import BatchEvaluation, EvaluatedImages, collect
+from maskray.platform.evaluation.matching import ignore_maskless, match_entries
 from maskray.platform.evaluation.rules import IouType
 from maskray.platform.files.model_folder import read_model_spec, read_weights
 from maskray.platform.inference.engine import TORCH, Engine, open_predictor
@@ -30,16 +32,8 @@ from maskray.platform.machine.precision import Measurement, measured_precision
 from maskray.platform.machine.progress_bar import track
 
 logger = logging.getLogger(__name__)
+BLOCKS_PER_ACTOR = 64
 STALL_SECONDS = 120  # without progress Ray Data would wait half an hour before it says so
-
-
-@dataclass(frozen=True)
-class RowEvaluation:
-    """What was found in one image: COCO results, and its matches for every IoU type."""
-
-    image_id: int
-    results: list[dict[str, Any]]
-    parts: list[ImageMatches]
 
 
 class RowEvaluator:
@@ -54,25 +48,23 @@ class RowEvaluator:
         gaps = manifest.mask_gaps  # of older shards nobody knows, and a mask that is missing is an error
         self._has_maskless = gaps is not None and gaps.objects + gaps.crowds > 0
 
-    def evaluate(self, indices: Sequence[int]) -> list[RowEvaluation]:
+    def evaluate(self, indices: Sequence[int]) -> BatchEvaluation:
         """Evaluate the rows of a few global indices, as one batch where their sizes allow."""
         rows = [self._reader.read(index) for index in indices]
         with ThreadPoolExecutor(max(1, torch.get_num_threads())) as threads:  # Pillow decodes without the GIL
             images = list(threads.map(decode_row, rows))
         found = self._predictor.predict(images, [row["image_id"] for row in rows])
-        evaluations = []
-        for row, results in zip(rows, found):
-            size = (row["height"], row["width"])
-            annotations = json.loads(row["annotations"])
-            of_type = dict.fromkeys(self._iou_types, annotations)
-            if "segm" in of_type and self._has_maskless:  # who asked for this was told before, and wants it
-                of_type["segm"] = ignore_maskless(annotations)
-            parts = [
-                match_image(row["image_id"], size, truth, results, self._category_ids, iou_type)
-                for iou_type, truth in of_type.items()
-            ]
-            evaluations.append(RowEvaluation(row["image_id"], results, parts))
-        return evaluations
+        truth = [json.loads(row["annotations"]) for row in rows]
+        parts = []
+        for iou_type in self._iou_types:
+            of_type = truth
+            if iou_type == "segm" and self._has_maskless:  # who asked for this was told before, and wants it
+                of_type = [ignore_maskless(annotations) for annotations in truth]
+            pairs = zip(rows, of_type, found, strict=True)
+            entries = [(row["image_id"], (row["height"], row["width"]), gt, results) for row, gt, results in pairs]
+            parts.append(match_entries(entries, self._category_ids, iou_type))
+        texts = [json.dumps(results).encode() for results in found]
+        return BatchEvaluation([row["image_id"] for row in rows], texts, sum(map(len, found)), parts)
 
 
 def check_iou_types(iou_types: Sequence[str], model: ModelConfig) -> None:
@@ -119,12 +111,13 @@ def predict_rows(
     config: EvaluationConfig,
     resources: ResourceConfig,
     engine: Engine = TORCH,
-) -> list[RowEvaluation]:
+    folder: str | Path | None = None,
+) -> EvaluatedImages:
     """Predict and match every row by actors on the Ray cluster that this process has joined, with a progress bar.
 
     At most resources.num_evaluators actors with the CPUs and GPUs of a worker hold the model; fewer where the cluster
-    has no room. Returns the evaluations by image id. ValueError where an image cannot be read, the model folder is
-    damaged, or the cluster has room for no actor.
+    has no room. What they find is written to a file in `folder` as it comes (EvaluatedImages). ValueError where an
+    image cannot be read, the model folder is damaged, or the cluster has room for no actor.
     """
     spec = read_model_spec(model_folder)
     read_weights(model_folder)  # damage is told here, not by every actor
@@ -132,8 +125,7 @@ def predict_rows(
     check_iou_types(config.iou_types, spec.model)
     batches = plan_batches(manifest, range(manifest.num_images), spec, config.images_per_batch)
     stream = _run_actors(model_folder, manifest, config.iou_types, resources, batches, engine)
-    evaluations = list(track(stream, manifest.num_images, "evaluation"))
-    return sorted(evaluations, key=lambda evaluation: evaluation.image_id)
+    return collect(track(stream, len(batches), "evaluation"), folder)
 
 
 def plan_batches(manifest: Manifest, indices: Iterable[int], spec: ModelSpec, images_per_batch: int) -> list[list[int]]:
@@ -170,15 +162,15 @@ class _Actor:
 
     def __call__(self, table: Any) -> Any:
         (entry,) = table.to_pylist()
-        evaluations, error = [], self._error
+        evaluation, error = None, self._error
         try:
             if self._evaluator is not None:
-                evaluations = self._evaluator.evaluate(entry["rows"])
+                evaluation = self._evaluator.evaluate(entry["rows"])
         except ValueError as mistake:  # of the data: told by the driver in one line, not by Ray Data in forty
             error = str(mistake)
         # Pickled by our own actor for our own driver, never read from a file.
-        packed = pa.array([pickle.dumps(evaluations)], pa.large_binary())
-        return pa.table({"evaluations": packed, "error": [error]})
+        packed = pa.array([pickle.dumps(evaluation)], pa.large_binary())
+        return pa.table({"evaluation": packed, "error": [error]})
 
 
 def _run_actors(
@@ -188,7 +180,7 @@ def _run_actors(
     resources: ResourceConfig,
     batches: list[list[int]],
     engine: Engine,
-) -> Iterator[RowEvaluation]:
+) -> Iterator[BatchEvaluation]:
     import ray.data
 
     if not batches:
@@ -200,7 +192,10 @@ def _run_actors(
     threads = max(1, int(resources.cpus_per_worker))
     arguments = (model_folder, manifest, iou_types, resources.gpus_per_worker > 0, threads, engine)
     with ray.data.DataContext.current(context):
-        dataset = ray.data.from_arrow([pa.table({"rows": [batch]}) for batch in batches]).map_batches(
+        # Some blocks for every actor, whatever the size of the data set.
+        step = max(1, len(batches) // (BLOCKS_PER_ACTOR * size))
+        tables = [pa.table({"rows": batches[start : start + step]}) for start in range(0, len(batches), step)]
+        dataset = ray.data.from_arrow(tables).map_batches(
             _Actor,
             fn_constructor_args=arguments,
             batch_size=1,
@@ -209,11 +204,11 @@ def _run_actors(
             num_cpus=resources.cpus_per_worker,
             num_gpus=resources.gpus_per_worker or None,
         )
-        tables = iter(dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0))
-    for table in tables:
+        found = iter(dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0))
+    for table in found:
         if error := table["error"][0].as_py():
             raise ValueError(error)
-        yield from pickle.loads(table["evaluations"][0].as_py())
+        yield pickle.loads(table["evaluation"][0].as_py())
 
 
 def _num_actors(resources: ResourceConfig, cluster: dict[str, float]) -> int:

@@ -14,13 +14,17 @@ IOU_TYPES: tuple[IouType, ...] = ("bbox", "segm", "keypoints")
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric: precision or final recall at an overlap (None: mean of 0.50:0.95), of an area, within a limit."""
+    """One metric: precision or final recall at an overlap (None: mean of 0.50:0.95), of an area, within a limit.
+
+    Of the categories of a group, where it names one.
+    """
 
     name: str
     of: Literal["precision", "recall"]
     overlap: float | None
     area: str
     limit: int
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Rules:
 
 
 _MEDIUM, _LARGE = (32.0**2, 96.0**2), (96.0**2, 1e5**2)
-_REGIONS = Rules(
+REGION_RULES = Rules(
     areas={"all": (0.0, 1e5**2), "small": (0.0, 32.0**2), "medium": _MEDIUM, "large": _LARGE},
     limits=(1, 10, 100),
     metrics=(
@@ -73,7 +77,28 @@ _KEYPOINTS = Rules(
     ),
     by_category=("AP", "AP50", "AP75", "AR"),
 )
-RULES: dict[IouType, Rules] = {"bbox": _REGIONS, "segm": _REGIONS, "keypoints": _KEYPOINTS}
+RULES: dict[IouType, Rules] = {"bbox": REGION_RULES, "segm": REGION_RULES, "keypoints": _KEYPOINTS}
+# Of LVIS (lvis 0.5.3, eval.py); 300 detections of an image, so of a category as many.
+LVIS_RULES = Rules(
+    areas=REGION_RULES.areas,
+    limits=(300,),
+    metrics=(
+        Metric("AP", "precision", None, "all", 300),
+        Metric("AP50", "precision", 0.5, "all", 300),
+        Metric("AP75", "precision", 0.75, "all", 300),
+        Metric("APs", "precision", None, "small", 300),
+        Metric("APm", "precision", None, "medium", 300),
+        Metric("APl", "precision", None, "large", 300),
+        Metric("APr", "precision", None, "all", 300, "rare"),
+        Metric("APc", "precision", None, "all", 300, "common"),
+        Metric("APf", "precision", None, "all", 300, "frequent"),
+        Metric("AR@300", "recall", None, "all", 300),
+        Metric("ARs@300", "recall", None, "small", 300),
+        Metric("ARm@300", "recall", None, "medium", 300),
+        Metric("ARl@300", "recall", None, "large", 300),
+    ),
+    by_category=("AP", "AP50", "AP75", "AR@300"),
+)
 
 
 def metric_names(iou_type: IouType) -> tuple[str, ...]:

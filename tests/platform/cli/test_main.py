@@ -157,6 +157,20 @@ def test_evaluate_prints_the_published_metrics(shared, iou_type):
     assert tree["stats"] == pytest.approx(published, abs=1e-9)  # what the README promises
 
 
+def test_evaluate_takes_a_protocol(shared):
+    folder = shared("data/coco-eval-reference")
+    files = (
+        "--gt",
+        folder / "instances_val2014_100.json",
+        "--dt",
+        folder / "instances_val2014_fakesegm100_results.json",
+    )
+    done = maskray("evaluate", *files, "--protocol", "boundary")
+    assert done.returncode == 0, done.stderr
+    assert "Boundary metrics, segm" in done.stdout
+    assert "neg_category_ids is None" in one_line_error(maskray("evaluate", *files, "--protocol", "lvis"))
+
+
 def test_evaluate_takes_results_or_a_model(tmp_path):
     (tmp_path / "gt.json").write_text("{}")
     for arguments in ((), ("--model", tmp_path), ("--model", tmp_path, "--dt", tmp_path, "--images", tmp_path)):
