@@ -165,7 +165,8 @@ class Reader:
     """What the library has read; the columns are views of its memory and keep it."""
 
     def __init__(self, address: int, free: str) -> None:
-        self._address, self._free = address, free
+        self._address = address
+        self._free = getattr(load_library(), free)
 
     @property
     def pointer(self) -> ctypes.c_void_p:
@@ -173,7 +174,7 @@ class Reader:
         return ctypes.c_void_p(self._address)
 
     def __del__(self) -> None:
-        getattr(load_library(), self._free)(self.pointer)
+        self._free(self.pointer)
 
     def columns(self, function: str, dtypes: dict[str, Any]) -> dict[str, NDArray[Any]]:
         """The columns by name, read-only and flat."""

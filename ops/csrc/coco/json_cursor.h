@@ -5,14 +5,17 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <exception>
 #include <new>
 #include <string_view>
 #include <type_traits>
 
 namespace maskray {
 
-struct CutShort {};  // the text ends before the value
-struct NotPlain {};  // escapes in keys, letters beyond ASCII, numbers beyond a double, wrong types, no JSON at all
+// The text ends before the value.
+struct CutShort : std::exception {};
+// Escapes in keys, letters beyond ASCII, numbers beyond a double, wrong types, no JSON at all.
+struct NotPlain : std::exception {};
 
 // Values that grow in place where the system can (realloc), so that growing takes no second copy.
 template <class T>

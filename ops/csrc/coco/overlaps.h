@@ -114,11 +114,11 @@ class MaskOverlaps {
   double edge_overlap(int64_t g, bool crowd) {
     const int64_t distance = boundary_distance(height_, width_, arguments_.boundary_ratio);
     if (!has_edge_) {
-      found_edge_ = boundary_.of(found_, height_, width_, distance);
+      found_edge_ = boundary_.of(found_, height_, distance);
       has_edge_ = true;
     }
     if (known_[g] == 1) {
-      edges_[g] = boundary_.of(truth_[g], height_, width_, distance);
+      edges_[g] = boundary_.of(truth_[g], height_, distance);
       known_[g] = 2;
     }
     return share(found_edge_, edges_[g], crowd);

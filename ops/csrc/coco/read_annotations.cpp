@@ -1,4 +1,5 @@
 // COCO annotation files to columns.
+#include <memory>
 #include <string_view>
 
 #include "exports.h"
@@ -157,17 +158,13 @@ class AnnotationsReader {
 // The columns of an annotation file in one piece, or null where it is not plain.
 MASKRAY_EXPORT void* maskray_annotations_read(
     const uint8_t* text, int64_t length, int64_t with_masks, int64_t num_keypoints) {
-  AnnotationsReader* reader = nullptr;
   try {
-    reader = new AnnotationsReader(with_masks != 0, num_keypoints);
+    auto reader = std::make_unique<AnnotationsReader>(with_masks != 0, num_keypoints);
     reader->read(text, length);
-    return reader;
-  } catch (const CutShort&) {
-  } catch (const NotPlain&) {
-  } catch (const std::bad_alloc&) {
+    return reader.release();
+  } catch (const std::exception&) {
+    return nullptr;
   }
-  delete reader;
-  return nullptr;
 }
 
 MASKRAY_EXPORT void maskray_annotations_free(void* reader) { delete static_cast<AnnotationsReader*>(reader); }

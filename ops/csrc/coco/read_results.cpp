@@ -151,9 +151,7 @@ MASKRAY_EXPORT void maskray_results_free(void* reader) { delete static_cast<Resu
 MASKRAY_EXPORT int64_t maskray_results_read(void* reader, const uint8_t* text, int64_t length, int64_t is_last) {
   try {
     return static_cast<ResultsReader*>(reader)->read(text, length, is_last != 0);
-  } catch (const NotPlain&) {
-    return -1;
-  } catch (const std::bad_alloc&) {
+  } catch (const std::exception&) {
     return -1;
   }
 }
