@@ -109,7 +109,7 @@ def test_masks_are_read_and_measured():
         json.dumps([ENTRY | {"other": float("nan")}]),
         json.dumps([ENTRY]).replace('"score"', '"sc\\u006fre"'),
         json.dumps([ENTRY]).replace('"score"', '"score": 1, "score"'),
-        json.dumps([ENTRY | {"other": "é"}], ensure_ascii=False),
+        json.dumps([ENTRY | {"é": 1}], ensure_ascii=False),
         json.dumps([ENTRY | {"other": 0}]).replace(": 0}", ': "\\x"}'),
         json.dumps([ENTRY | {"other": 0}]).replace(": 0}", ': "\n"}'),
         json.dumps([ENTRY | {"other": 0}]).replace(": 0}", ": " + "[" * 70 + "]" * 70 + "}"),
@@ -119,6 +119,22 @@ def test_masks_are_read_and_measured():
 )
 def test_what_is_odd_is_left_to_others(text):
     assert read_text(text) is None
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.binary(max_size=5) | st.text(max_size=4).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_text_is_taken_where_python_takes_it(text):
+    """But for surrogates on their own, and for what ends the string."""
+    whole = json.dumps([ENTRY | {"other": "@"}]).encode().replace(b"@", text)
+    try:
+        expected = json.loads(whole.decode())
+    except ValueError:
+        expected = None
+    columns = read_text(whole)
+    if columns is not None:
+        assert expected is not None
+    elif expected is not None:
+        assert b"\\" in text or b'"' in text
 
 
 def test_what_is_plain():

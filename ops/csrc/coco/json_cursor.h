@@ -14,7 +14,8 @@ namespace maskray {
 
 // The text ends before the value.
 struct CutShort : std::exception {};
-// Escapes in keys, letters beyond ASCII, numbers beyond a double, wrong types, no JSON at all.
+// Escapes or letters beyond ASCII in keys, text that is not UTF-8, numbers beyond a double, wrong types, no JSON at
+// all.
 struct NotPlain : std::exception {};
 
 // Values that grow in place where the system can (realloc), so that growing takes no second copy.
@@ -266,8 +267,10 @@ class JsonCursor {
       if (c == '"') {
         return;
       }
-      insist(c >= 0x20 && c < 0x80);
-      if (c == '\\') {
+      insist(c >= 0x20);
+      if (c >= 0x80) {
+        skip_letter(c);
+      } else if (c == '\\') {
         need();
         const uint8_t escaped = *at_++;
         if (escaped == 'u') {
@@ -280,6 +283,18 @@ class JsonCursor {
           insist(std::string_view("\"\\/bfnrt").find(static_cast<char>(escaped)) != std::string_view::npos);
         }
       }
+    }
+  }
+  // The rest of a letter of UTF-8 that begins so; no surrogates, and none that is longer than it need be.
+  void skip_letter(uint8_t first) {
+    insist(first >= 0xc2 && first <= 0xf4);
+    const int more = first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
+    for (int i = 0; i < more; ++i) {
+      need();
+      const uint8_t low = i > 0 ? 0x80 : first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+      const uint8_t high = i > 0 ? 0xbf : first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+      insist(*at_ >= low && *at_ <= high);
+      ++at_;
     }
   }
   void skip_scalar(uint8_t c) {
