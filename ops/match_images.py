@@ -167,8 +167,7 @@ def _similarities(
         ctypes.c_int64(len(target)),
         ctypes.byref(count),
     )
-    used = target[: count.value]
-    return np.exp(used, out=used)
+    return np.exp(target[: count.value])
 
 
 def match_overlaps(

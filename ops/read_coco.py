@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from maskray.ops.coco_library import Held, Reader, load_library
 from maskray.ops.coco_masks import MaskColumns
 
-BLOCK_BYTES = 1 << 22
+BLOCK_BYTES = 1 << 20
 LONGEST_ENTRY = 1 << 26  # bytes; an entry that goes on is read again with every block
 KINDS = {"bbox": 0, "segm": 1, "keypoints": 2}
 _INT, _FLOAT, _BYTE = np.int64, np.float64, np.uint8
@@ -50,14 +50,19 @@ def read_plain_results(file: BinaryIO, kind: str, num_keypoints: int) -> dict[st
     library = load_library()
     address = library.maskray_results_new(ctypes.c_int64(KINDS[kind]), ctypes.c_int64(num_keypoints))
     reader = Reader(address, "maskray_results_free")
-    left, block = b"", b"first"
-    while block:
-        block = file.read(BLOCK_BYTES)
-        data = left + block
-        done = library.maskray_results_read(reader.pointer, data, ctypes.c_int64(len(data)), ctypes.c_int64(not block))
-        if done < 0 or len(data) - done > LONGEST_ENTRY:
+    # One piece of memory for all blocks: what is left of an entry goes to its front, and the next block behind.
+    buffer, left, is_last = np.empty(2 * BLOCK_BYTES, dtype=np.uint8), 0, False
+    while not is_last:
+        if len(buffer) - left < BLOCK_BYTES:
+            buffer = np.concatenate([buffer, np.empty_like(buffer)])
+        count = file.readinto(memoryview(buffer)[left : left + BLOCK_BYTES])  # type: ignore[attr-defined]
+        is_last, filled = count == 0, left + count
+        text = ctypes.c_void_p(buffer.ctypes.data)
+        done = library.maskray_results_read(reader.pointer, text, ctypes.c_int64(filled), ctypes.c_int64(is_last))
+        left = filled - done
+        if done < 0 or left > LONGEST_ENTRY:
             return None
-        left = data[done:]
+        buffer[:left] = buffer[done:filled].copy()
     columns = reader.columns("maskray_results_columns", _RESULTS)
     return _shaped(columns, boxes=4, keypoints=3 * num_keypoints, sizes=2, extents=4)
 

@@ -179,21 +179,33 @@ def _metric_rows(metrics: Sequence[CocoMetrics], paper: PaperRow | None) -> list
 
 
 def _images(manifest: Manifest, evaluated: EvaluatedImages, num_images: int) -> list[ShownImage]:
+    import ray
+
     # The last type decides: masks or keypoints where there are any.
     qualities = image_qualities(evaluated.matches()[-1]) if len(evaluated.image_ids) else {}
     index_of = {image_id: index for index, image_id in enumerate(manifest.image_ids)}
-    images = []
-    for why, image_id in choose_images(qualities, num_images):
-        (row,) = read_rows(manifest, [index_of[image_id]])
-        image = decode_row(row)
-        scale = drawing_scale(image)
-        truth = draw_detections(image, json.loads(row["annotations"]), manifest.labels, scale=scale)
-        (results,) = evaluated.results([image_id])
-        found = draw_detections(image, results, manifest.labels, SHOWN_SCORE, scale)
-        images.append(
-            ShownImage(why, image_id, row["file_name"], qualities[image_id], data_uri(truth), data_uri(found))
-        )
-    return images
+    chosen = choose_images(qualities, num_images)
+    results = evaluated.results([image_id for _, image_id in chosen])
+    stored = ray.put(manifest)
+    task = ray.remote(draw_pair)
+    pairs = ray.get([task.remote(stored, index_of[image_id], found) for (_, image_id), found in zip(chosen, results)])
+    return [
+        ShownImage(why, image_id, pair[0], qualities[image_id], *pair[1:])
+        for (why, image_id), pair in zip(chosen, pairs)
+    ]
+
+
+def draw_pair(manifest: Manifest, index: int, results: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
+    """The name of an image and two pages' worth of it: with its objects, and with what was found in it.
+
+    Runs in a task of Ray, near the shards, so that no image is ever decoded in the driver.
+    """
+    (row,) = read_rows(manifest, [index])
+    image = decode_row(row)
+    scale = drawing_scale(image)
+    truth = draw_detections(image, json.loads(row["annotations"]), manifest.labels, scale=scale)
+    found = draw_detections(image, results, manifest.labels, SHOWN_SCORE, scale)
+    return row["file_name"], data_uri(truth), data_uri(found)
 
 
 def _percent(value: float | None) -> str:
