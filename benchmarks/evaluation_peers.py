@@ -40,7 +40,7 @@ def cpu_seconds() -> float:
 
 def run_ours(gt: Path, dt: Path, kind: Any) -> tuple[float, list[float]]:
     from maskray.platform.evaluation.coco_ap import merge_columns
-    from maskray.platform.evaluation.evaluate import match_part
+    from maskray.platform.evaluation.evaluate_files import match_part
     from maskray.platform.evaluation.file_columns import read_result_columns, read_truth_columns
 
     truth = read_truth_columns(gt, kind)

@@ -25,7 +25,7 @@ from maskray.platform.data.decode import decode_image
 from maskray.platform.data.formats.coco import annotation_dicts, read_dataset
 from maskray.platform.data.partners import Partners
 from maskray.platform.data.synthetic.dataset import synthesize
-from maskray.platform.evaluation.evaluate import evaluate_files
+from maskray.platform.evaluation.evaluate_files import evaluate_files
 from maskray.platform.inference.predictor import Predictor
 from maskray.platform.job.config import JobConfig
 from maskray.platform.train.context import LocalContext

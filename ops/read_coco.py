@@ -7,6 +7,7 @@ and the rules of platform/data/formats would read it. Letters: R results, N imag
 from __future__ import annotations
 
 import ctypes
+import io
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -48,14 +49,20 @@ def read_plain_results(file: BinaryIO, kind: str, num_keypoints: int) -> dict[st
     an entry has none.
     """
     library = load_library()
-    address = library.maskray_results_new(ctypes.c_int64(KINDS[kind]), ctypes.c_int64(num_keypoints))
+    start = file.tell()
+    length = file.seek(0, io.SEEK_END) - start
+    file.seek(start)
+    numbers = KINDS[kind], num_keypoints, length
+    address = library.maskray_results_new(*map(ctypes.c_int64, numbers))
+    if address is None:
+        raise MemoryError
     reader = Reader(address, "maskray_results_free")
     # One piece of memory for all blocks: what is left of an entry goes to its front, and the next block behind.
     buffer, left, is_last = np.empty(2 * BLOCK_BYTES, dtype=np.uint8), 0, False
     while not is_last:
         if len(buffer) - left < BLOCK_BYTES:
             buffer = np.concatenate([buffer, np.empty_like(buffer)])
-        count = file.readinto(memoryview(buffer)[left : left + BLOCK_BYTES])  # type: ignore[attr-defined]
+        count = file.readinto(buffer[left : left + BLOCK_BYTES].data)  # type: ignore[attr-defined]
         is_last, filled = count == 0, left + count
         text = ctypes.c_void_p(buffer.ctypes.data)
         done = library.maskray_results_read(reader.pointer, text, ctypes.c_int64(filled), ctypes.c_int64(is_last))

@@ -68,7 +68,7 @@ def evaluate(
         return
     if dt is None or model is not None:
         raise ValueError("evaluate takes --gt with --dt, or --gt with --model, --images and --out")
-    from maskray.platform.evaluation.evaluate import evaluate_files
+    from maskray.platform.evaluation.evaluate_files import evaluate_files
 
     compared: Compared = "segm" if protocol.endswith("boundary") else "bbox"
     compared = compared if iou_type is None else iou_type.value

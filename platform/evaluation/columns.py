@@ -5,7 +5,9 @@ Letters: N images.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from maskray.platform.data.formats.segmentation import segmentation_rle
 from maskray.platform.evaluation.oks import detection_area, keypoints_problem, labelled_points, num_labelled
 from maskray.platform.evaluation.rules import IouType
 
+logger = logging.getLogger(__name__)
 Entries = Sequence[Mapping[str, Any]]
 
 
@@ -81,6 +84,12 @@ def class_indices(category_ids: NDArray[np.int64], ids: NDArray[np.int64]) -> ND
     at = np.searchsorted(ids, category_ids)
     at[at == len(ids)] = 0
     return np.where(ids[at] == category_ids, at, -1).astype(np.int32)
+
+
+def warn_of_categories(path: Path, unknown: int, total: int) -> None:
+    """Log how many results are of categories that the ground truth lacks, if any."""
+    if unknown:
+        logger.warning("%s: %d of %d results have a category id that the ground truth lacks", path, unknown, total)
 
 
 class _Rows:

@@ -6,7 +6,6 @@ Letters: N images.
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,13 @@ from maskray.ops.coco_masks import NO_MASK
 from maskray.ops.match_images import RegionColumns
 from maskray.ops.read_coco import has_odd_polygons, plain_masks, read_plain_annotations, read_plain_results
 from maskray.platform.data.formats.coco_annotation import LEAST_EDGE
-from maskray.platform.data.formats.coco_tree import read_tree
-from maskray.platform.evaluation.columns import class_indices, gather_detections, gather_objects
-from maskray.platform.evaluation.results import GroundTruth, read_ground_truth, read_results, warn_of_categories
+from maskray.platform.data.formats.json_values import LARGEST_ID
+from maskray.platform.evaluation.columns import class_indices, gather_detections, gather_objects, warn_of_categories
+from maskray.platform.evaluation.oks import NUM_KEYPOINTS
 from maskray.platform.evaluation.rules import IouType
-from maskray.platform.job.config import COCO_KEYPOINTS
 
 Columns = dict[str, NDArray[Any]]
-logger = logging.getLogger(__name__)
+LONGEST_NAME = 100  # of a category or keypoint that is plain
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,8 @@ def read_truth_columns(path: str | Path, iou_type: IouType) -> TruthColumns:
     plain = _read_plain_truth(path, iou_type)
     if plain is not None:
         return plain
+    from maskray.platform.evaluation.results import read_ground_truth
+
     truth = read_ground_truth(path, iou_type)
     image_ids = sorted(truth.image_sizes)
     sizes = np.array([truth.image_sizes[i] for i in image_ids], dtype=np.int64).reshape(-1, 2)
@@ -60,6 +60,8 @@ def read_result_columns(path: str | Path, truth: TruthColumns, iou_type: IouType
     plain = _read_plain_results(path, truth, iou_type)
     if plain is not None:
         return plain
+    from maskray.platform.evaluation.results import GroundTruth, read_results
+
     image_ids = truth.image_ids.tolist()
     image_sizes = {i: (height, width) for i, (height, width) in zip(image_ids, truth.sizes.tolist())}
     known = GroundTruth(truth.path, image_sizes, {}, tuple(truth.category_ids.tolist()))
@@ -74,7 +76,7 @@ def _read_plain_truth(path: Path, iou_type: IouType) -> TruthColumns | None:
         raw = path.read_bytes()
     except OSError:
         return None
-    columns = read_plain_annotations(raw, iou_type == "segm", COCO_KEYPOINTS)
+    columns = read_plain_annotations(raw, iou_type == "segm", NUM_KEYPOINTS)
     if columns is None:
         return None
     begin, end = columns["categories"].tolist()
@@ -93,7 +95,7 @@ def _read_plain_truth(path: Path, iou_type: IouType) -> TruthColumns | None:
     if iou_type == "segm":
         objects = replace(objects, masks=plain_masks(columns))
     if iou_type == "keypoints":
-        points = np.zeros((len(crowd), 3 * COCO_KEYPOINTS))
+        points = np.zeros((len(crowd), 3 * NUM_KEYPOINTS))
         points[columns["labelled"] >= 0] = columns["keypoints"]
         objects = replace(objects, keypoints=points, ignored=crowd | (columns["labelled"] <= 0))
     return TruthColumns(path, image_ids, sizes, ids, objects)
@@ -102,7 +104,7 @@ def _read_plain_truth(path: Path, iou_type: IouType) -> TruthColumns | None:
 def _read_plain_results(path: Path, truth: TruthColumns, iou_type: IouType) -> RegionColumns | None:
     try:
         with path.open("rb") as file:
-            columns = read_plain_results(file, iou_type, COCO_KEYPOINTS)
+            columns = read_plain_results(file, iou_type, NUM_KEYPOINTS)
     except OSError:
         return None
     if columns is None:
@@ -129,11 +131,31 @@ def _read_categories(text: bytes) -> dict[int, int] | None:
         categories = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    images = [{"id": 0, "width": 1, "height": 1}]  # the categories alone are asked for
-    reading = read_tree("", {"images": images, "annotations": [], "categories": categories}, None)
-    if reading.labels is None or reading.problems:
+    if not isinstance(categories, list) or not all(map(_is_plain_category, categories)):
         return None
-    return {category.id: len(category.keypoints) for category in reading.labels.categories}
+    ids, names = {entry["id"] for entry in categories}, {entry["name"] for entry in categories}
+    if not len(ids) == len(names) == len(categories) or not ids:
+        return None
+    return {entry["id"]: len(entry.get("keypoints") or ()) for entry in categories}
+
+
+def _is_plain_category(entry: Any) -> bool:
+    """Whether an entry is what any reader takes as it stands: LabelMap's rules, with letters and lengths to spare."""
+    if not isinstance(entry, dict) or type(entry.get("id")) is not int or abs(entry["id"]) > LARGEST_ID:
+        return False
+    keypoints, skeleton = entry.get("keypoints", []), entry.get("skeleton", [])
+    if not isinstance(keypoints, list) or not isinstance(skeleton, list) or len(keypoints) > NUM_KEYPOINTS:
+        return False
+    if not all(map(_is_plain_name, (entry.get("name"), *keypoints))) or len(set(keypoints)) < len(keypoints):
+        return False
+    pairs = [pair for pair in skeleton if isinstance(pair, list) and len(pair) == 2]
+    ends = [end for pair in pairs for end in pair]
+    joins = all(type(end) is int and 1 <= end <= len(keypoints) for end in ends)
+    return joins and len(pairs) == len(skeleton) <= LONGEST_NAME
+
+
+def _is_plain_name(name: Any) -> bool:
+    return isinstance(name, str) and name.isascii() and name.isprintable() and 0 < len(name) <= LONGEST_NAME
 
 
 def _is_sound(columns: Columns, sizes: NDArray[np.int64], keypoints_of: dict[int, int], iou_type: IouType) -> bool:
@@ -146,7 +168,7 @@ def _is_sound(columns: Columns, sizes: NDArray[np.int64], keypoints_of: dict[int
     if (columns["lengths"] > NO_MASK).any() and has_odd_polygons(plain_masks(columns), sizes):
         return False
     has_points = columns["labelled"] >= 0
-    if has_points.any() and not set(keypoints_of.values()) <= {0, COCO_KEYPOINTS}:
+    if has_points.any() and not set(keypoints_of.values()) <= {0, NUM_KEYPOINTS}:
         return False
     if iou_type != "keypoints":
         return True

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskray.platform.job.config import COCO_KEYPOINTS
-
 # Standard deviation of annotators per keypoint of COCO's person, as a share of the square root of the area.
 COCO_SIGMAS = np.array(
     [0.26, 0.25, 0.25, 0.35, 0.35, 0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89]
 ) / 10.0  # fmt: skip
+NUM_KEYPOINTS = len(COCO_SIGMAS)
 
 
 def similarities(
@@ -28,7 +27,7 @@ def similarities(
     Labelled keypoints alone count. Of an object without any, the similarity says how near the detection lies to its
     box, drawn out to three times its sides.
     """
-    points = np.array([d["keypoints"] for d in detections], dtype=np.float64).reshape(-1, COCO_KEYPOINTS, 3)
+    points = np.array([d["keypoints"] for d in detections], dtype=np.float64).reshape(-1, NUM_KEYPOINTS, 3)
     found_x, found_y = points[..., 0], points[..., 1]
     similarity = np.zeros((len(detections), len(ground_truth)))
     for j, annotation in enumerate(ground_truth):
@@ -49,8 +48,8 @@ def similarities(
 
 def labelled_points(annotation: Mapping[str, Any]) -> NDArray[np.float64]:
     """Keypoints (K, 3) of an annotation; zeros, of which none is labelled, where it has none."""
-    keypoints = annotation.get("keypoints") or np.zeros(3 * COCO_KEYPOINTS)
-    return np.asarray(keypoints, dtype=np.float64).reshape(COCO_KEYPOINTS, 3)
+    keypoints = annotation.get("keypoints") or np.zeros(3 * NUM_KEYPOINTS)
+    return np.asarray(keypoints, dtype=np.float64).reshape(NUM_KEYPOINTS, 3)
 
 
 def num_labelled(annotation: Mapping[str, Any]) -> int:
@@ -74,10 +73,10 @@ def keypoints_problem(entry: Mapping[str, Any], kind: str) -> str | None:
         return None
     if not keypoints:
         return f"{kind} has no keypoints, which keypoints needs"
-    if len(keypoints) != 3 * COCO_KEYPOINTS:
+    if len(keypoints) != 3 * NUM_KEYPOINTS:
         return (
             f"{kind} has {len(keypoints) / 3:g} keypoints: how exact they can be is known of COCO's "
-            f"{COCO_KEYPOINTS} keypoints of a person alone"
+            f"{NUM_KEYPOINTS} keypoints of a person alone"
         )
     return None
 

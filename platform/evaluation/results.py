@@ -17,6 +17,7 @@ from maskray.platform.data.formats.json_values import is_number, is_pixels, read
 from maskray.platform.data.formats.problem import VERDICT_WORDS, first_of_verdicts, shown
 from maskray.platform.data.formats.records import ImageRecord, annotation_dicts
 from maskray.platform.data.formats.segmentation import read_segmentation, segmentation_rle
+from maskray.platform.evaluation.columns import warn_of_categories
 from maskray.platform.evaluation.oks import keypoints_problem
 from maskray.platform.evaluation.rules import IouType
 from maskray.platform.job.data_config import MAX_BAD_ANNOTATIONS
@@ -106,12 +107,6 @@ def read_results(path: str | Path, ground_truth: GroundTruth, iou_type: IouType)
         logger.warning("%s: %d of %d results have ids such as 1.0 or '1', read as 1", path, odd, len(entries))
     warn_of_categories(path, unknown, len(entries))
     return detections
-
-
-def warn_of_categories(path: Path, unknown: int, total: int) -> None:
-    """Log how many results are of categories that the ground truth lacks, if any."""
-    if unknown:
-        logger.warning("%s: %d of %d results have a category id that the ground truth lacks", path, unknown, total)
 
 
 def _require_id(entry: dict[str, Any], key: str, where: str) -> int:

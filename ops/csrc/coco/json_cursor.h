@@ -44,6 +44,14 @@ class Column {
       capacity_ = capacity;
     }
   }
+  // Room for so many, of which what is not written takes no memory; only a hint.
+  void expect(int64_t count) {
+    void* room = size_ == 0 && count > capacity_ ? std::realloc(data_, count * sizeof(T)) : nullptr;
+    if (room != nullptr) {
+      data_ = static_cast<T*>(room);
+      capacity_ = count;
+    }
+  }
   void cut(int64_t size) { size_ = size; }
   int64_t size() const { return size_; }
   const T* data() const { return data_; }

@@ -12,7 +12,14 @@ enum ResultKind : int64_t { kOfBoxes = 0, kOfMasks = 1, kOfKeypoints = 2 };
 
 class ResultsReader {
  public:
-  ResultsReader(int64_t kind, int64_t num_keypoints) : kind_(kind), num_keypoints_(num_keypoints) {}
+  // Of a file of so many bytes, 0 where that is not known.
+  ResultsReader(int64_t kind, int64_t num_keypoints, int64_t bytes) : kind_(kind), num_keypoints_(num_keypoints) {
+    if (kind == kOfKeypoints) {
+      keypoints.expect(bytes / static_cast<int64_t>(sizeof(double)));
+    } else if (kind == kOfMasks) {
+      masks.text.expect(bytes);
+    }
+  }
 
   Column<int64_t> image_ids, category_ids;
   Column<double> scores, boxes, keypoints;
@@ -141,8 +148,9 @@ class ResultsReader {
 
 }  // namespace
 
-MASKRAY_EXPORT void* maskray_results_new(int64_t kind, int64_t num_keypoints) {
-  return kind < 0 || kind > 2 || num_keypoints < 1 ? nullptr : new (std::nothrow) ResultsReader(kind, num_keypoints);
+MASKRAY_EXPORT void* maskray_results_new(int64_t kind, int64_t num_keypoints, int64_t bytes) {
+  const bool known = kind >= 0 && kind <= 2 && num_keypoints > 0;
+  return known ? new (std::nothrow) ResultsReader(kind, num_keypoints, bytes) : nullptr;
 }
 
 MASKRAY_EXPORT void maskray_results_free(void* reader) { delete static_cast<ResultsReader*>(reader); }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from maskray.model.config import Category
 from maskray.platform.data.formats.json_values import is_number, is_pixels, read_flag, read_whole
 from maskray.platform.data.formats.problem import VERDICTS, shown
 from maskray.platform.data.formats.records import Annotation, ImageRecord, Segmentation
 from maskray.platform.data.formats.segmentation import Finding, mask_area, read_segmentation, segmentation_box
+
+if TYPE_CHECKING:
+    from maskray.model.config import Category
 
 Box = tuple[float, float, float, float]
 

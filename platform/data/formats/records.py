@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from maskray.model.config import LabelMap
 from maskray.platform.data.formats.problem import Problem
+
+if TYPE_CHECKING:  # files are evaluated without pydantic, which takes a tenth of a second to import
+    from maskray.model.config import LabelMap
 
 Segmentation = list[list[float]] | dict[str, Any]
 

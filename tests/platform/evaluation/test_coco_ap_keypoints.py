@@ -18,11 +18,16 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from maskray.platform.evaluation.coco_ap import CocoMetrics, evaluate_images, merge
-from maskray.platform.evaluation.evaluate import evaluate_files
-from maskray.platform.evaluation.oks import COCO_SIGMAS, similarities
+from maskray.platform.evaluation.evaluate_files import evaluate_files
+from maskray.platform.evaluation.oks import COCO_SIGMAS, NUM_KEYPOINTS, similarities
 from maskray.platform.evaluation.rules import metric_names
+from maskray.platform.job.config import COCO_KEYPOINTS
 
 ORDER = 1e-12  # of float64 sums in another order
+
+
+def test_the_persons_of_jobs_are_those_that_are_compared():
+    assert NUM_KEYPOINTS == COCO_KEYPOINTS
 
 
 def pycocotools_evaluation(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> COCOeval:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as rle_masks
 
 from maskray.platform.data.formats.segmentation import rle_text_problem
-from maskray.platform.evaluation.evaluate import evaluate_files
+from maskray.platform.evaluation.evaluate_files import evaluate_files
 from maskray.platform.evaluation.results import GroundTruth, read_results
 
 VALUES = st.recursive(

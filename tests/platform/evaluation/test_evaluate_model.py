@@ -33,7 +33,8 @@ from maskray.platform.data.formats.coco import read_dataset
 from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.shards import write_shards
 from maskray.platform.evaluation import row_prediction
-from maskray.platform.evaluation.evaluate import evaluate_files, evaluate_model, evaluate_rows, merge_parts
+from maskray.platform.evaluation.evaluate import evaluate_model, evaluate_rows, merge_parts
+from maskray.platform.evaluation.evaluate_files import evaluate_files
 from maskray.platform.evaluation.report import EvaluatedModel
 from maskray.platform.evaluation.row_prediction import check_labels, plan_batches, predict_rows
 from maskray.platform.files.model_folder import read_model_folder, read_model_spec, write_model_folder

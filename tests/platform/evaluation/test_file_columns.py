@@ -15,7 +15,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from maskray.ops.match_images import RegionColumns
-from maskray.platform.evaluation import file_columns
+from maskray.platform.evaluation import file_columns, results
 from maskray.platform.evaluation.file_columns import TruthColumns, read_result_columns, read_truth_columns
 
 SIZE = (30, 40)
@@ -129,8 +129,8 @@ def read_both(monkeypatch: Any, caplog: Any, read: Any, name: str) -> tuple[Any,
     quick = getattr(file_columns, name)
     with monkeypatch.context() as patch:
         patch.setattr(file_columns, name, lambda *arguments: taken.append(quick(*arguments)) or taken[0])
-        patch.setattr(file_columns, "read_ground_truth", lambda *arguments: pytest.fail("not asked"))
-        patch.setattr(file_columns, "read_results", lambda *arguments: {})
+        patch.setattr(results, "read_ground_truth", lambda *arguments: pytest.fail("not asked"))
+        patch.setattr(results, "read_results", lambda *arguments: {})
         try:
             read()
         except BaseException:  # the other reader, which was not asked

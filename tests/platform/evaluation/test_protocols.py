@@ -19,7 +19,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from maskray.platform.evaluation.evaluate import evaluate_files
+from maskray.platform.evaluation.evaluate_files import evaluate_files
 from maskray.platform.evaluation.protocols import PROTOCOLS, find_protocol
 from maskray.platform.evaluation.rules import LVIS_RULES
 
