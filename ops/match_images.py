@@ -29,7 +29,8 @@ class RegionColumns:
 
     By row: classes int32, -1 where it takes no part; boxes (., 4) x y width height; areas in square pixels; ignored
     bool, of objects at every level, of detections where they are not matched. Of detections scores, finite; of objects
-    crowd bool. keypoints (., 3 K) and masks where these are compared.
+    crowd bool. keypoints, of objects (., 3 K) with a flag of each and of detections (., 2 K), and masks where these are
+    compared.
     """
 
     offsets: NDArray[np.int64]
@@ -152,8 +153,8 @@ def _similarities(
     """Exponentials that the library sums up to similarities: NumPy's, which no other is equal to in every bit."""
     if sigmas is None or objects.keypoints is None or detections.keypoints is None:
         raise ValueError("keypoints: there are none")
-    if objects.keypoints.shape[1] != 3 * len(sigmas) or detections.keypoints.shape[1] != 3 * len(sigmas):
-        raise ValueError("keypoints: expected x, y and a flag of each")
+    if objects.keypoints.shape[1] != 3 * len(sigmas) or detections.keypoints.shape[1] != 2 * len(sigmas):
+        raise ValueError("keypoints: expected x, y and a flag of each of an object, x and y of a detection")
     arguments.num_keypoints = len(sigmas)
     arguments.variances = held.address((sigmas * 2) ** 2, np.float64)
     # A class of an image has at most all of its objects, and detections within the limit.

@@ -45,8 +45,8 @@ def read_plain_results(file: BinaryIO, kind: str, num_keypoints: int) -> dict[st
     """An open results file: image_ids, category_ids and scores (R,), finite; None where it is not plain.
 
     kind bbox has boxes (R, 4); segm starts, lengths, sizes (R, 2), mask_areas, extents (R, 4) and text of masks as
-    MaskColumns has them, each text checked against its size; keypoints (R, 3 K) and boxes, those of the keypoints where
-    an entry has none.
+    MaskColumns has them, each text checked against its size; keypoints (R, 2 K), x and y of each, and boxes, those of
+    the keypoints where an entry has none.
     """
     library = load_library()
     start = file.tell()
@@ -71,7 +71,7 @@ def read_plain_results(file: BinaryIO, kind: str, num_keypoints: int) -> dict[st
             return None
         buffer[:left] = buffer[done:filled].copy()
     columns = reader.columns("maskray_results_columns", _RESULTS)
-    return _shaped(columns, boxes=4, keypoints=3 * num_keypoints, sizes=2, extents=4)
+    return _shaped(columns, boxes=4, keypoints=2 * num_keypoints, sizes=2, extents=4)
 
 
 def read_plain_annotations(raw: bytes, with_masks: bool, num_keypoints: int) -> dict[str, NDArray[Any]] | None:

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from maskray.ops.coco_masks import MaskColumns, gather_masks
 from maskray.ops.match_images import RegionColumns
 from maskray.platform.data.formats.segmentation import segmentation_rle
-from maskray.platform.evaluation.oks import detection_area, keypoints_problem, labelled_points, num_labelled
+from maskray.platform.evaluation.oks import (
+    NUM_KEYPOINTS,
+    detection_area,
+    keypoints_problem,
+    labelled_points,
+    num_labelled,
+)
 from maskray.platform.evaluation.rules import IouType
 
 logger = logging.getLogger(__name__)
@@ -43,7 +49,9 @@ def gather_objects(
         areas=rows.column(lambda entry: entry["area"], np.float64),
         crowd=crowd,
         ignored=ignored,
-        keypoints=rows.table(lambda entry: labelled_points(entry).reshape(-1), 51) if kind == "keypoints" else None,
+        keypoints=rows.table(lambda entry: labelled_points(entry).reshape(-1), 3 * NUM_KEYPOINTS)
+        if kind == "keypoints"
+        else None,
         masks=rows.masks(sizes) if kind == "segm" else None,
     )
 
@@ -72,7 +80,7 @@ def gather_detections(
         boxes=boxes,
         areas=areas if masks is None else masks.areas,
         scores=scores,
-        keypoints=rows.table(lambda entry: entry["keypoints"], 51) if kind == "keypoints" else None,
+        keypoints=rows.table(_places, 2 * NUM_KEYPOINTS) if kind == "keypoints" else None,
         masks=masks,
     )
 
@@ -122,6 +130,11 @@ class _Rows:
             _as_text(entry["segmentation"], *size) for entry, size in zip(self.entries, of_rows.tolist(), strict=True)
         ]
         return gather_masks(texts, of_rows)
+
+
+def _places(entry: Mapping[str, Any]) -> list[float]:
+    """x and y of the keypoints of a detection, without their scores."""
+    return [value for number, value in enumerate(entry["keypoints"]) if number % 3 != 2]
 
 
 def _as_text(segmentation: Any, height: int, width: int) -> Any:

@@ -23,7 +23,7 @@ struct Columns {
   const double* scores;     // of detections
   const uint8_t* crowd;     // of objects
   const uint8_t* ignored;   // of objects: at every level; of detections: where they are not matched
-  const double* keypoints;  // (num_rows, 3 * num_keypoints)
+  const double* keypoints;  // of objects x y and visibility of each by turns, of detections x y
   Masks masks;
   const double* extents;  // (num_rows, 4) left top right bottom of masks, both ends included
 };

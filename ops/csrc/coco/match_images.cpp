@@ -123,7 +123,7 @@ class ImageMatcher {
 int64_t write_exponents(const Arguments& arguments, int64_t object, int64_t detection, double* target) {
   const int64_t keypoints = arguments.num_keypoints;
   const double* truth = arguments.objects.keypoints + 3 * keypoints * object;
-  const double* found = arguments.detections.keypoints + 3 * keypoints * detection;
+  const double* found = arguments.detections.keypoints + 2 * keypoints * detection;
   const double* box = arguments.objects.boxes + 4 * object;
   const double area = arguments.objects.areas[object] + 2.220446049250313e-16;  // numpy.spacing(1)
   bool has_labels = false;
@@ -137,7 +137,7 @@ int64_t write_exponents(const Arguments& arguments, int64_t object, int64_t dete
     }
     double offset[2];
     for (int64_t axis = 0; axis < 2; ++axis) {
-      const double at = found[3 * k + axis], low = box[axis] - box[2 + axis], high = box[axis] + box[2 + axis] * 2;
+      const double at = found[2 * k + axis], low = box[axis] - box[2 + axis], high = box[axis] + box[2 + axis] * 2;
       offset[axis] = has_labels ? at - truth[3 * k + axis] : std::max(0.0, low - at) + std::max(0.0, at - high);
     }
     target[count++] = -((offset[0] * offset[0] + offset[1] * offset[1]) / arguments.variances[k] / area / 2);

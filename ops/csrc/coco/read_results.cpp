@@ -99,7 +99,7 @@ class ResultsReader {
         masks.read(json, false);
       } else if (key == "keypoints" && kind_ == kOfKeypoints) {
         once(32);
-        read_pixels(json, 3 * num_keypoints_, keypoints);
+        read_keypoints(json);
       } else {
         json.skip();
       }
@@ -114,14 +114,28 @@ class ResultsReader {
     scores.push(score);
   }
 
+  // Of x, y and score of each the first two.
+  void read_keypoints(JsonCursor& json) {
+    keypoints.reserve(3 * num_keypoints_);
+    int64_t count = 0;
+    read_list(json, [&] {
+      const double value = read_pixel(json);
+      JsonCursor::insist(count < 3 * num_keypoints_);
+      if (count++ % 3 != 2) {
+        keypoints.push(value);
+      }
+    });
+    JsonCursor::insist(count == 3 * num_keypoints_);
+  }
+
   // The extent of the keypoints of a detection without a box.
   void add_box_of_keypoints() {
-    const double* points = keypoints.data() + keypoints.size() - 3 * num_keypoints_;
+    const double* points = keypoints.data() + keypoints.size() - 2 * num_keypoints_;
     double low[2] = {points[0], points[1]}, high[2] = {points[0], points[1]};
     for (int64_t k = 1; k < num_keypoints_; ++k) {
       for (int64_t axis = 0; axis < 2; ++axis) {
-        low[axis] = std::min(low[axis], points[3 * k + axis]);
-        high[axis] = std::max(high[axis], points[3 * k + axis]);
+        low[axis] = std::min(low[axis], points[2 * k + axis]);
+        high[axis] = std::max(high[axis], points[2 * k + axis]);
       }
     }
     for (const double value : {low[0], low[1], high[0] - low[0], high[1] - low[1]}) {
@@ -137,7 +151,7 @@ class ResultsReader {
       masks.cut(count);
     }
     if (kind_ == kOfKeypoints) {
-      keypoints.cut(3 * num_keypoints_ * count);
+      keypoints.cut(2 * num_keypoints_ * count);
     }
   }
 
