@@ -126,6 +126,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--detections", type=int, default=100, help="of an image")
     parser.add_argument("--rounds", type=int, default=5, help="of every evaluator but pycocotools, which has one")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--folder", type=Path, help="for the files, which are kept; else a temporary one")
     parser.add_argument("--run", nargs=2, metavar=("PEER", "KIND"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -143,7 +144,7 @@ def main() -> None:
         if missing:
             print(f"not installed, and left out: {', '.join(missing)}")
         print(f"{'kind':10} {'evaluator':17} {'match s':>8} {'process s':>9} {'peak MB':>8}   rounds")
-        for kind in KINDS:
+        for kind in arguments.kinds:
             runs: dict[str, list[dict[str, Any]]] = {peer: [] for peer in peers}
             for number in range(arguments.rounds):
                 for peer in peers:
