@@ -1,7 +1,6 @@
 """Images per second and milliseconds that the server adds, beside the bare model on the same cores in the same run.
 
     python benchmarks/serving.py --model FOLDER --images FOLDER    throughput and latency, by turns with the bare loop
-    python benchmarks/serving.py ... --soak MINUTES                good and broken requests mixed; errors and memory
     python benchmarks/serving.py ... --kill                        a replica is killed under load
 
 The bare loop is what the server is there for and nothing else: bytes decoded, the model run, COCO results made, by the
@@ -30,7 +29,7 @@ from urllib.parse import urlsplit
 
 os.environ["RAY_AUTH_MODE"] = os.environ.get("RAY_AUTH_MODE", "disabled")
 
-from serving_load import HEADERS, kill, soak
+from serving_load import HEADERS, kill
 
 from maskray.platform.job.serve_config import Runtime
 
@@ -179,7 +178,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--pictures", type=int, default=32, help="of a round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--soak", type=float, metavar="MINUTES", help="mixed requests in place of the comparison")
     parser.add_argument("--kill", action="store_true", help="kill a replica in place of the comparison")
     options = parser.parse_args()
     from maskray.platform.job.serve_config import ServeConfig
@@ -205,9 +203,7 @@ def main() -> None:
               f"{options.runtime}, {os.cpu_count()} cores, load before {os.getloadavg()[0]:.1f}")  # fmt: skip
         try:
             bench = Bench(options, server.url, bare, images)
-            if options.soak:
-                soak(server.url, images, options.soak)
-            elif options.kill:
+            if options.kill:
                 kill(server.url, images, options.replicas)
             else:
                 bench.compare()

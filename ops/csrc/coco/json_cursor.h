@@ -4,11 +4,8 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <exception>
-#include <new>
 #include <string_view>
-#include <type_traits>
 
 namespace maskray {
 
@@ -17,51 +14,6 @@ struct CutShort : std::exception {};
 // Escapes or letters beyond ASCII in keys, text that is not UTF-8, numbers beyond a double, wrong types, no JSON at
 // all.
 struct NotPlain : std::exception {};
-
-// Values that grow in place where the system can (realloc), so that growing takes no second copy.
-template <class T>
-class Column {
-  static_assert(std::is_trivially_copyable_v<T>);
-
- public:
-  Column() = default;
-  Column(const Column&) = delete;
-  Column& operator=(const Column&) = delete;
-  ~Column() { std::free(data_); }
-
-  void push(T value) {
-    reserve(1);
-    data_[size_++] = value;
-  }
-  void reserve(int64_t more) {
-    if (size_ + more > capacity_) {
-      const int64_t capacity = std::max<int64_t>(size_ + more, capacity_ + capacity_ / 2 + 64);
-      void* grown = std::realloc(data_, capacity * sizeof(T));
-      if (grown == nullptr) {
-        throw std::bad_alloc();
-      }
-      data_ = static_cast<T*>(grown);
-      capacity_ = capacity;
-    }
-  }
-  // Room for so many, of which what is not written takes no memory; only a hint.
-  void expect(int64_t count) {
-    void* room = size_ == 0 && count > capacity_ ? std::realloc(data_, count * sizeof(T)) : nullptr;
-    if (room != nullptr) {
-      data_ = static_cast<T*>(room);
-      capacity_ = count;
-    }
-  }
-  void cut(int64_t size) { size_ = size; }
-  int64_t size() const { return size_; }
-  const T* data() const { return data_; }
-  T* data() { return data_; }
-  const T& back() const { return data_[size_ - 1]; }
-
- private:
-  T* data_ = nullptr;
-  int64_t size_ = 0, capacity_ = 0;
-};
 
 class JsonCursor {
  public:
@@ -323,33 +275,5 @@ class JsonCursor {
   const uint8_t* at_;
   const uint8_t* end_;
 };
-
-// Calls visit(key) for every key of an object; the visitor takes the value.
-template <class Visit>
-void read_object(JsonCursor& json, const Visit& visit) {
-  json.expect('{');
-  if (json.take('}')) {
-    return;
-  }
-  do {
-    const std::string_view key = json.plain_string();
-    json.expect(':');
-    visit(key);
-  } while (json.take(','));
-  json.expect('}');
-}
-
-// Calls visit() before every element of a list; the visitor takes it.
-template <class Visit>
-void read_list(JsonCursor& json, const Visit& visit) {
-  json.expect('[');
-  if (json.take(']')) {
-    return;
-  }
-  do {
-    visit();
-  } while (json.take(','));
-  json.expect(']');
-}
 
 }  // namespace maskray

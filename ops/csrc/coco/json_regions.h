@@ -6,7 +6,8 @@
 
 #include "../cpu/rle_text.h"
 #include "../runs.h"
-#include "json_cursor.h"
+#include "column.h"
+#include "json_lists.h"
 
 namespace maskray {
 
