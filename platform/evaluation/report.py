@@ -186,20 +186,26 @@ def _images(manifest: Manifest, evaluated: EvaluatedImages, num_images: int) -> 
     index_of = {image_id: index for index, image_id in enumerate(manifest.image_ids)}
     chosen = choose_images(qualities, num_images)
     results = evaluated.results([image_id for _, image_id in chosen])
-    stored = ray.put(manifest)
-    task = ray.remote(draw_pair)
-    pairs = ray.get([task.remote(stored, index_of[image_id], found) for (_, image_id), found in zip(chosen, results)])
+    # Without a CPU of its own, and not in the placement group of a trial, it waits for nobody.
+    task = ray.remote(num_cpus=0, scheduling_strategy="SPREAD")(draw_pairs)
+    pairs = ray.get(task.remote(manifest, [index_of[image_id] for _, image_id in chosen], results)) if chosen else []
     return [
         ShownImage(why, image_id, pair[0], qualities[image_id], *pair[1:])
         for (why, image_id), pair in zip(chosen, pairs)
     ]
 
 
-def draw_pair(manifest: Manifest, index: int, results: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
-    """The name of an image and two pages' worth of it: with its objects, and with what was found in it.
+def draw_pairs(
+    manifest: Manifest, indices: Sequence[int], results: Sequence[Sequence[Mapping[str, Any]]]
+) -> list[tuple[str, str, str]]:
+    """Of each image its name and two pages' worth of it: with its objects, and with what was found in it.
 
     Runs in a task of Ray, near the shards, so that no image is ever decoded in the driver.
     """
+    return [_draw_pair(manifest, index, found) for index, found in zip(indices, results, strict=True)]
+
+
+def _draw_pair(manifest: Manifest, index: int, results: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
     (row,) = read_rows(manifest, [index])
     image = decode_row(row)
     scale = drawing_scale(image)

@@ -99,8 +99,9 @@ def decide_engine(model: ModelConfig, resources: ResourceConfig, engine: Engine 
         return engine
     device = "cuda" if resources.gpus_per_worker > 0 else "cpu"
     _num_actors(resources, ray.cluster_resources())
-    needs = {"num_cpus": resources.cpus_per_worker, "num_gpus": resources.gpus_per_worker}
-    measured: Measurement = ray.get(ray.remote(**needs)(measured_precision).remote(device))
+    # Not in the placement group of a trial, and no CPU is waited for: it counts what it gets of one.
+    task = ray.remote(num_cpus=0, num_gpus=resources.gpus_per_worker, scheduling_strategy="SPREAD")
+    measured: Measurement = ray.get(task(measured_precision).remote(device))
     logger.warning("inference.precision auto: %s", measured)
     return replace(engine, precision=measured.precision)
 
