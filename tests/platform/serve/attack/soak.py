@@ -191,14 +191,15 @@ def watch_memory(servers: Servers, memory: dict[tuple[str, int], list[tuple[floa
 
 def schedule(seconds: float) -> Iterator[tuple[float, str]]:
     """(seconds from the start, title): the lasting parts in rounds, one a minute or sooner, then the others."""
-    last = 60.0 * len(FATAL)
+    ending = min(60.0, seconds / 10)
+    last = ending * len(FATAL)
     each = min(60.0, max((seconds - last) / len(LASTING), 10.0))
     for number, title in enumerate(itertools.cycle(LASTING)):
         if (number + 1) * each > seconds - last:
             break
         yield (number + 1) * each, title
     for number, title in enumerate(FATAL):
-        yield seconds - last + 60.0 * number, title
+        yield seconds - last + ending * number, title
 
 
 def ticks(seconds: float) -> Iterator[float]:

@@ -93,7 +93,7 @@ def test_watchdog_is_content_while_somebody_listens(monkeypatch):
     ended = threading.Event()
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        listener.listen(1)
+        listener.listen(100)  # nobody takes the connections
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         looks, asked = [], []
         listens = listening._listens
