@@ -17,11 +17,16 @@ MOST_VALUES = 10_000
 MOST_OF_CATEGORY = 50_000
 
 
+def check_length(path: Path, num_bytes: int) -> None:
+    """Raise ValueError where a text at `path` is far longer than any description."""
+    if num_bytes > MOST_BYTES:
+        raise ValueError(f"{path}: {num_bytes} bytes are too many for the description of a model")
+
+
 def parse_spec(path: Path, text: bytes) -> ModelSpec:
     """The description in a text of at most MOST_BYTES; ValueError of one line, which names `path`, where it is none."""
     failure = f"{path}: not a model description"
-    if len(text) > MOST_BYTES:
-        raise ValueError(f"{path}: {len(text)} bytes are too many for the description of a model")
+    check_length(path, len(text))
     try:
         tree = json.loads(text)
     except (ValueError, RecursionError) as error:

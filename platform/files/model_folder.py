@@ -20,7 +20,7 @@ from maskray.model.build_model import build_model
 from maskray.model.config import ModelConfig, ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.platform.files.atomic import new_folder
-from maskray.platform.files.description import MOST_BYTES, parse_spec
+from maskray.platform.files.description import check_length, parse_spec
 from maskray.platform.files.model_files import SPEC_FILE, WEIGHTS_FILE
 
 WEIGHTS_FORMAT = "maskray-1"
@@ -153,8 +153,7 @@ def _without_backbone(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _spec_bytes(folder: Path) -> bytes:
     """The description in a folder; ValueError where it is far longer than any."""
     path = folder / SPEC_FILE
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{path}: {path.stat().st_size} bytes are too many for the description of a model")
+    check_length(path, path.stat().st_size)
     return path.read_bytes()
 
 

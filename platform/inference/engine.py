@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from maskray.model.config import ModelSpec
+from maskray.model.mask_rcnn import MaskRCNN
 from maskray.platform.files.model_folder import read_model_folder
 from maskray.platform.inference.predictor import Predictor, decide_precision
 from maskray.platform.job.serve_config import Runtime
@@ -39,13 +41,18 @@ def check_engine(engine: Engine, device: str) -> None:
 def open_predictor(
     folder: str | Path, device: str = "cpu", engine: Engine = TORCH, threads: int | None = None
 ) -> Predictor:
-    """Read a model folder or file for a device; a runtime of its own computes on so many threads, or on torch's number.
-
-    Raises ValueError of one line where the folder is damaged, as check_engine, and where the runtime does not know a
-    part of the model, which is named.
-    """
+    """make_predictor of a model folder or file; ValueError of one line where it is damaged too, and as check_engine."""
     check_engine(engine, device)
-    model, spec = read_model_folder(folder, device)
+    return make_predictor(*read_model_folder(folder, device), device, engine, threads)
+
+
+def make_predictor(
+    model: MaskRCNN, spec: ModelSpec, device: str = "cpu", engine: Engine = TORCH, threads: int | None = None
+) -> Predictor:
+    """A predictor of a model on a device; a runtime of its own computes on so many threads, or on torch's number.
+
+    Raises ValueError of one line where the runtime does not know a part of the model, which is named.
+    """
     precision = decide_precision(spec, device.partition(":")[0], engine.precision)
     if engine.runtime == "openvino":
         from maskray.platform.inference.openvino_network import convert

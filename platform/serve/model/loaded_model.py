@@ -12,8 +12,8 @@ import torch
 from maskray.model.config import ModelSpec
 from maskray.platform.data.decode import Pixels, decode_image
 from maskray.platform.data.transforms import network_size
-from maskray.platform.files.model_folder import read_weights
-from maskray.platform.inference.engine import Engine, open_predictor
+from maskray.platform.files.model_folder import read_model_folder
+from maskray.platform.inference.engine import Engine, check_engine, make_predictor
 from maskray.platform.inference.predictor import Predictor
 from maskray.platform.job.serve_config import Runtime
 from maskray.platform.serve.http.parameters import Options
@@ -85,15 +85,18 @@ def load_model(folder: str, model: ModelName, device: str, runtime: Runtime = "t
     A runtime other than torch computes on so many threads. Raises ValueError of one line where the folder is damaged,
     weights are not finite, the runtime does not know a part of the model, or that first prediction fails.
     """
-    for name, tensor in read_weights(folder).items():
+    engine = Engine(runtime)
+    check_engine(engine, device)
+    network, spec = read_model_folder(folder, device)
+    for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"{folder}: {name} holds values that are not finite")
-    predictor = open_predictor(folder, device, Engine(runtime), threads)
+    predictor = make_predictor(network, spec, device, engine, threads)
     try:
         predictor.predict([np.full((*WARM_UP_SIZE, 3), 128, np.uint8)], [0])
     except Exception as error:
         raise ValueError(f"{folder}: the first prediction fails: {type(error).__name__}: {error}") from error
-    return LoadedModel(model, predictor.spec, predictor)
+    return LoadedModel(model, spec, predictor)
 
 
 def _decode(data: bytes, max_pixels: int) -> Pixels | FailedImage:

@@ -52,9 +52,8 @@ class Replica:
         self._loader = ThreadPoolExecutor(1, "load", initializer=torch.set_num_threads, initargs=(1,))
         self._decoder = ThreadPoolExecutor(1, "decode")
         self._batcher = Batcher(self._compute, self._worker, config.max_batch_size, config.batch_wait_seconds)
-        most = min(config.max_images_per_request, config.most_waiting)
         self._costly_images = CostlyImages(
-            config.max_image_pixels, max(most, config.most_waiting // config.most_replicas // 2)
+            config.max_image_pixels, max(config.most_images, config.most_waiting // config.most_replicas // 2)
         )
         self._alias_watcher = alias_watcher
         self._id = serve.get_replica_context().replica_id.unique_id

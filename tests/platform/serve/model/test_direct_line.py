@@ -111,10 +111,12 @@ def test_what_nobody_waits_for_is_given_up(tmp_path):
         question.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await question
-        await ended.wait()
+        await asyncio.wait_for(ended.wait(), 60)
         server.close()
 
     run(ask())
+    assert begun.is_set()
+    assert ended.is_set()
 
 
 def test_without_a_replica_there_is_no_line(tmp_path):
