@@ -54,4 +54,23 @@ class Column {
   int64_t size_ = 0, capacity_ = 0;
 };
 
+// Where columns lie and how many values they have, one after the other.
+class ColumnList {
+ public:
+  ColumnList(const void** addresses, int64_t* sizes) : addresses_(addresses), sizes_(sizes) {}
+
+  void put(const void* address, int64_t size) {
+    *addresses_++ = address;
+    *sizes_++ = size;
+  }
+  template <class T>
+  void put(const Column<T>& column) {
+    put(column.data(), column.size());
+  }
+
+ private:
+  const void** addresses_;
+  int64_t* sizes_;
+};
+
 }  // namespace maskray

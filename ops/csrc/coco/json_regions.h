@@ -62,6 +62,15 @@ class MaskColumns {
       }
     }
   }
+  // Those of every file, without polygons.
+  void list(ColumnList& columns) const {
+    columns.put(starts);
+    columns.put(lengths);
+    columns.put(sizes);
+    columns.put(areas);
+    columns.put(extents);
+    columns.put(text);
+  }
   void add_none() { add(text.size(), -2, 0, 0, 0, Extent()); }
 
   // Forgets entries that were begun, from number `count` on.

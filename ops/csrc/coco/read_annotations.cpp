@@ -22,11 +22,7 @@ class AnnotationsReader {
 
   void read(const uint8_t* text, int64_t length) {
     JsonCursor json(text, text + length);
-    uint64_t seen = 0;
-    const auto once = [&](uint64_t bit) {
-      JsonCursor::insist((seen & bit) == 0);
-      seen |= bit;
-    };
+    OnceEach once;
     read_object(json, [&](std::string_view key) {
       if (key == "images") {
         once(1);
@@ -44,24 +40,23 @@ class AnnotationsReader {
         json.skip();
       }
     });
-    JsonCursor::insist(seen == 7 && json.only_space_left());
+    JsonCursor::insist(once.all(7) && json.only_space_left());
   }
 
  private:
   void read_image(JsonCursor& json) {
     int64_t values[3] = {0, 0, 0};
-    uint64_t seen = 0;
+    OnceEach once;
     read_object(json, [&](std::string_view key) {
       const int64_t which = key == "id" ? 0 : key == "height" ? 1 : key == "width" ? 2 : -1;
       if (which < 0) {
         json.skip();
         return;
       }
-      JsonCursor::insist((seen & (uint64_t{1} << which)) == 0);
-      seen |= uint64_t{1} << which;
+      once(uint64_t{1} << which);
       values[which] = json.whole();
     });
-    JsonCursor::insist(seen == 7 && values[1] > 0 && values[2] > 0 && values[2] <= kMostPixels / values[1]);
+    JsonCursor::insist(once.all(7) && values[1] > 0 && values[2] > 0 && values[2] <= kMostPixels / values[1]);
     image_ids.push(values[0]);
     image_sizes.push(values[1]);
     image_sizes.push(values[2]);
@@ -70,12 +65,8 @@ class AnnotationsReader {
   void read_annotation(JsonCursor& json) {
     int64_t id = 0, image_id = 0, category_id = 0, crowd = 0, stated = -1;
     double area = 0;
-    uint64_t seen = 0;
+    OnceEach once;
     const int64_t points_before = keypoints.size();
-    const auto once = [&](uint64_t bit) {
-      JsonCursor::insist((seen & bit) == 0);
-      seen |= bit;
-    };
     read_object(json, [&](std::string_view key) {
       if (key == "id") {
         once(1);
@@ -111,8 +102,8 @@ class AnnotationsReader {
         json.skip();
       }
     });
-    JsonCursor::insist((seen & 31) == 31);
-    if ((seen & 64) == 0) {
+    JsonCursor::insist(once.all(31));
+    if (!once.all(64)) {
       masks.add_none();
     }
     JsonCursor::insist(!with_masks_ || masks.lengths.back() >= -1);
@@ -172,32 +163,22 @@ MASKRAY_EXPORT void maskray_annotations_free(void* reader) { delete static_cast<
 // Address and number of values of each column; the columns live as long as the reader.
 MASKRAY_EXPORT void maskray_annotations_columns(void* reader, const void** addresses, int64_t* sizes) {
   AnnotationsReader& from = *static_cast<AnnotationsReader*>(reader);
-  int64_t i = 0;
-  const auto put = [&](const auto& column) {
-    addresses[i] = column.data();
-    sizes[i++] = column.size();
-  };
-  put(from.image_ids);
-  put(from.image_sizes);
-  put(from.ids);
-  put(from.image_of);
-  put(from.category_ids);
-  put(from.iscrowd);
-  put(from.labelled);
-  put(from.areas);
-  put(from.boxes);
-  put(from.keypoints);
-  put(from.masks.starts);
-  put(from.masks.lengths);
-  put(from.masks.sizes);
-  put(from.masks.areas);
-  put(from.masks.extents);
-  put(from.masks.text);
-  put(from.masks.coordinates);
-  put(from.masks.polygons);
-  put(from.masks.objects);
-  addresses[i] = from.categories;
-  sizes[i] = 2;
+  ColumnList columns(addresses, sizes);
+  columns.put(from.image_ids);
+  columns.put(from.image_sizes);
+  columns.put(from.ids);
+  columns.put(from.image_of);
+  columns.put(from.category_ids);
+  columns.put(from.iscrowd);
+  columns.put(from.labelled);
+  columns.put(from.areas);
+  columns.put(from.boxes);
+  columns.put(from.keypoints);
+  from.masks.list(columns);
+  columns.put(from.masks.coordinates);
+  columns.put(from.masks.polygons);
+  columns.put(from.masks.objects);
+  columns.put(from.categories, 2);
 }
 
 }  // namespace maskray

@@ -76,11 +76,7 @@ class ResultsReader {
   void read_entry(JsonCursor& json) {
     int64_t image_id = 0, category_id = 0;
     double score = 0;
-    uint64_t seen = 0;
-    const auto once = [&](uint64_t bit) {
-      JsonCursor::insist((seen & bit) == 0);
-      seen |= bit;
-    };
+    OnceEach once;
     read_object(json, [&](std::string_view key) {
       if (key == "image_id") {
         once(1);
@@ -105,8 +101,8 @@ class ResultsReader {
       }
     });
     const uint64_t needed[] = {1 | 2 | 4 | 8, 1 | 2 | 4 | 16, 1 | 2 | 4 | 32};
-    JsonCursor::insist((seen & needed[kind_]) == needed[kind_]);
-    if (kind_ == kOfKeypoints && (seen & 8) == 0) {
+    JsonCursor::insist(once.all(needed[kind_]));
+    if (kind_ == kOfKeypoints && !once.all(8)) {
       add_box_of_keypoints();
     }
     image_ids.push(image_id);
@@ -181,22 +177,13 @@ MASKRAY_EXPORT int64_t maskray_results_read(void* reader, const uint8_t* text, i
 // Address and number of values of each column; the columns live as long as the reader.
 MASKRAY_EXPORT void maskray_results_columns(void* reader, const void** addresses, int64_t* sizes) {
   ResultsReader& from = *static_cast<ResultsReader*>(reader);
-  int64_t i = 0;
-  const auto put = [&](const auto& column) {
-    addresses[i] = column.data();
-    sizes[i++] = column.size();
-  };
-  put(from.image_ids);
-  put(from.category_ids);
-  put(from.scores);
-  put(from.boxes);
-  put(from.keypoints);
-  put(from.masks.starts);
-  put(from.masks.lengths);
-  put(from.masks.sizes);
-  put(from.masks.areas);
-  put(from.masks.extents);
-  put(from.masks.text);
+  ColumnList columns(addresses, sizes);
+  columns.put(from.image_ids);
+  columns.put(from.category_ids);
+  columns.put(from.scores);
+  columns.put(from.boxes);
+  columns.put(from.keypoints);
+  from.masks.list(columns);
 }
 
 }  // namespace maskray
