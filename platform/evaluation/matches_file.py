@@ -14,23 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskray.ops.match_images import unpack_levels
-from maskray.platform.evaluation.matching import IOU_THRESHOLDS, ImageMatches, MatchColumns, in_image_order, join_images
+from maskray.platform.evaluation.matching import IOU_THRESHOLDS, ImageMatches, MatchColumns, in_image_order
 from maskray.platform.evaluation.rules import RULES, IouType
 from maskray.platform.files.storage import write_whole
 
 DETECTIONS_AT_ONCE = 1 << 16  # a multiple of 8: the bits of so many end with a byte
 # What NumPy lets through of a file whose bytes are not what was written.
 DAMAGED = (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, tokenize.TokenError)
-
-
-def write_matches(path: str | Path, parts: Sequence[ImageMatches]) -> None:
-    """Write the parts of single images as write_match_columns does."""
-    columns = []
-    for iou_type in dict.fromkeys(part.iou_type for part in parts):
-        images = [part for part in parts if part.iou_type == iou_type]
-        ids = np.unique(np.concatenate([[*part.categories, *part.gt_categories] for part in images])).astype(np.int64)
-        columns.append(join_images(images, ids.tolist(), iou_type))
-    write_match_columns(path, columns)
 
 
 def write_match_columns(path: str | Path, parts: Sequence[MatchColumns]) -> None:

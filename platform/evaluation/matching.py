@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskray.ops.match_images import RegionColumns, match_images, match_overlaps, pack_levels, unpack_levels
-from maskray.platform.data.formats.segmentation import segmentation_rle
+from maskray.ops.match_images import RegionColumns, match_images, pack_levels, unpack_levels
 from maskray.platform.evaluation.columns import Entries, class_indices, gather_detections, gather_objects
 from maskray.platform.evaluation.oks import COCO_SIGMAS
 from maskray.platform.evaluation.protocols import COCO, Protocol
-from maskray.platform.evaluation.rules import RULES, IouType, Rules
+from maskray.platform.evaluation.rules import RULES, IouType
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 IMAGES_AT_ONCE = 512  # of keypoints, whose similarities lie in memory for so many images
@@ -203,32 +202,9 @@ def _moved_rows(counts: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[
     return np.repeat(starts - (np.cumsum(moved) - moved), moved) + np.arange(moved.sum())
 
 
-def match_greedily(
-    overlaps: NDArray[np.float64],
-    gt_ignored: NDArray[np.bool_],
-    crowd: NDArray[np.bool_],
-    areas: NDArray[np.float64],
-    rules: Rules = RULES["bbox"],
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Give every detection, best score first, the free object that it overlaps most: matched, ignored (D, A, T) bool.
-
-    overlaps (D, G) IoU, gt_ignored (A, G), crowd (G,) bool, areas (D,) of the detections in square pixels. An object
-    that counts goes before an ignored one; of equal overlaps the later object is taken; a crowd is never used up.
-    """
-    ranges = np.array(list(rules.areas.values()))
-    matched, ignored = match_overlaps(overlaps, gt_ignored, crowd, areas, ranges, IOU_THRESHOLDS)
-    shape = len(ranges), len(IOU_THRESHOLDS)
-    return unpack_levels(matched, *shape), unpack_levels(ignored, *shape)
-
-
 def ignore_maskless(annotations: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Ground truth for segm where objects without a mask neither count nor harm: their boxes are taken for crowds."""
     return [one if one.get("segmentation") else {**one, **_box_as_crowd(one["bbox"])} for one in annotations]
-
-
-def annotation_rle(segmentation: Any, image_size: tuple[int, int]) -> dict[str, Any]:
-    """A COCO segmentation, polygons or RLE of either kind, as one compressed RLE; image_size is height and width."""
-    return segmentation_rle(segmentation, *image_size)
 
 
 def _box_as_crowd(bbox: Sequence[float]) -> dict[str, Any]:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from single_matches import write_matches
 
 from maskray.platform.evaluation.bootstrap import draw_weights, resampled_metrics
 from maskray.platform.evaluation.coco_ap import evaluate_images, merge
-from maskray.platform.evaluation.matches_file import read_matches, write_matches
+from maskray.platform.evaluation.matches_file import read_matches
 from maskray.platform.evaluation.matching import ImageMatches
 
 CATEGORIES = (1, 4, 7)

@@ -17,9 +17,11 @@ from pycocotools import mask as rle_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from maskray.ops.match_images import match_overlaps, unpack_levels
+from maskray.platform.data.formats.segmentation import segmentation_rle
 from maskray.platform.evaluation.coco_ap import evaluate_images, merge
-from maskray.platform.evaluation.matching import annotation_rle, match_greedily
-from maskray.platform.evaluation.rules import metric_names
+from maskray.platform.evaluation.matching import IOU_THRESHOLDS
+from maskray.platform.evaluation.rules import REGION_RULES, metric_names
 
 ORDER = 1e-12  # of float64 sums in another order
 
@@ -70,7 +72,7 @@ def assert_same(ground_truth: dict[str, Any], detections: list[dict[str, Any]], 
 
 
 def triangle_rle(box: list[float], size: tuple[int, int]) -> dict[str, Any]:
-    rle = annotation_rle([[box[0], box[1], box[0] + box[2], box[1], box[0] + box[2] / 2, box[1] + box[3]]], size)
+    rle = segmentation_rle([[box[0], box[1], box[0] + box[2], box[1], box[0] + box[2] / 2, box[1] + box[3]]], *size)
     return {"size": rle["size"], "counts": rle["counts"].decode()}
 
 
@@ -180,6 +182,13 @@ def test_an_image_without_detections_lowers_recall_and_no_detections_at_all_give
     assert merge([], [1, 2], "segm").stats == [-1.0] * 12
 
 
+def match_greedily(overlaps, gt_ignored, crowd, det_areas):
+    """Matched and ignored (D, A, T) of the matching alone."""
+    areas = np.array(list(REGION_RULES.areas.values()))
+    levels = match_overlaps(overlaps, gt_ignored, crowd, det_areas, areas, IOU_THRESHOLDS)
+    return [unpack_levels(one, len(areas), len(IOU_THRESHOLDS)) for one in levels]
+
+
 def test_greedy_matching_prefers_objects_that_count_then_overlap_then_the_later_one():
     all_count = np.zeros((4, 3), dtype=bool)
     nobody = np.zeros(3, dtype=bool)
@@ -239,7 +248,7 @@ def test_disturbed_ground_truth_of_real_images_equals_pycocotools(shared, iou_ty
     detections = []
     for annotation in ground_truth["annotations"]:
         for _ in range(rng.randint(0, 3)):
-            mask = rle_masks.decode(annotation_rle(annotation["segmentation"], sizes[annotation["image_id"]]))
+            mask = rle_masks.decode(segmentation_rle(annotation["segmentation"], *sizes[annotation["image_id"]]))
             shifted = np.asfortranarray(np.roll(mask, (rng.randint(-4, 4), rng.randint(-4, 4)), axis=(0, 1)))
             rle = rle_masks.encode(shifted)
             detections.append(

@@ -12,12 +12,11 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
+from separable_model import SMALL_MASKS, separable_model
 from typer.testing import CliRunner
 
-from maskray.model.build_model import build_model
 from maskray.model.config import ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
-from maskray.model.presets import merge
 from maskray.platform.cli.main import app
 from maskray.platform.export import parity
 from maskray.platform.export.onnx_file import write_onnx
@@ -25,11 +24,6 @@ from maskray.platform.export.parity import compare_detections, compare_onnx, pla
 from maskray.platform.files.model_folder import write_model_folder
 
 SIZE = (96, 128)
-SMALL: dict[str, Any] = {
-    "backbone": {"name": "resnet18", "stem_channels": 16, "res2_channels": 16},
-    "inference": {"score_threshold": 0.02, "detections_per_image": 20},
-    "mask_head": {"channels": 16, "num_convs": 1},
-}
 BOTH_HEADS: dict[str, Any] = {
     "backbone": {"fpn_channels": 32},
     "box_head": {"hidden_channels": 32},
@@ -47,24 +41,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def small_model(keys: dict[str, Any]) -> tuple[MaskRCNN, ModelSpec]:
-    """A model whose predictors tell boxes apart."""
-    categories = [{"id": number, "name": f"thing {number}"} for number in range(1, 5)]
-    tree = {
-        "model": merge(SMALL, keys),
-        "input": {"shorter_edge": 96, "longer_edge_max": 128},
-        "labels": {"categories": categories},
-    }
-    spec = ModelSpec.model_validate(tree)
-    torch.manual_seed(0)
-    model = build_model(spec.model, spec.input, 4)
-    for name, tensor in model.state_dict().items():
-        if name.endswith("running_var"):
-            tensor.uniform_(3.0, 5.0)
-        elif name.endswith("classifier.weight"):
-            tensor.normal_(std=0.3)
-        elif name.endswith(("objectness.weight", "deltas.weight", "predictor.weight")):
-            tensor.normal_(std=0.05)
-    return model.eval(), spec
+    return separable_model(SMALL_MASKS, keys)
 
 
 def noise(height: int, width: int) -> np.ndarray:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from separable_model import SMALL_MASKS, separable_model
 from torch import nn
 
-from maskray.model.build_model import build_model
 from maskray.model.config import ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.presets import merge
@@ -24,27 +24,22 @@ from maskray.platform.inference.openvino_network import convert
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
-SMALL: dict[str, Any] = {
-    "backbone": {"name": "resnet18", "stem_channels": 16, "res2_channels": 16},
-    "inference": {"score_threshold": 0.02, "detections_per_image": 20},
-}
-MASKS: dict[str, Any] = {"mask_head": {"channels": 16, "num_convs": 1}}
 FPN: dict[str, Any] = {"backbone": {"fpn_channels": 32}, "box_head": {"hidden_channels": 32}}
 KINDS: dict[str, dict[str, Any]] = {
     "pyramid, masks and keypoints": {
         **FPN,
-        **MASKS,
+        **SMALL_MASKS,
         "keypoints": True,
         "keypoint_head": {"channels": 16, "num_convs": 1, "num_keypoints": 5},
     },
     "group norm, RPN of its own, soft NMS": {
-        **MASKS,
+        **SMALL_MASKS,
         "backbone": {"norm": "group_norm", "freeze_stages": 0, "fpn_channels": 32},
         "box_head": {"hidden_channels": 32},
         "rpn": {"own_backbone": True},
         "inference": {"nms": {"name": "soft"}},
     },
-    "C4 with res5": {**MASKS, "backbone": {"features": "c4"}, "roi_op": {"aligned": False, "sampling_ratio": 2}},
+    "C4 with res5": {**SMALL_MASKS, "backbone": {"features": "c4"}, "roi_op": {"aligned": False, "sampling_ratio": 2}},
     "RoIPool, masks by MLP": {
         **FPN,
         "roi_op": {"name": "roi_pool", "reduction": "max"},
@@ -52,26 +47,6 @@ KINDS: dict[str, dict[str, Any]] = {
     },
 }
 SIZES = ((60, 100), (100, 60), (9, 7))
-
-
-def small_model(keys: dict[str, Any]) -> tuple[MaskRCNN, ModelSpec]:
-    """A model whose predictors tell boxes apart."""
-    tree = {
-        "model": merge(SMALL, keys),
-        "input": {"shorter_edge": 96, "longer_edge_max": 128},
-        "labels": {"categories": [{"id": number, "name": f"thing {number}"} for number in range(1, 5)]},
-    }
-    spec = ModelSpec.model_validate(tree)
-    torch.manual_seed(0)
-    model = build_model(spec.model, spec.input, 4)
-    for name, tensor in model.state_dict().items():
-        if name.endswith("running_var"):
-            tensor.uniform_(3.0, 5.0)
-        elif name.endswith("classifier.weight"):
-            tensor.normal_(std=0.3)
-        elif name.endswith(("objectness.weight", "deltas.weight", "predictor.weight")):
-            tensor.normal_(std=0.05)
-    return model.eval(), spec
 
 
 def found(model: MaskRCNN, spec: ModelSpec, size: tuple[int, int], precision: str = "float32") -> dict[str, Any]:
@@ -85,7 +60,7 @@ def found(model: MaskRCNN, spec: ModelSpec, size: tuple[int, int], precision: st
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_finds_what_torch_finds(kind):
-    model, spec = small_model(KINDS[kind])
+    model, spec = separable_model(KINDS[kind])
     converted = convert(model, 1, "float32")
     for size in SIZES:
         expected = found(model, spec, size)
@@ -98,7 +73,7 @@ def test_it_finds_what_torch_finds(kind):
 
 
 def test_in_half_the_width_it_finds_nearly_the_same():
-    model, spec = small_model(KINDS["pyramid, masks and keypoints"])
+    model, spec = separable_model(KINDS["pyramid, masks and keypoints"])
     wide, narrow = found(model, spec, SIZES[0]), found(convert(model, 1, "bfloat16"), spec, SIZES[0], "bfloat16")
     assert np.abs(wide["scores"][:5] - narrow["scores"][:5]).max() < 0.05
 
@@ -117,7 +92,7 @@ def test_no_more_threads_compute_than_it_may(monkeypatch):
             return compiled
 
     monkeypatch.setattr(openvino, "Core", Watched)
-    model, _ = small_model(FPN | MASKS)
+    model, _ = separable_model(FPN | SMALL_MASKS)
     convert(model, 1, "float32")
     assert [given["INFERENCE_NUM_THREADS"] for given in settings] == [1, 1, 1]
 
@@ -142,7 +117,7 @@ class Forgetful(nn.Module):
      (Forgetful(), "OpenVINO cannot compute the mask head of this model: it does not find what torch finds")],
 )  # fmt: skip
 def test_what_cannot_be_converted_is_named_in_a_line(part, message):
-    model, _ = small_model(FPN | MASKS)
+    model, _ = separable_model(FPN | SMALL_MASKS)
     model.roi_heads.mask_head = part
     with pytest.raises(ValueError, match=f"^{message}") as error:
         convert(model, 1, "float32")
@@ -150,7 +125,7 @@ def test_what_cannot_be_converted_is_named_in_a_line(part, message):
 
 
 def test_the_model_that_is_converted_stays_as_it_is():
-    model, spec = small_model(FPN | MASKS)
+    model, spec = separable_model(FPN | SMALL_MASKS)
     before = found(copy.deepcopy(model), spec, SIZES[0])
     convert(model, 1, "float32")
     assert all(np.array_equal(before[name], value) for name, value in found(model, spec, SIZES[0]).items())
@@ -168,7 +143,7 @@ def test_its_makers_are_told_nothing(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_where_nothing_is_found_nothing_is_computed(kind):
-    model, spec = small_model(merge(KINDS[kind], {"inference": {"score_threshold": 1.0}}))
+    model, spec = separable_model(merge(KINDS[kind], {"inference": {"score_threshold": 1.0}}))
     expected, ours = found(model, spec, SIZES[0]), found(convert(model, 1, "float32"), spec, SIZES[0])
     assert {name: value.shape for name, value in ours.items()} == {n: value.shape for n, value in expected.items()}
     assert len(ours["scores"]) == 0

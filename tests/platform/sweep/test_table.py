@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from single_matches import write_matches
 
 from maskray.platform.evaluation.coco_ap import evaluate_images, merge
-from maskray.platform.evaluation.matches_file import write_matches
 from maskray.platform.sweep.table import build_table
 from maskray.platform.sweep.table_files import as_csv, html, markdown, print_table, write_table
 from maskray.platform.sweep.trial_record import TrialRecord
