@@ -58,6 +58,7 @@ class CColumns(ctypes.Structure):
         ("keypoints", _Pointer),
         ("masks", CMasks),
         ("extents", _Pointer),
+        ("measures", _Pointer),
     ]
 
 

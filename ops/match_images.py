@@ -29,8 +29,8 @@ class RegionColumns:
 
     By row: classes int32, -1 where it takes no part; boxes (., 4) x y width height; areas in square pixels; ignored
     bool, of objects at every level, of detections where they are not matched. Of detections scores, finite; of objects
-    crowd bool. keypoints, of objects (., 3 K) with a flag of each and of detections (., 2 K), and masks where these are
-    compared.
+    crowd bool. measures are what area ranges are of in place of areas. keypoints, of objects (., 3 K) with a flag of
+    each and of detections (., 2 K), and masks where these are compared.
     """
 
     offsets: NDArray[np.int64]
@@ -43,11 +43,12 @@ class RegionColumns:
     ignored: NDArray[np.bool_] | None = None
     keypoints: NDArray[np.float64] | None = None
     masks: MaskColumns | None = None
+    measures: NDArray[np.float64] | None = None
 
     def to_c(self, held: Held) -> CColumns:
         """For a call of the library; ValueError where the columns do not fit one another."""
         count = len(self.classes)
-        columns = (self.areas, self.scores, self.crowd, self.ignored, self.keypoints, self.boxes)
+        columns = (self.areas, self.scores, self.crowd, self.ignored, self.keypoints, self.boxes, self.measures)
         if any(column is not None and len(column) != count for column in columns):
             raise ValueError("columns: expected one length")
         if self.offsets[0] < 0 or self.offsets[-1] > len(self.rows) or (np.diff(self.offsets) < 0).any():
@@ -65,6 +66,7 @@ class RegionColumns:
             held.address(self.keypoints, np.float64),
             CMasks() if self.masks is None else self.masks.to_c(held),
             None if self.masks is None else held.address(self.masks.extents, np.float64),
+            held.address(self.measures, np.float64),
         )
 
 
@@ -101,30 +103,35 @@ def match_images(
     mask of its image, or columns do not fit.
     """
     held = Held()
-    num_images = len(sizes)
-    if len(objects.offsets) != num_images + 1 or len(detections.offsets) != num_images + 1:
-        raise ValueError("offsets: expected one more than there are images")
-    arguments = CArguments(
-        kind=KINDS[kind],
-        num_images=num_images,
-        sizes=held.address(sizes, np.int64),
-        objects=objects.to_c(held),
-        detections=detections.to_c(held),
-        levels=held.levels(areas, thresholds),
-        limit=limit,
-        boundary_ratio=BOUNDARY_RATIO,
-    )
-    if kind in ("segm", "boundary") and (objects.masks is None or detections.masks is None):
-        raise ValueError("masks: there are none")
+    arguments = to_arguments(kind, sizes, objects, detections, held)
+    arguments.levels, arguments.limit = held.levels(areas, thresholds), limit
     if kind == "keypoints":
         similarities = _similarities(arguments, objects, detections, sigmas, limit, held)
         arguments.similarities = held.address(similarities, np.float64)
-    result = _room(num_images, objects, detections, len(areas))
+    result = _room(len(sizes), objects, detections, len(areas))
     kept = (ctypes.c_int64 * 2)()
     pointers = CPointers((ctypes.c_void_p * 7)(*(array.ctypes.data for array in vars(result).values())))
     call("maskray_match_images", ctypes.byref(arguments), ctypes.byref(pointers), kept)
     cut = {name: getattr(result, name)[: kept[0]] for name in ("rows", "matched", "ignored")}
     return replace(result, **cut, gt_classes=result.gt_classes[: kept[1]], gt_objects=result.gt_objects[: kept[1]])
+
+
+def to_arguments(
+    kind: Kind, sizes: NDArray[np.int64], objects: RegionColumns, detections: RegionColumns, held: Held
+) -> CArguments:
+    """What a call of the library compares; ValueError where columns do not fit."""
+    if len(objects.offsets) != len(sizes) + 1 or len(detections.offsets) != len(sizes) + 1:
+        raise ValueError("offsets: expected one more than there are images")
+    if kind in ("segm", "boundary") and (objects.masks is None or detections.masks is None):
+        raise ValueError("masks: there are none")
+    return CArguments(
+        kind=KINDS[kind],
+        num_images=len(sizes),
+        sizes=held.address(sizes, np.int64),
+        objects=objects.to_c(held),
+        detections=detections.to_c(held),
+        boundary_ratio=BOUNDARY_RATIO,
+    )
 
 
 def _room(num_images: int, objects: RegionColumns, detections: RegionColumns, num_areas: int) -> Matching:

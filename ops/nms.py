@@ -55,10 +55,15 @@ def _suppress(
     computed = boxes if boxes.dtype == torch.float64 else boxes.float()
     groups = join_ids(class_ids, image_ids)
     order = by_score
-    if boxes.device.type != "cpu":  # a block of CUDA takes a group, whose boxes must lie together, ids ascending
+    if needs_sorted_groups(boxes.device):
         order = by_score[torch.sort(groups[by_score], stable=True).indices]
     keep = torch.ops.maskray.nms_keep(computed[order], groups[order], float(iou_threshold))
     return by_score, torch.empty_like(keep).scatter(0, order, keep)
+
+
+def needs_sorted_groups(device: torch.device) -> bool:
+    """Whether the boxes of a group must lie together, ids ascending: a block of CUDA takes a group."""
+    return device.type != "cpu"
 
 
 def join_ids(class_ids: Tensor, image_ids: Tensor | None) -> Tensor:

@@ -25,7 +25,10 @@ struct Columns {
   const uint8_t* ignored;   // of objects: at every level; of detections: where they are not matched
   const double* keypoints;  // of objects x y and visibility of each by turns, of detections x y
   Masks masks;
-  const double* extents;  // (num_rows, 4) left top right bottom of masks, both ends included
+  const double* extents;   // (num_rows, 4) left top right bottom of masks, both ends included
+  const double* measures;  // what the area ranges are of; null: areas
+
+  double measure(int64_t row) const { return measures == nullptr ? areas[row] : measures[row]; }
 };
 
 struct Arguments {

@@ -47,7 +47,7 @@ class ImageMatcher {
         }
       });
       const uint64_t harmless =
-          levels_.outside(arguments_.detections.areas[row]) | (is_ignored(row) ? ~uint64_t{0} : 0);
+          levels_.outside(arguments_.detections.measure(row)) | (is_ignored(row) ? ~uint64_t{0} : 0);
       matches_.rows[kept_] = row;
       matches_.matched[kept_] = matched;
       matches_.ignored[kept_] = (ignored | (harmless & ~matched)) & levels_.every();
@@ -81,7 +81,7 @@ class ImageMatcher {
     }
     for (const int64_t row : group.objects) {
       const bool always = arguments_.objects.ignored[row] != 0;
-      const uint64_t ignored = always ? levels_.every() : levels_.outside(arguments_.objects.areas[row]);
+      const uint64_t ignored = always ? levels_.every() : levels_.outside(arguments_.objects.measure(row));
       matcher_.add_object(ignored, arguments_.objects.crowd[row] != 0);
       for (int64_t a = 0; a < levels_.num_areas; ++a) {
         counting[a] += (ignored & levels_.of_area(a)) == 0 ? 1 : 0;
