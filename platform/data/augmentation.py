@@ -67,8 +67,8 @@ def cut_randomly(
     if config.crop_size is not None and max(image.shape[:2]) > config.crop_size:
         window = _square((image.shape[0], image.shape[1]), draws.generator(CUT), config.crop_size)
         image, targets = _cut(image, targets, window, config.min_visible, min_box_pixels)
-    generator = draws.generator(CROP)
-    if generator.random() < config.random_crop:
+    generator = draws.generator(CROP) if config.random_crop > 0 else None
+    if generator is not None and generator.random() < config.random_crop:
         window = crop_window((image.shape[0], image.shape[1]), targets.boxes, generator, config.random_crop_smallest)
         image, targets = _cut(image, targets, window, config.min_visible, min_box_pixels)
     return image, targets
@@ -109,7 +109,7 @@ def turn_randomly(
     Eight ways to lie, with the horizontal flip (Cohen and Welling 2016, Group Equivariant Networks, the group p4m).
     orders of keypoints as flip_keypoints has them.
     """
-    if draws.generator(UPSIDE_DOWN).random() < config.vertical_flip:
+    if config.vertical_flip > 0 and draws.generator(UPSIDE_DOWN).random() < config.vertical_flip:
         targets = moves.turn_upside_down(targets, image.shape[0], orders)
         image = image[::-1]
     if config.quarter_turns:

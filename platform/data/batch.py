@@ -30,7 +30,7 @@ from maskray.platform.data.copy_paste import paste_objects
 from maskray.platform.data.decode import Pixels, decode_row
 from maskray.platform.data.keypoints import mirrored_order
 from maskray.platform.data.targets import ImageTargets, build_targets, mirror
-from maskray.platform.data.transforms import Resized, padded_size, resize_image, resize_to
+from maskray.platform.data.transforms import Resized, mirror_image, padded_size, resize_image, resize_to
 from maskray.platform.job.data_config import DataConfig
 
 
@@ -103,7 +103,7 @@ class SampleBuilder:
         image, targets = cut_randomly(image, targets, draws, config, self.data.min_box_pixels)
         orders = self._mirrored_orders(targets)
         if draw.flip:
-            image, targets = image[:, ::-1], mirror(targets, image.shape[1], orders)
+            image, targets = mirror_image(image), mirror(targets, image.shape[1], orders)
         image, targets = turn_randomly(image, targets, draws, config, orders)
         return Sample(image, int(row["image_id"]), original_size, targets, draw.flip)
 
@@ -160,18 +160,19 @@ def collate_images(
     """Resized (h, w, 3) images of one dtype as one batch, padded at right and bottom to a multiple in pixels.
 
     multiple is the size_divisor of the model's backbone. original_sizes are (height, width) before resizing. Masks and
-    keypoints are in the batch only where every image has them. The batch is at least least_side high and wide.
+    keypoints are in the batch only where every image has them. The batch is at least least_side high and wide. In
+    memory channels come last, as the model wants them: an image is copied row by row.
     """
     if not images:
         raise ValueError("a batch needs at least one image")
     sizes = [(image.shape[0], image.shape[1]) for image in images]
     largest = (max(least_side, *(height for height, _ in sizes)), max(least_side, *(width for _, width in sizes)))
     height, width = padded_size(largest, multiple)
-    view = np.zeros((len(images), 3, height, width), dtype=images[0].dtype)
-    for index, (image, (image_height, image_width)) in enumerate(zip(images, sizes)):
-        view[index, :, :image_height, :image_width] = image.transpose(2, 0, 1)
+    padded = np.zeros((len(images), height, width, 3), dtype=images[0].dtype)
+    for place, image, (image_height, image_width) in zip(padded, images, sizes):
+        place[:image_height, :image_width] = image
     return Batch(
-        images=torch.from_numpy(view),
+        images=torch.from_numpy(padded).permute(0, 3, 1, 2),
         image_sizes=torch.tensor(sizes, dtype=torch.int64),
         image_ids=torch.tensor(list(image_ids), dtype=torch.int64),
         original_sizes=torch.tensor(list(original_sizes), dtype=torch.int64),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -62,8 +63,10 @@ def decode_image(data: bytes, max_pixels: int | None = None, size: tuple[int, in
         if max_pixels is not None and stored[0] * stored[1] > max_pixels:
             raise ValueError(f"{stored[0]}x{stored[1]} pixels are more than the {max_pixels} allowed")
         transpose = _choose_transpose(_orientation(image, data), stored, size)
-        image.load()
-        rgb = _to_rgb(image)
+        pixels = _decode_sound_jpeg(image, data)
+        if pixels is not None and transpose is None:
+            return pixels
+        rgb = _to_rgb(image) if pixels is None else Image.fromarray(pixels)
         return np.array(rgb if transpose is None else rgb.transpose(transpose))
     except DECODE_ERRORS as error:
         raise _decode_error(error) from None
@@ -156,7 +159,23 @@ def _choose_transpose(
     )
 
 
+def _decode_sound_jpeg(image: Image.Image, data: bytes) -> Pixels | None:
+    """Pixels of an opened JPEG file, the same as Pillow's, which takes them through an image of four bytes a pixel.
+
+    None where that is no colour or gray JPEG, or where the decoder has the slightest complaint: what is damaged, and
+    how far that is borne, is Pillow's to say.
+    """
+    if image.format != "JPEG" or image.mode not in ("RGB", "L"):
+        return None
+    try:
+        pixels = simplejpeg.decode_jpeg(data, "RGB")
+    except (ValueError, MemoryError):
+        return None
+    return pixels if pixels.shape[1::-1] == image.size else None
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
+    image.load()
     if image.mode.startswith("I"):  # 16-bit gray; Pillow's own conversion would clip it to white
         wide = np.asarray(image).astype(np.int64)
         return Image.fromarray((wide.clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from maskray.platform.data.formats.records import CocoDataset
+from maskray.platform.data.suitability import find_mask_gaps
+
+MOST_WITHOUT_MASK = 0.1  # of the objects, where a mask branch is trained all the same
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class DataFacts:
     @property
     def has_masks(self) -> bool:
         """Whether nearly every object has a mask, so that a mask branch can be trained."""
-        return self.objects > 0 and self.with_mask >= 0.95 * self.objects
+        return self.objects > 0 and self.objects - self.with_mask <= MOST_WITHOUT_MASK * self.objects
 
     @property
     def has_keypoints(self) -> bool:
@@ -65,3 +69,14 @@ def measure(dataset: CocoDataset) -> DataFacts:
         with_keypoints=sum(annotation.num_keypoints > 0 for annotation in objects),
         keypoints=next((category.keypoints for category in dataset.labels.categories if category.keypoints), ()),
     )
+
+
+def few_without_masks(datasets: Iterable[CocoDataset]) -> int:
+    """How many annotations have no mask; 0 where those of one data set are more than a few: masks are not for it."""
+    counts = []
+    for dataset in datasets:
+        gaps = find_mask_gaps(dataset.images)
+        counts.append(gaps.objects + gaps.crowds)
+        if counts[-1] > MOST_WITHOUT_MASK * dataset.num_annotations:
+            return 0
+    return sum(counts)

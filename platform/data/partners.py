@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from maskray.platform.data.row_reader import RowReader
 from maskray.platform.data.shards import SCHEMA
 
 PARTNER = 50  # number of the draw, beside those of augmentation.py
+_NAMED = [*SCHEMA, pa.field("shard", pa.string())]
+_PARTNER, _DRAW = pa.field("partner", pa.struct(_NAMED)), pa.field("draw", pa.int64())
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,20 @@ def read_samples(
 
 def read_planned(table: Any, reader: RowReader, partners: Partners) -> Any:
     """Plans of micro-batches (columns draws and rows) to a table of their rows with encoded images; runs as a task."""
-    named = [*SCHEMA, pa.field("shard", pa.string())]
-    schema = pa.schema([*named, pa.field("partner", pa.struct(named)), pa.field("draw", pa.int64())])
-    rows = [
-        content
-        for entry in table.to_pylist()
-        for content in read_samples(reader, partners, entry["rows"], entry["draws"])
-    ]
+    plans = table.to_pylist()
+    reader.hold(row for entry in plans for row in entry["rows"])
+    if partners.probability == 0:
+        return _read_alone(plans, reader)
+    schema = pa.schema([*_NAMED, _PARTNER, _DRAW])
+    rows = [content for entry in plans for content in read_samples(reader, partners, entry["rows"], entry["draws"])]
     return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _read_alone(plans: Sequence[Mapping[str, Any]], reader: RowReader) -> Any:
+    """The same of rows without partners, whose images stay where Arrow has read them."""
+    rows = [row for entry in plans for row in entry["rows"]]
+    # Of shards with more columns training takes no more than of others.
+    found = pa.concat_tables([reader.read_table(row).select(SCHEMA.names).cast(SCHEMA) for row in rows])
+    found = found.append_column(_NAMED[-1], pa.array([reader.shard_name(row) for row in rows], _NAMED[-1].type))
+    found = found.append_column(_PARTNER, pa.nulls(len(rows), _PARTNER.type))
+    return found.append_column(_DRAW, pa.array([draw for entry in plans for draw in entry["draws"]], _DRAW.type))

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskray.model.config import LabelMap
-from maskray.platform.data.formats.coco import dataset_of_tree, parse_json, read_bytes, read_dataset, read_labels
-from maskray.platform.data.formats.reading import detect_format, is_small, read_files
+from maskray.platform.data.formats.cityscapes_labels import THINGS
+from maskray.platform.data.formats.coco import parse_json, read_bytes, read_dataset, read_labels
+from maskray.platform.data.formats.reading import detect_format, is_small, read_checked, read_files
 from maskray.platform.data.formats.records import CocoDataset
 from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.shards import write_shards
 from maskray.platform.data.suitability import ReadingRules, fit_masks, mask_gap_problem
 from maskray.platform.data.synthetic.dataset import synthesize, synthetic_categories
 from maskray.platform.data.synthetic.scene import CLASSES
+from maskray.platform.data.synthetic.street_tree import StreetSettings, synthesize_streets
 from maskray.platform.job.data_config import (
     ROWS_PER_SHARD,
     CocoSource,
@@ -72,6 +74,8 @@ def labels_known_early(source: Source, most_bytes: int) -> LabelMap | None:
         there = "://" in source.path or Path(source.path).is_dir()
         return read_manifest(source.path).labels if there else None
     if isinstance(source, SyntheticSource):
+        if source.scene == "street":
+            return _cityscapes_labels()
         return LabelMap.model_validate(
             {"categories": [
                 {key: entry[key] for key in entry if key != "supercategory"}
@@ -79,12 +83,20 @@ def labels_known_early(source: Source, most_bytes: int) -> LabelMap | None:
             ]}
         )  # fmt: skip
     if isinstance(source, FilesSource):
+        if source.format == "cityscapes":
+            return _cityscapes_labels()
         small = Path(source.path).exists() and is_small(source)
         return read_labels(Path(source.path), read_files(source).tree) if small else None
     path = Path(source.annotations)
     if not path.is_file() or path.stat().st_size > most_bytes:
         return None
     return read_labels(path, parse_json(path, read_bytes(path)))
+
+
+def _cityscapes_labels() -> LabelMap:
+    return LabelMap.model_validate(
+        {"categories": [{"id": id, "name": name} for id, name in enumerate(THINGS, start=1)]}
+    )
 
 
 def read_source(source: Source, split: str, folder: str | Path, rules: ReadingRules = NO_RULES) -> ReadSource:
@@ -101,35 +113,36 @@ def read_source(source: Source, split: str, folder: str | Path, rules: ReadingRu
                 raise ValueError(f"{source.path}: {problem}")
             return ReadSource(manifest)
         if isinstance(source, SyntheticSource):
-            paths = synthesize(
-                Path(folder) / "synthetic",
-                source.num_images,
-                source.seed,
-                source.height,
-                source.width,
-                source.max_objects,
-                split,
-                source.keypoints,
-                source.classes,
-            )
-            images: str | Path = paths.images
-            dataset = read_dataset(paths.keypoints if source.keypoints else paths.annotations, images)
+            dataset, images = draw_source(source, split, Path(folder) / "synthetic", rules)
         elif isinstance(source, FilesSource):
             dataset, images = _read_files(source, split, rules)
         else:
-            dataset, images = read_dataset(source.annotations, source.images, rules.max_bad_annotations), source.images
+            images = Path(source.images)
+            dataset = read_dataset(source.annotations, images, rules.max_bad_annotations)
         name = source.annotations if isinstance(source, CocoSource) else str(images)
         return ReadSource(None, fit_masks(dataset, name, rules), str(images))
     except ValueError as error:
         raise ValueError(f"data.{split}: {error}") from None
 
 
+def draw_source(
+    source: SyntheticSource, split: str, folder: Path, rules: ReadingRules = NO_RULES
+) -> tuple[CocoDataset, Path]:
+    """The data set and its images folder, drawn to a folder: in COCO format, or streets as a tree of Cityscapes."""
+    sizes = source.height, source.width, source.max_objects
+    if source.scene == "street":
+        root = synthesize_streets(folder, StreetSettings(source.num_images, source.seed, *sizes), split)
+        return _read_files(FilesSource(path=str(root), format="cityscapes", split=split), split, rules)
+    paths = synthesize(folder, source.num_images, source.seed, *sizes, split, source.keypoints, source.classes)
+    return read_dataset(paths.keypoints if source.keypoints else paths.annotations, paths.images), paths.images
+
+
 def _read_files(source: FilesSource, split: str, rules: ReadingRules) -> tuple[CocoDataset, Path]:
     """The data set and its images folder; what the reader of the format did not take is told."""
-    found = read_files(source)
+    found = read_checked(source.path, source.format, source.split, source.images, rules.max_bad_annotations)
     for left_out in found.left_out:
         log.warning("data.%s: left out: %s", split, left_out)
-    return dataset_of_tree(found.name, found.tree, found.images, rules.max_bad_annotations), found.images
+    return found.dataset, found.images
 
 
 def write_source(

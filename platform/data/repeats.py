@@ -59,7 +59,7 @@ def image_categories(manifest: Manifest) -> Sequence[tuple[int, ...]]:
     """
     if manifest.categories is not None:
         return manifest.categories
-    return [categories_of(json.loads(text)) for text in _annotations(manifest)]
+    return [categories_of(json.loads(text)) for text in read_annotations(manifest)]
 
 
 def categories_of(annotations: Sequence[dict[str, Any]]) -> tuple[int, ...]:
@@ -67,7 +67,8 @@ def categories_of(annotations: Sequence[dict[str, Any]]) -> tuple[int, ...]:
     return tuple(sorted({annotation["category_id"] for annotation in annotations if not annotation["iscrowd"]}))
 
 
-def _annotations(manifest: Manifest) -> Iterator[bytes]:
+def read_annotations(manifest: Manifest) -> Iterator[bytes]:
+    """The annotations of every row, as JSON, without the images; ValueError naming a shard that cannot be read."""
     filesystem, path = open_folder(manifest.location)
     for shard in manifest.shards:
         try:

@@ -1,7 +1,8 @@
-"""Parquet shards of a dataset: written in parallel by Ray Data, described by manifest.json, read row by row.
+"""Parquet shards of a dataset: written in parallel on a Ray cluster, described by manifest.json, read row by row.
 
-A row holds the encoded image as it was, and its annotations as JSON; a global row index counts through the
-shards in order. manifest.json is written last, so a folder with one is complete.
+A row holds the encoded image as it was, and its annotations as JSON; where images have regions that do not count
+(ignore_region), those as JSON too. A global row index counts through the shards in order. manifest.json is written
+last, so a folder with one is complete.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,16 +29,18 @@ from maskray.platform.data.manifest import (
     LeftOut,
     Manifest,
     ShardInfo,
-    check_shards,
-    find_manifest,
+    find_complete,
     read_manifest,
     write_manifest,
 )
 from maskray.platform.data.repeats import categories_of
+from maskray.platform.data.row_columns import NUMBERS, Categories
 from maskray.platform.data.suitability import find_mask_gaps
 from maskray.platform.files.storage import open_folder, write_file
 from maskray.platform.job.data_config import ROWS_PER_SHARD
 from maskray.platform.machine.progress_bar import track
+from maskray.platform.machine.ray_cluster import connect
+from maskray.platform.machine.ray_tasks import run_tasks
 
 __all__ = ["Manifest", "ShardInfo", "read_manifest", "write_shards"]
 
@@ -50,11 +54,11 @@ SCHEMA = pa.schema(
         pa.field("annotations", pa.binary(), nullable=False),
     ]
 )
+REGION = pa.field("ignore_region", pa.binary())  # in shards of data that have any
 # Training reads rows in the order of a permutation of the whole dataset. One row per group is read in 0.1 ms, of 16
 # in 0.27 ms and of 64 in 1.3 ms (150 kB an image); the footer of 256 rows costs 0.7 ms, once per task and shard.
 ROWS_PER_GROUP = 1
 WRITE_TASK_CPUS = 0.5
-READ_CHUNK = 16
 
 
 def write_shards(
@@ -64,7 +68,7 @@ def write_shards(
     rows_per_shard: int = ROWS_PER_SHARD,
     max_bad_images: int = 0,
 ) -> Manifest:
-    """Write a dataset as Parquet shards at a path or URI, in parallel by Ray Data, and return its manifest.
+    """Write a dataset as Parquet shards at a path or URI, in parallel on a Ray cluster, and return its manifest.
 
     Each image is decoded once, so that a truncated one is found here and not in training. Up to max_bad_images
     that cannot be read are left out and listed in the manifest; one more is a ValueError naming them. Where the
@@ -75,11 +79,8 @@ def write_shards(
         raise ValueError(f"rows_per_shard must be at least 1, not {rows_per_shard}")
     if not source.images:
         raise ValueError("the annotation file lists no images: nothing to write")
-    complete = find_manifest(destination)
+    complete = find_complete(destination, source.digest)
     if complete is not None:
-        if complete.digest != source.digest:
-            raise ValueError(f"{destination}: holds shards of other data; give another folder or delete this one")
-        check_shards(complete)
         return complete
     filesystem, path = open_folder(destination)
     filesystem.create_dir(path, recursive=True)
@@ -100,51 +101,51 @@ def write_shards(
 
 
 def _write_parts(source: CocoDataset, images: str, destination: str, rows_per_shard: int) -> Iterator[dict[str, Any]]:
-    """Let Ray Data write every part; yields a description of each as it is done, in any order."""
-    import ray.data  # 2 s: only who writes shards pays for it
+    """Let the cluster write every part; yields a description of each as it is done, in any order.
 
+    The objects of a part are read when its turn comes.
+    """
+    connect()
     records = source.images
     starts = range(0, len(records), rows_per_shard)
-    items = [
-        {"index": index, "total": len(starts), "records": _pack_records(records[start : start + rows_per_shard])}
-        for index, start in enumerate(starts)
-    ]
-    context = ray.data.DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    with ray.data.DataContext.current(context):
-        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
-            _write_part, fn_args=(images, destination), num_cpus=WRITE_TASK_CPUS
-        )
-        yield from track(dataset.iter_rows(), len(items), "writing shards")
+    schema = SCHEMA.append(REGION) if any(record.ignore_region for record in records) else SCHEMA
+
+    def items() -> Iterator[tuple[dict[str, Any], str, str, pa.Schema]]:
+        for index, start in enumerate(starts):
+            packed = _pack_records(records[start : start + rows_per_shard])
+            yield {"index": index, "total": len(starts), "records": packed}, images, destination, schema
+
+    written = (part for _, part in run_tasks(_write_part, items(), WRITE_TASK_CPUS))
+    yield from track(written, len(starts), "writing shards")
 
 
 def _pack_records(records: Sequence[ImageRecord]) -> bytes:
     return json.dumps(
-        [[r.image_id, r.file_name, r.width, r.height, annotation_dicts(r)] for r in records], separators=(",", ":")
+        [[r.image_id, r.file_name, r.width, r.height, annotation_dicts(r), r.ignore_region] for r in records],
+        separators=(",", ":"),
     ).encode()
 
 
-def _write_part(item: dict[str, Any], images: str, destination: str) -> dict[str, Any]:
+def _write_part(item: dict[str, Any], images: str, destination: str, schema: pa.Schema) -> dict[str, Any]:
     """Read, check and write the images of one shard; runs as a task."""
-    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    columns: dict[str, list[Any]] = {name: [] for name in schema.names}
     bad: list[dict[str, Any]] = []
     num_objects: list[int] = []
     categories: list[tuple[int, ...]] = []
     num_annotations = 0
-    for image_id, file_name, width, height, objects in json.loads(item["records"]):
+    for image_id, file_name, width, height, objects, region in json.loads(item["records"]):
         try:
             data = _read_image(Path(images) / file_name, (width, height))
         except ValueError as error:
             bad.append({"image_id": image_id, "file_name": file_name, "reason": str(error)})
             continue
-        row = (image_id, file_name, width, height, data, json.dumps(objects, separators=(",", ":")).encode())
-        for name, value in zip(SCHEMA.names, row):
+        texts = [json.dumps(value, separators=(",", ":")).encode() for value in (objects, region)]
+        for name, value in zip(schema.names, (image_id, file_name, width, height, data, *texts)):
             columns[name].append(value)
         num_objects.append(sum(not annotation["iscrowd"] for annotation in objects))
         categories.append(categories_of(objects))
         num_annotations += len(objects)
-    data = _encode_table(pa.table(columns, schema=SCHEMA))
+    data = encode_table(pa.table(columns, schema=schema))
     name = f"part-{item['index']:05d}-of-{item['total']:05d}.parquet"
     filesystem, path = open_folder(destination)
     write_file(filesystem, f"{path}/{name}", data)
@@ -183,14 +184,15 @@ def _read_image(path: Path, size: tuple[int, int]) -> bytes:
     return data
 
 
-def _encode_table(table: Any) -> bytes:
+def encode_table(table: Any) -> bytes:
+    """A table of rows as the bytes of a shard."""
     buffer = io.BytesIO()
     pq.write_table(
         table,
         buffer,
         row_group_size=ROWS_PER_GROUP,
         # an image is compressed already, and statistics of it would copy it twice into the footer
-        compression={name: "zstd" if name == "annotations" else "none" for name in SCHEMA.names},
+        compression={name: "zstd" if name in ("annotations", REGION.name) else "none" for name in table.column_names},
         use_dictionary=False,
         write_statistics=False,
     )
@@ -199,10 +201,7 @@ def _encode_table(table: Any) -> bytes:
 
 def _describe(source: CocoDataset, parts: Iterable[dict[str, Any]], bad: list[BadImage]) -> Manifest:
     infos = [json.loads(part["info"]) for part in parts]
-    rows = {
-        name: tuple(value for info in infos for value in info[name])
-        for name in ("image_ids", "widths", "heights", "num_objects", "categories")
-    }
+    rows = {name: np.concatenate([np.array(info[name], np.int64) for info in infos]) for name in NUMBERS}
     return Manifest(
         labels=source.labels,
         digest=source.digest,
@@ -213,6 +212,7 @@ def _describe(source: CocoDataset, parts: Iterable[dict[str, Any]], bad: list[Ba
         problems=count_codes(source.problems),
         left_out=_list_left_out(source),
         mask_gaps=find_mask_gaps(source.images),
+        categories=Categories(ids for info in infos for ids in info["categories"]),
         **rows,
     )
 

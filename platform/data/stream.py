@@ -27,7 +27,7 @@ from maskray.ops.outlines import OutlineTensors
 from maskray.platform.data.batch import SampleBuilder, collate
 from maskray.platform.data.keypoints import check_keypoints
 from maskray.platform.data.manifest import Manifest
-from maskray.platform.data.order import EpochOrder
+from maskray.platform.data.mixing import build_order
 from maskray.platform.data.partners import Partners, read_planned, read_samples
 from maskray.platform.data.row_reader import RowReader
 from maskray.platform.job.config import StreamConfig
@@ -72,18 +72,21 @@ class BatchPlan:
                 f"x train.accumulate_steps {self._parts}"
             )
         self.images_per_micro_batch = config.images_per_batch // (num_ranks * self._parts)
-        self._order = EpochOrder(
-            manifest,
-            config.seed,
-            config.images_per_batch,
-            config.data.batch_by_aspect_ratio,
-            config.data.skip_images_without_objects,
-            config.data.repeat_factor_threshold,
-        )
+        self._order = build_order(manifest, config)
 
     def first(self, step: int) -> int:
         """Number of the first micro-batch of a global step."""
         return step * self._parts
+
+    def tasks(self, numbers: range, images: int) -> list[range]:
+        """Micro-batches to be read together: so many images in all, or those of a window."""
+        if self._order.window(numbers.start // self._parts) is None:
+            most = max(1, images // self.images_per_micro_batch)
+            return [numbers[start : start + most] for start in range(0, len(numbers), most)]
+        together = itertools.groupby(numbers, lambda number: self._order.window(number // self._parts))
+        lengths = [sum(1 for _ in members) for _, members in together]
+        ends = list(itertools.accumulate(lengths, initial=numbers.start))
+        return [range(first, end) for first, end in itertools.pairwise(ends)]
 
     def rows(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Draws (EpochOrder.draws) and global row indices of a micro-batch; all ranks and parts make the batch."""
@@ -200,8 +203,7 @@ def _stream_segment(manifest: Manifest, config: StreamConfig, plan: BatchPlan, n
 
     decode, partners = config.data.decode == "map", build_partners(manifest, config)
     per_task = IMAGES_PER_DECODE_TASK if decode else IMAGES_PER_READ_TASK
-    per_task = max(1, per_task // plan.images_per_micro_batch)
-    tables = [_plan_table(plan, numbers[start : start + per_task]) for start in range(0, len(numbers), per_task)]
+    tables = [_plan_table(plan, some) for some in plan.tasks(numbers, per_task)]
     num_tasks = READ_TASKS
     if decode:
         num_tasks = max(READ_TASKS, int(ray.cluster_resources()["CPU"]) // plan.num_ranks)
@@ -209,6 +211,7 @@ def _stream_segment(manifest: Manifest, config: StreamConfig, plan: BatchPlan, n
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_options.preserve_order = True
+    context.execution_no_progress_timeout_s = -1  # nothing is taken in an evaluation, however long that lasts
     context.custom_execution_callback_classes = [*context.custom_execution_callback_classes, PausedScheduling]
     context.execution_options.resource_limits = ray.data.ExecutionResources.for_limits(
         object_store_memory=READ_AHEAD_BYTES
@@ -232,13 +235,14 @@ def _plan_table(plan: BatchPlan, numbers: range) -> Any:
     return pa.table({"draws": [draws.tolist() for draws, _ in planned], "rows": [rows.tolist() for _, rows in planned]})
 
 
-def _read_decoded(table: Any, reader: RowReader, partners: Partners, builder: SampleBuilder) -> Any:
-    """Runs as a task: plans of micro-batches to collated tensors, a row per micro-batch."""
-    packed = []
-    for entry in table.to_pylist():
+def _read_decoded(table: Any, reader: RowReader, partners: Partners, builder: SampleBuilder) -> Iterator[Any]:
+    """Runs as a task: plans of micro-batches to collated tensors, a table of one row per micro-batch."""
+    schema = pa.schema([("tensors", pa.large_binary()), ("bad", pa.string())])
+    plans = table.to_pylist()
+    reader.hold(row for entry in plans for row in entry["rows"])
+    for entry in plans:
         loaded = _assemble(builder, read_samples(reader, partners, entry["rows"], entry["draws"]))
-        packed.append({"tensors": _pack(loaded.batch), "bad": json.dumps(loaded.bad)})
-    return pa.Table.from_pylist(packed, schema=pa.schema([("tensors", pa.large_binary()), ("bad", pa.string())]))
+        yield pa.Table.from_pylist([{"tensors": _pack(loaded.batch), "bad": json.dumps(loaded.bad)}], schema=schema)
 
 
 class _Assembler:
@@ -261,6 +265,7 @@ def _pack(batch: Batch | None) -> bytes:
     if batch is None or batch.targets is None:
         return b""
     tensors = {name: getattr(batch, name) for name in ("images", "image_sizes", "image_ids", "original_sizes")}
+    tensors["images"] = tensors["images"].permute(0, 2, 3, 1)  # as they lie in memory
     tensors |= {"boxes": batch.targets.boxes, "classes": batch.targets.classes}
     if batch.flipped is not None:
         tensors["flipped"] = batch.flipped
@@ -276,6 +281,7 @@ def _unpack(data: bytes) -> Batch | None:
     if not data:
         return None
     tensors = load_tensors(data)
+    tensors["images"] = tensors["images"].permute(0, 3, 1, 2)
     names = [f"masks.{name}" for name in OutlineTensors._fields]
     masks = None
     if names[0] in tensors:

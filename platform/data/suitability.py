@@ -9,7 +9,7 @@ from typing import Literal
 
 from maskray.model.config import LabelMap
 from maskray.platform.data.formats.problem import Problem, shown
-from maskray.platform.data.formats.records import CocoDataset, ImageRecord
+from maskray.platform.data.formats.records import Annotation, CocoDataset, ImageRecord, LazyImages
 from maskray.platform.data.manifest import MaskGaps
 from maskray.platform.job.data_config import MAX_BAD_ANNOTATIONS, DataConfig
 
@@ -68,19 +68,40 @@ def fit_masks(dataset: CocoDataset, name: str, rules: ReadingRules) -> CocoDatas
     boxes_only keeps them: they train boxes, and evaluation of masks ignores them. ValueError naming one where rules say
     error; name is what messages call the source.
     """
+    if rules.masks == "none":
+        return dataset
     problem = mask_gap_problem(find_mask_gaps(dataset.images), rules.masks, dataset.num_annotations, rules.remedy)
     if problem is None or rules.without_masks == "boxes_only":
         return dataset
     if rules.without_masks == "error":
         raise ValueError(f"{name}: {problem}")
-    images, dropped = [], []
-    for image in dataset.images:
-        lacking = [a for a in image.annotations if a.segmentation is None and (rules.masks == "all" or not a.iscrowd)]
-        dropped += [Problem("no_mask", "no segmentation", image.image_id, found.id) for found in lacking]
-        gone = {found.id for found in lacking}
-        images.append(replace(image, annotations=[found for found in image.annotations if found.id not in gone]))
+    dropped = [
+        Problem("no_mask", "no segmentation", image.image_id, found.id)
+        for image in dataset.images
+        for found in image.annotations
+        if _lacks_mask(found, rules.masks)
+    ]
     digest = hashlib.sha256(f"{dataset.digest} {rules.masks} without masks dropped".encode()).hexdigest()
-    return CocoDataset(dataset.labels, images, digest, [*dataset.problems, *dropped])
+    return CocoDataset(dataset.labels, _WithMasks(dataset.images, rules.masks), digest, [*dataset.problems, *dropped])
+
+
+def _lacks_mask(annotation: Annotation, masks: MaskUse) -> bool:
+    return annotation.segmentation is None and (masks == "all" or not annotation.iscrowd)
+
+
+class _WithMasks(LazyImages):
+    """Images without the objects that lack a mask."""
+
+    def __init__(self, images: Sequence[ImageRecord], masks: MaskUse) -> None:
+        self._images = images
+        self._masks = masks
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def make(self, place: int) -> ImageRecord:
+        image = self._images[place]
+        return replace(image, annotations=[one for one in image.annotations if not _lacks_mask(one, self._masks)])
 
 
 def missing_categories(reference: LabelMap, labels: LabelMap, name: str, other: str) -> tuple[str, ...]:

@@ -31,13 +31,17 @@ class FoundObject:
 
 @dataclass(slots=True)
 class FoundImage:
-    """One image, its name relative to the images folder, its size in pixels, its objects, its split if it is in one."""
+    """One image, its name relative to the images folder, its size in pixels, its objects, its split if it is in one.
+
+    ignore_region is an RLE as in ImageRecord, or None.
+    """
 
     file_name: str
     width: int
     height: int
     objects: list[FoundObject] = field(default_factory=list)
     split: str | None = None
+    ignore_region: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,8 @@ class Findings:
             self._check_image(image, before)
             before = image.file_name
             entry = {"id": image_id, "file_name": image.file_name, "width": image.width, "height": image.height}
-            tree["images"].append(entry | ({} if image.split is None else {"split": image.split}))
+            more = {"split": image.split, "ignore_region": image.ignore_region}
+            tree["images"].append(entry | {key: value for key, value in more.items() if value is not None})
             for found in image.objects:
                 tree["annotations"].append(_annotation(found, len(tree["annotations"]) + 1, image_id, ids))
         return AnnotatedFolder(self.name, format, tree, folder, tuple(self._left_out.values()))

@@ -131,3 +131,16 @@ def has_fractions(segmentation: Segmentation, image: ImageRecord) -> bool:
     if not isinstance(segmentation, list) or min(image.width, image.height) < LEAST_EDGE:
         return False
     return all(max(polygon) <= 1 and min(polygon) >= 0 for polygon in segmentation)
+
+
+def count_from_one(keypoints: Any, skeleton: Any) -> Any:
+    """A skeleton that counts keypoints from 0 counted from 1; anything else as it is."""
+    try:
+        ends = [end for pair in skeleton for end in pair]
+    except TypeError:
+        return skeleton
+    if not ends or not {type(end) for end in ends} <= {int} or not isinstance(keypoints, list):
+        return skeleton
+    if min(ends) != 0 or max(ends) >= len(keypoints):
+        return skeleton
+    return [[end + 1 for end in pair] for pair in skeleton]

@@ -19,7 +19,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from maskray.platform.data.formats.annotated import AnnotatedFolder
-from maskray.platform.data.formats.coco import parse_json, read_bytes
+from maskray.platform.data.formats.coco import is_large, parse_json, read_bytes
+from maskray.platform.data.formats.coco_tree import LISTS
+from maskray.platform.data.formats.json_entries import NotStreamableError, stream_lists
 from maskray.platform.data.formats.records import is_inside
 from maskray.platform.data.formats.source_files import SPLIT_FOLDERS, sniff, written_path
 
@@ -52,6 +54,19 @@ def read(path: Path, split: str | None, images: Path | None) -> AnnotatedFolder:
     file = _choose(path, split, lvis=False)
     tree = parse_json(file, read_bytes(file))
     return AnnotatedFolder(str(file), "coco", tree, _images_folder(file, tree, images))
+
+
+def find_large(path: Path, split: str | None, images: Path | None) -> tuple[Path, Path] | None:
+    """The COCO file of a folder, or a single one, and its images folder, where it is better read entry by entry."""
+    file = _choose(path, split, lvis=False)
+    if not is_large(file):
+        return None
+    try:
+        entries = (entry for key, entry in stream_lists(file, LISTS) if key == "images")
+        named = list(itertools.islice(entries, TRIED_IMAGES))
+    except NotStreamableError:
+        return None
+    return file, _images_folder(file, {"images": named}, images)
 
 
 def read_lvis(path: Path, split: str | None, images: Path | None) -> AnnotatedFolder:

@@ -6,7 +6,9 @@ mind. Other formats are made into such a tree first.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from maskray.model.config import Category, LabelMap
-from maskray.platform.data.formats.coco_annotation import is_fraction, read_object
+from maskray.platform.data.formats.coco_annotation import count_from_one, is_fraction, read_object
 from maskray.platform.data.formats.file_names import name_inside
 from maskray.platform.data.formats.json_values import read_id, read_whole
 from maskray.platform.data.formats.problem import Problem, one_line, refusal, shown
-from maskray.platform.data.formats.records import ImageRecord
+from maskray.platform.data.formats.records import Annotation, ImageRecord
+from maskray.platform.data.formats.segmentation import read_segmentation
 
 LISTS = ("images", "annotations", "categories")
 MOST_PIXELS = 2**31 - 1  # of an image; masks are counted in 32 bits, and no decoder goes that far
@@ -37,8 +40,8 @@ class Reading:
     images: list[ImageRecord] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     num_annotations: int = 0
-    kept_images: list[int] = field(default_factory=list)
-    kept_annotations: list[int] = field(default_factory=list)
+    kept_images: array[int] = field(default_factory=lambda: array("q"))
+    kept_annotations: array[int] = field(default_factory=lambda: array("q"))
 
     def refusal(self, max_bad_annotations: float) -> str | None:
         """Why these data cannot be used, as one line; None where they can."""
@@ -72,28 +75,37 @@ def read_tree(name: str, tree: Any, images: str | Path | None) -> Reading:
     if wrong is not None:
         reading.problems.append(Problem("not_coco", wrong))
         return reading
-    reader = _TreeReader(reading, None if images is None else Path(images))
+    reader = TreeReader(reading, None if images is None else Path(images))
     reader.read_categories(tree["categories"])
     reader.read_images(tree["images"])
     reader.read_annotations(tree["annotations"])
     return reading
 
 
-class _TreeReader:
-    """Fills a reading, list by list."""
+def _append(image: ImageRecord, annotation: Annotation) -> None:
+    image.annotations.append(annotation)
 
-    def __init__(self, reading: Reading, folder: Path | None) -> None:
+
+class TreeReader:
+    """Fills a reading, list by list: categories, images, annotations. keep is told each sound object of an image."""
+
+    def __init__(
+        self, reading: Reading, folder: Path | None, keep: Callable[[ImageRecord, Annotation], None] = _append
+    ) -> None:
         self._reading = reading
         self._folder = folder
+        self._keep = keep
         self._categories: dict[int, Category | None] = {}  # None: the id is known, the category is not sound
         self._images: dict[int, ImageRecord | None] = {}
         self._files: dict[str, int] = {}
         self._annotation_ids: set[int] = set()
+        self._tiny: list[tuple[ImageRecord, Annotation]] = []  # boxes within the first pixel
 
     def _note(self, code: str, message: str, image_id: int | None = None, annotation_id: int | None = None) -> None:
         self._reading.problems.append(Problem(code, message, image_id, annotation_id))
 
     def read_categories(self, entries: list[Any]) -> None:
+        """Read the list of categories."""
         for index, entry in enumerate(entries):
             self._read_category(index, entry)
         sound = [category for category in self._categories.values() if category is not None]
@@ -126,7 +138,7 @@ class _TreeReader:
     def _build_category(self, category_id: int, name: str, entry: dict[str, Any]) -> Category | None:
         keypoints, skeleton = entry.get("keypoints") or (), entry.get("skeleton") or ()
         try:
-            moved = _count_from_one(keypoints, skeleton)
+            moved = count_from_one(keypoints, skeleton)
             category = Category(id=category_id, name=name, keypoints=keypoints, skeleton=moved)
         except ValidationError as error:
             first = error.errors()[0]
@@ -137,14 +149,16 @@ class _TreeReader:
             self._note("skeleton_from_zero", f"category {category_id}: its skeleton counts keypoints from 0")
         return category
 
-    def read_images(self, entries: list[Any]) -> None:
+    def read_images(self, entries: Iterable[Any]) -> None:
+        """Read the entries of the list of images."""
+        index = -1
         for index, entry in enumerate(entries):
             record = self._read_image(index, entry)
             if record is not None:
                 self._images[record.image_id] = record
                 self._reading.images.append(record)
                 self._reading.kept_images.append(index)
-        if not entries:
+        if index < 0:
             self._note("no_images", "no images")
 
     def _read_image(self, index: int, entry: Any) -> ImageRecord | None:
@@ -166,7 +180,7 @@ class _TreeReader:
         file_name = self._read_file_name(entry.get("file_name"), image_id)
         if size is None or file_name is None or odd == "huge_id":
             return None
-        return ImageRecord(image_id, file_name, *size)
+        return ImageRecord(image_id, file_name, *size, ignore_region=self._read_region(entry, image_id, *size))
 
     def _read_size(self, entry: dict[str, Any], image_id: int) -> tuple[int, int] | None:
         width, height = read_whole(entry.get("width")), read_whole(entry.get("height"))
@@ -181,6 +195,18 @@ class _TreeReader:
         if type(entry["width"]) is not int or type(entry["height"]) is not int:
             self._note("size_as_float", f"size {entry['width']}x{entry['height']}", image_id)
         return width, height
+
+    def _read_region(self, entry: dict[str, Any], image_id: int, width: int, height: int) -> dict[str, Any] | None:
+        """The pixels of an image that do not count: an RLE, which most files have not."""
+        value = entry.get("ignore_region")
+        if value is None:
+            return None
+        region, findings = read_segmentation(value, height, width)
+        if isinstance(region, dict):
+            return region
+        told = findings[0][1] if findings else "polygons"
+        self._note("bad_ignore_region", f"ignore_region is no RLE of the image: {told}", image_id)
+        return None
 
     def _read_file_name(self, name: Any, image_id: int) -> str | None:
         if self._folder is None:
@@ -202,9 +228,10 @@ class _TreeReader:
         self._files.setdefault(inside, image_id)
         return inside
 
-    def read_annotations(self, entries: list[Any]) -> None:
-        self._reading.num_annotations = len(entries)
+    def read_annotations(self, entries: Iterable[Any]) -> None:
+        """Read the entries of the list of annotations."""
         for index, entry in enumerate(entries):
+            self._reading.num_annotations += 1
             if self._read_annotation(index, entry):
                 self._reading.kept_annotations.append(index)
         self._judge_fractions()
@@ -245,36 +272,24 @@ class _TreeReader:
             Problem(code, message, image.image_id, annotation_id)
             for code, message in findings[: None if annotation else 1]
         )
-        if annotation is not None:
-            image.annotations.append(annotation)
-        return annotation is not None
+        if annotation is None:
+            return False
+        self._keep(image, annotation)
+        if is_fraction(annotation, image):
+            self._tiny.append((image, annotation))
+        return True
 
     def _judge_fractions(self) -> None:
         """Tell boxes within the first pixel: most of them being so, the file states fractions of the image."""
-        images = self._reading.images
-        tiny = [(image, found) for image in images for found in image.annotations if is_fraction(found, image)]
-        total = sum(len(image.annotations) for image in images)
-        if tiny and 2 * len(tiny) > total:
-            image, first = tiny[0]
+        total = len(self._reading.kept_annotations)
+        if self._tiny and 2 * len(self._tiny) > total:
+            image, first = self._tiny[0]
             message = (
-                f"bbox {list(first.bbox)} lies within one pixel of {image.width}x{image.height}, as {len(tiny)} of "
-                f"{total} do: coordinates are fractions of the image, not pixels"
+                f"bbox {list(first.bbox)} lies within one pixel of {image.width}x{image.height}, as {len(self._tiny)} "
+                f"of {total} do: coordinates are fractions of the image, not pixels"
             )
             self._note("normalized_coordinates", message, image.image_id, first.id)
             return
-        for image, found in tiny:
+        for image, found in self._tiny:
             message = f"bbox {list(found.bbox)} lies within one pixel of the image"
             self._note("small_coordinates", message, image.image_id, found.id)
-
-
-def _count_from_one(keypoints: Any, skeleton: Any) -> Any:
-    """A skeleton that counts keypoints from 0 counted from 1; anything else as it is."""
-    try:
-        ends = [end for pair in skeleton for end in pair]
-    except TypeError:
-        return skeleton
-    if not ends or not {type(end) for end in ends} <= {int} or not isinstance(keypoints, list):
-        return skeleton
-    if min(ends) != 0 or max(ends) >= len(keypoints):
-        return skeleton
-    return [[end + 1 for end in pair] for pair in skeleton]

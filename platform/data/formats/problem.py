@@ -56,6 +56,7 @@ VERDICTS: dict[str, Verdict] = {
     "missing_key": "refused",
     "bad_category": "refused",
     "huge_id": "refused",
+    "bad_ignore_region": "refused",
     "no_categories": "refused",
     "no_images": "refused",
     "outside_folder": "refused",

@@ -7,22 +7,24 @@ apart. Each reader here is a page, and says in its docstring whose rules it foll
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from maskray.platform.data.formats import coco_files, cvat, instance_masks, labelme, roboflow, voc, yolo
-from maskray.platform.data.formats.annotated import AnnotatedFolder
+from maskray.platform.data.formats import cityscapes, coco_files, cvat, instance_masks, labelme, roboflow, voc, yolo
+from maskray.platform.data.formats.annotated import AnnotatedFolder, LeftOut
+from maskray.platform.data.formats.coco import dataset_of_tree, read_dataset
 from maskray.platform.data.formats.problem import one_line
-from maskray.platform.data.formats.records import is_inside
+from maskray.platform.data.formats.records import CocoDataset, is_inside
 from maskray.platform.data.formats.source_files import IMAGE_SUFFIXES, list_files
-from maskray.platform.job.data_config import FilesSource
+from maskray.platform.job.data_config import MAX_BAD_ANNOTATIONS, FilesSource
 
 # Annotations up to this many and this large are read in about a second; a plan leaves more of them to the run.
 COUNTED_FILES, COUNTED_BYTES = 4000, 16_000_000
 COUNTED_SUFFIXES = (".json", ".xml", ".txt", ".yaml")
 LONGEST_ERROR = 2000  # letters: the list of what every format looks for, and a path
-MASK_FOLDERS = {"masks", "SegmentationObject"}
+MASK_FOLDERS = {"masks", "SegmentationObject", "gtFine"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ FORMATS: dict[str, Format] = {
     "yolo": Format(yolo.find, yolo.splits, yolo.read, yolo.LOOKS_FOR),
     "cvat": Format(cvat.find, cvat.splits, cvat.read, cvat.LOOKS_FOR),
     "voc": Format(voc.find, voc.splits, voc.read, voc.LOOKS_FOR),
+    "cityscapes": Format(cityscapes.find, cityscapes.splits, cityscapes.read, cityscapes.LOOKS_FOR),
     "instance_masks": Format(instance_masks.find, instance_masks.splits, instance_masks.read, instance_masks.LOOKS_FOR),
     "coco": Format(coco_files.find, coco_files.splits, coco_files.read, coco_files.LOOKS_FOR),
     "lvis": Format(coco_files.find_lvis, coco_files.splits, coco_files.read_lvis, coco_files.LVIS_LOOKS_FOR),
@@ -115,25 +118,77 @@ def _read_annotated(
     path: Path, format: str, split: str | None, images: str | Path | None, need_images: bool
 ) -> AnnotatedFolder:
     name = _format_name(path, format, images)
-    if images is not None and need_images and not Path(images).is_dir():
-        raise ValueError(f"{images}: no such folder of images")
+    if need_images:
+        _check_folder(images)
     if images is None and not need_images and name == "coco":
         images = path.parent if path.is_file() else path
     try:
         found = FORMATS[name].read(path, split, None if images is None else Path(images))
-        names = [entry.get("file_name") for entry in found.tree["images"] if isinstance(entry, dict)]
-        known = [text for text in names if isinstance(text, str) and is_inside(text)]
-        there = not known or any((found.images / text).is_file() for text in known)
+        if need_images:
+            entries = [entry for entry in found.tree["images"] if isinstance(entry, dict)]
+            _check_images(found.name, found.images, (entry.get("file_name") for entry in entries), len(entries))
     except OSError as error:
         raise ValueError(f"{one_line(str(error.filename or path))}: cannot be read: {error.strerror}") from None
-    if need_images and not there:
-        raise ValueError(f"{found.name}: none of its {len(names)} images is in {found.images} (first {known[0]})")
     return found
+
+
+def _check_folder(images: str | Path | None) -> None:
+    if images is not None and not Path(images).is_dir():
+        raise ValueError(f"{images}: no such folder of images")
+
+
+def _check_images(name: str, images: Path, file_names: Iterable[Any], number: int) -> None:
+    """ValueError where none of the images of a source is in their folder; looks no further than the first that is."""
+    first = None
+    for text in file_names:
+        if isinstance(text, str) and is_inside(text):
+            if (images / text).is_file():
+                return
+            first = first or text
+    if first is not None:
+        raise ValueError(f"{name}: none of its {number} images is in {images} (first {first})")
 
 
 def read_files(source: FilesSource) -> AnnotatedFolder:
     """The same for the source of a job."""
     return read_annotated(source.path, source.format, source.split, source.images)
+
+
+@dataclass(frozen=True)
+class ReadFolder:
+    """A checked data set, the format and the name it was found by, its images folder, and what was not taken."""
+
+    name: str
+    format: str
+    dataset: CocoDataset
+    images: Path
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def read_checked(
+    path: str | Path,
+    format: str = "auto",
+    split: str | None = None,
+    images: str | Path | None = None,
+    max_bad_annotations: float = MAX_BAD_ANNOTATIONS,
+) -> ReadFolder:
+    """read_annotated and dataset_of_tree in one; the objects of a large COCO file do not come into memory."""
+    place = Path(path)
+    name = _format_name(place, format, images)
+    if name == "coco":
+        _check_folder(images)
+        try:
+            large = coco_files.find_large(place, split, None if images is None else Path(images))
+        except (ValueError, OSError):
+            large = None  # reading it whole tells why
+        if large is not None:
+            dataset = read_dataset(*large, max_bad_annotations)
+            names = (image.file_name for image in dataset.images)
+            _check_images(str(large[0]), large[1], names, len(dataset.images))
+            return ReadFolder(str(large[0]), name, dataset, large[1])
+    found = read_annotated(path, name, split, images)
+    dataset = dataset_of_tree(found.name, found.tree, found.images, max_bad_annotations)
+    return ReadFolder(found.name, found.format, dataset, found.images, found.left_out)
 
 
 def is_small(source: FilesSource) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from maskray.platform.data.formats.problem import Problem
 
@@ -35,24 +35,45 @@ class Annotation:
 
 @dataclass(slots=True)
 class ImageRecord:
-    """One image and its objects; width and height in pixels as the annotation file states them."""
+    """One image and its objects; width and height in pixels as the annotation file states them.
+
+    ignore_region is an RLE of the pixels that nobody is asked about (Cityscapes: void), or None.
+    """
 
     image_id: int
     file_name: str
     width: int
     height: int
     annotations: list[Annotation] = field(default_factory=list)
+    ignore_region: dict[str, Any] | None = None
+
+
+class LazyImages(Sequence[ImageRecord]):
+    """Images that are made when they are asked for, each time anew: what a derived class says of one place."""
+
+    def make(self, place: int) -> ImageRecord:
+        """The image at a place, 0 to len - 1."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> ImageRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ImageRecord]: ...
+    def __getitem__(self, index: int | slice) -> ImageRecord | Sequence[ImageRecord]:
+        places = range(len(self))[index]
+        return self.make(places) if isinstance(places, int) else [self.make(place) for place in places]
 
 
 @dataclass
 class CocoDataset:
     """A whole annotation file: images by id, classes by category id, and the sha256 digest of the source.
 
+    Each time that an image of a large file is asked for it is read from the disk anew, with its objects.
     problems are all that was odd and read nevertheless, and the objects that were left out.
     """
 
     labels: LabelMap
-    images: list[ImageRecord]
+    images: Sequence[ImageRecord]
     digest: str
     problems: Sequence[Problem] = ()
 

@@ -24,6 +24,7 @@ def test_collate_by_hand() -> None:
     batch = collate_images(images, [11, 12], [(80, 66), (4, 140)], 32, [none, two])
     assert batch.images.shape == (2, 3, 64, 96)
     assert batch.images.dtype == torch.uint8
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert int(batch.images[0].sum()) == 40 * 33 * 3 * 7
     np.testing.assert_array_equal(batch.images[1, :, :2, :70].permute(1, 2, 0).numpy(), images[1])
     assert batch.image_sizes.tolist() == [[40, 33], [2, 70]]

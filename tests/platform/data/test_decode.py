@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import struct
 import zlib
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from maskray.platform.data.decode import decode_image, decode_row, image_file_size, image_size
+from maskray.platform.data.decode import DECODE_ERRORS, decode_image, decode_row, image_file_size, image_size
 
 CORNERS = np.zeros((32, 48, 3), dtype=np.uint8)
 CORNERS[:16, :16] = (255, 0, 0)  # red at the upper left
@@ -157,3 +158,63 @@ def test_size_is_told_without_a_pixel(kind: str, tmp_path: Path, monkeypatch: py
     (tmp_path / "a").write_bytes(data)
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
     assert image_size(data) == image_file_size(tmp_path / "a") == (48, 32)
+
+
+def jpegs() -> list[bytes]:
+    """A picture by every way of subsampling and coding that Pillow writes."""
+    noise = np.random.default_rng(2).integers(0, 256, (9, 11, 3)).astype(np.uint8)
+    picture = Image.fromarray(noise).resize((61, 47), Image.Resampling.BICUBIC)
+    ways = itertools.product((30, 95), (0, 1, 2), (False, True), (0, 1))
+    found = [
+        encode(picture, "JPEG", quality=quality, subsampling=chroma, progressive=progressive, restart_marker_rows=rows)
+        for quality, chroma, progressive, rows in ways
+    ]
+    found += [encode(picture.convert(mode), "JPEG", progressive=True) for mode in ("L", "CMYK")]
+    return [*found, encode(picture, "JPEG", keep_rgb=True)]
+
+
+def by_pillow(data: bytes) -> np.ndarray | None:
+    """The pixels of a JPEG by Pillow alone, or None where that refuses it."""
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            return np.asarray(image.convert("RGB"))
+    except DECODE_ERRORS:
+        return None
+
+
+def assert_as_pillow(data: bytes) -> None:
+    expected = by_pillow(data)
+    if expected is None:
+        with pytest.raises(ValueError, match="image cannot be decoded"):
+            decode_image(data)
+    else:
+        np.testing.assert_array_equal(decode_image(data), expected)
+
+
+@pytest.mark.parametrize("data", jpegs())
+def test_jpeg_pixels_are_those_of_pillow(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_as_pillow(data)
+    if b"Adobe" not in data or Image.open(io.BytesIO(data)).mode != "CMYK":
+        monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded by Pillow"))
+        assert decode_image(data).shape == (47, 61, 3)
+
+
+@settings(max_examples=1000)
+@given(st.sampled_from(jpegs()), st.data())
+def test_damaged_jpegs_end_as_by_pillow(data: bytes, draw: st.DataObject) -> None:
+    """Cut short, bytes changed, bytes taken out and bytes put in, in the header and in the pixels."""
+    at = draw.draw(st.integers(0, len(data) - 1))
+    instead = draw.draw(st.binary(max_size=6))
+    end = draw.draw(st.sampled_from([at, at + len(instead), at + 9, len(data)]))
+    damaged = data[:at] + instead + data[end:]
+    try:
+        large = np.prod(image_size(damaged)) > 1_000_000  # a changed size; for the time it takes, not for what is found
+    except ValueError:
+        large = False
+    if not large:
+        assert_as_pillow(damaged)
+
+
+def test_photographs_are_decoded_as_by_pillow(coco_sample: Path) -> None:
+    for path in sorted((coco_sample / "val2017").glob("*.jpg"))[:12]:
+        assert_as_pillow(path.read_bytes())

@@ -12,10 +12,10 @@ from PIL import Image
 from maskray.platform.data.conversion import convert
 from maskray.platform.data.formats.coco import dataset_of_tree
 from maskray.platform.data.formats.reading import read_annotated
-from maskray.platform.data.preparation import check_source, prepare
+from maskray.platform.data.preparation import check_source, labels_known_early, prepare
 from maskray.platform.data.row_reader import read_rows
 from maskray.platform.data.synthetic.dataset import SyntheticPaths
-from maskray.platform.job.data_config import CocoSource, FilesSource
+from maskray.platform.job.data_config import CocoSource, FilesSource, SyntheticSource
 
 
 @pytest.fixture
@@ -64,3 +64,22 @@ def test_files_become_the_shards_of_coco(
 def test_a_source_of_no_format_names_the_field(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^data\.val: .*no annotations of a known format"):
         prepare(FilesSource(path=str(tmp_path)), "val", tmp_path / "run")
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("cluster")
+def test_streets_become_shards_with_groups_and_void(tmp_path: Path) -> None:
+    source = SyntheticSource(scene="street", num_images=6, seed=3, height=64, width=128)
+    manifest = prepare(source, "val", tmp_path / "run")
+    assert manifest.labels.names == labels_known_early(source, 0).names == (
+        "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"
+    )  # fmt: skip
+    tree = read_annotated(tmp_path / "run/synthetic", split="val").tree
+    rows = read_rows(manifest, range(6))
+    assert [row["file_name"] for row in rows] == [entry["file_name"] for entry in tree["images"]]
+    assert [json.loads(row["ignore_region"]) for row in rows] == [entry["ignore_region"] for entry in tree["images"]]
+    crowds = [one["iscrowd"] for row in rows for one in json.loads(row["annotations"])]
+    assert crowds == [entry["iscrowd"] for entry in tree["annotations"]]
+    assert 0 < sum(crowds) < len(crowds)
+    plain = prepare(SyntheticSource(num_images=1), "train", tmp_path / "run2")
+    assert "ignore_region" not in read_rows(plain, [0])[0]

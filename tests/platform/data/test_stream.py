@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import json
@@ -76,6 +77,31 @@ def test_equal_to_plain_reading(
         assert_equal(left, right)
         assert len(left.images) == 4 // num_ranks // parts
     streamed.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("decode", ["collate", "map"])
+def test_windows_equal_plain_reading(manifest: Manifest, decode: str) -> None:
+    job = make_job(manifest, 4, decode=decode, order="windowed", shuffle_window=9)
+    streamed = train_batches(manifest, job.stream, 1, 2, 3)
+    for left, right in itertools.islice(zip(streamed, local_batches(manifest, job.stream, 1, 2, 3)), 9):
+        assert_equal(left, right)
+    streamed.close()  # type: ignore[attr-defined]
+    one = next(local_batches(manifest, job.stream, 0, 1, 3)).image_ids.tolist()
+    two = [next(local_batches(manifest, job.stream, rank, 2, 3)).image_ids.tolist() for rank in range(2)]
+    assert one == two[0] + two[1]  # any number of workers
+
+
+def test_reading_goes_on_after_a_long_pause(manifest: Manifest) -> None:
+    """Nothing is taken while a model is evaluated; Ray Data gives up after half an hour, or here after 1 s."""
+    job = make_job(manifest, 4)
+    context = ray.data.DataContext.get_current().copy()
+    context.execution_no_progress_timeout_s = 1
+    with ray.data.DataContext.current(context):
+        streamed = train_batches(manifest, dataclasses.replace(job.stream, last_step=2000), 0, 1, 0)
+        next(streamed)
+        time.sleep(6)
+        assert len(list(itertools.islice(streamed, 60))) == 60
+        streamed.close()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("decode", ["collate", "map"])

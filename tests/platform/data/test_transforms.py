@@ -8,12 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from maskray.model.config import InputConfig
 from maskray.platform.data.decode import decode_image
-from maskray.platform.data.transforms import draw_augmentation, flip_boxes, resize_image, resized_size
+from maskray.platform.data.transforms import (
+    draw_augmentation,
+    flip_boxes,
+    mirror_image,
+    resize_image,
+    resized_size,
+)
 
 
 def test_resized_size_by_hand() -> None:
@@ -90,3 +98,23 @@ def test_flip_boxes_by_hand() -> None:
     boxes = np.array([[1, 2, 4, 8]], dtype=np.float32)
     np.testing.assert_array_equal(flip_boxes(boxes, 10), [[6, 2, 9, 8]])
     np.testing.assert_array_equal(flip_boxes(flip_boxes(boxes, 10), 10), boxes)
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 120), st.integers(0, 2**32))
+def test_resized_pixels_are_those_that_torch_writes_channel_by_channel(
+    height: int, width: int, edge: int, seed: int
+) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    ours = resize_image(image, edge, 2 * edge)
+    planes = torch.from_numpy(image).permute(2, 0, 1)[None]
+    theirs = torch.nn.functional.interpolate(planes, ours.shape[:2], mode="bilinear", antialias=True)
+    np.testing.assert_array_equal(ours, theirs[0].permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_mirrored_image_has_its_columns_in_reverse_order(dtype: Any) -> None:
+    image = np.random.default_rng(4).integers(0, 256, (37, 91, 3)).astype(dtype)
+    mirrored = mirror_image(image[3:, 5:])  # of a crop too
+    np.testing.assert_array_equal(mirrored, image[3:, :4:-1])
+    assert mirrored.flags.c_contiguous
+    assert mirrored.dtype == dtype

@@ -44,7 +44,15 @@ LONGEST_LINE = 2500
 
 BOX = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 1, 6, 5], "area": 30, "iscrowd": 0}
 COCO: dict[str, Any] = {
-    "images": [{"id": 1, "file_name": "a.png", "width": 20, "height": 10}],
+    "images": [
+        {
+            "id": 1,
+            "file_name": "a.png",
+            "width": 20,
+            "height": 10,
+            "ignore_region": {"size": [10, 20], "counts": "f0U5"},
+        }
+    ],
     "categories": [{"id": 1, "name": "cat", "keypoints": ["nose", "chin"], "skeleton": [[1, 2]]}],
     "annotations": [
         BOX | {"segmentation": [[2, 1, 8, 1, 8, 6, 2, 6]], "keypoints": [3, 2, 2, 5, 4, 1], "num_keypoints": 2},
@@ -69,6 +77,7 @@ CVAT = """<annotations><meta><task><labels><label><name>cat</name></label></labe
 <mask label="cat" left="2" top="3" width="4" height="2" rle="3, 2, 3"/></image></annotations>"""
 VOC = """<annotation><filename>a.png</filename><size><width>20</width><height>10</height></size><object><name>cat</name>
 <bndbox><xmin>1</xmin><ymin>2</ymin><xmax>9</xmax><ymax>8</ymax></bndbox><difficult>1</difficult></object></annotation>"""
+POLYGONS = {"imgWidth": 20, "imgHeight": 10, "objects": [{"label": "car", "polygon": [[1, 1], [5, 1], [5, 5]]}]}
 YOLO = {"names": ["cat", "dog"], "train": "images", "path": "."}
 LINES = "0 0.5 0.5 0.2 0.4\n1 0.1 0.2 0.6 0.2 0.6 0.8\n"
 # Of each format the sound files: a tree is written as JSON (or as YAML), text as it is; None is an image of 20 x 10.
@@ -80,8 +89,15 @@ SOURCES: dict[str, dict[str, Any]] = {
     "cvat": {"annotations.xml": CVAT, "a.png": None},
     "voc": {"Annotations/a.xml": VOC, "JPEGImages/a.png": None, "SegmentationObject/a.png": None},
     "yolo": {"data.yaml": YOLO, "images/a.png": None, "labels/a.txt": LINES},
+    "cityscapes": {
+        "gtFine/train/x/x_0_1_gtFine_polygons.json": POLYGONS,
+        "gtFine/train/x/x_0_1_gtFine_instanceIds.png": None,
+        "leftImg8bit/train/x/x_0_1_leftImg8bit.png": None,
+    },
     "instance_masks": {"images/a.png": None, "masks/a.png": None, "categories.json": {"categories": ["cat"]}},
 }
+
+WITH_IMAGES = ("instance_masks", "cityscapes")  # whose annotations are images too
 
 NUMBERS = st.sampled_from(
     [
@@ -149,9 +165,7 @@ def examples(draw: st.DrawFn) -> tuple[str, dict[str, bytes]]:
     """A format, and the bytes of its files, of which one is not sound."""
     name = draw(st.sampled_from(sorted(SOURCES)))
     files = {file: _written(file, content) for file, content in SOURCES[name].items()}
-    file = draw(
-        st.sampled_from(sorted(file for file in files if name == "instance_masks" or not file.endswith(".png")))
-    )
+    file = draw(st.sampled_from(sorted(file for file in files if name in WITH_IMAGES or not file.endswith(".png"))))
     content = SOURCES[name][file]
     if isinstance(content, Mapping):
         files[file] = _written(file, draw(changed_trees(content)))
@@ -166,7 +180,7 @@ def examples(draw: st.DrawFn) -> tuple[str, dict[str, bytes]]:
 
 def _written(file: str, content: Any) -> bytes:
     if content is None:
-        return IMAGE
+        return IDS if file.endswith("Ids.png") else IMAGE
     if isinstance(content, str):
         return content.encode(errors="surrogatepass")
     if file.endswith(".yaml"):
@@ -174,14 +188,14 @@ def _written(file: str, content: Any) -> bytes:
     return json.dumps(content).encode()
 
 
-def _png() -> bytes:
+def _png(mode: str = "L", number: int = 1) -> bytes:
     with tempfile.TemporaryFile() as file:
-        Image.new("L", (20, 10), 1).save(file, "PNG")
+        Image.new(mode, (20, 10), number).save(file, "PNG")
         file.seek(0)
         return file.read()
 
 
-IMAGE = _png()
+IMAGE, IDS = _png(), _png("I;16", 26000)
 
 
 def read_everywhere(name: str, folder: Path) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from maskray.platform.data.formats.coco import dataset_of_tree
 from maskray.platform.data.formats.reading import (
@@ -39,6 +41,11 @@ FILES: dict[str, dict[str, Any]] = {
     "cvat": {"annotations.xml": CVAT, "a.png": None},
     "voc": {"Annotations/a.xml": VOC, "JPEGImages/a.png": None},
     "instance_masks": {"images/a.png": None, "masks/a.png": None},
+    "cityscapes": {
+        "gtFine/train/x/x_0_1_gtFine_polygons.json": {"imgWidth": 20, "imgHeight": 10, "objects": []},
+        "gtFine/train/x/x_0_1_gtFine_instanceIds.png": "ids",
+        "leftImg8bit/train/x/x_0_1_leftImg8bit.png": None,
+    },
     "coco": {"annotations.json": COCO, "a.png": None},
     "lvis": {"annotations.json": LVIS, "a.png": None},
     "labelme": {"a.json": LABELME, "a.png": None},
@@ -53,6 +60,8 @@ def make_source(tmp_path: Path, make_image: MakeImage) -> Callable[[str], Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             if content is None:
                 make_image(path)
+            elif content == "ids":
+                Image.fromarray(np.full((10, 20), 26000, dtype=np.uint16)).save(path)
             else:
                 path.write_text(content if isinstance(content, str) else json.dumps(content))
         return tmp_path
@@ -70,8 +79,8 @@ def test_each_format_is_told_and_read(make_source: Callable[[str], Path], name: 
     source = FilesSource(path=str(folder))
     assert is_small(source)
     assert len(read_files(source).tree["images"]) == 1
-    assert list_splits(folder) == (("train",) if name in ("roboflow", "yolo") else ())
-    if name not in ("voc", "instance_masks"):  # of a folder
+    assert list_splits(folder) == (("train",) if name in ("roboflow", "yolo", "cityscapes") else ())
+    if name not in ("voc", "instance_masks", "cityscapes"):  # of a folder
         assert detect_format(folder / next(iter(FILES[name]))) == name
 
 
@@ -116,7 +125,7 @@ def test_one_file_is_not_train_and_val_at_once(make_source: Callable[[str], Path
             read_annotated(path, split="val")
 
 
-@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"instance_masks"}))
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"instance_masks", "cityscapes"}))
 def test_annotations_of_missing_images_are_one_line(make_source: Callable[[str], Path], name: str) -> None:
     folder = make_source(name)
     next(folder.rglob("*.png")).unlink()
