@@ -1,6 +1,6 @@
 """Metrics of resampled data sets: how far a metric, or a difference of two models, could lie with other images.
 
-Letters: B resamples, N images, D detections of one category, T IoU thresholds, R recall levels, F metrics.
+Letters: B resamples, N images, D detections of one category, H right ones, K categories, T IoU thresholds, F metrics.
 """
 
 from __future__ import annotations
@@ -11,17 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskray.platform.evaluation.coco_ap import RECALL_LEVELS
-from maskray.platform.evaluation.matching import IOU_THRESHOLDS, ImageMatches
-from maskray.platform.evaluation.rules import RULES, IouType, Metric
+from maskray.platform.evaluation.matching import IOU_THRESHOLDS, ImageMatches, MatchColumns, join_images
+from maskray.platform.evaluation.rules import RULES, IouType, Metric, Rules
 
 Floats = NDArray[np.float64]
 MOST_VALUES = 20_000_000  # of one array: resamples are worked on in groups of so many
+INTERVAL = (2.5, 97.5)  # percentiles
 
 
 def draw_weights(num_images: int, num_samples: int, seed: int = 0) -> NDArray[np.int64]:
     """How often each image is in each resample with replacement, (B, N); the same arguments give the same."""
     generator = np.random.default_rng(seed)
     return generator.multinomial(num_images, np.full(num_images, 1.0 / num_images), size=num_samples)
+
+
+def interval(values: Floats) -> tuple[float, float]:
+    """The middle 95 % of resampled values (B,) that are defined; nan where fewer than half are."""
+    defined = values[~np.isnan(values)]
+    if len(defined) == 0 or 2 * len(defined) < len(values):
+        return float("nan"), float("nan")
+    low, high = np.percentile(defined, INTERVAL)
+    return float(low), float(high)
 
 
 def resampled_metrics(
@@ -37,54 +47,57 @@ def resampled_metrics(
     two images with the same detections; with all weights 1 the metrics are those of coco_ap.merge.
     """
     rules = RULES[iou_type]
-    metrics = [_find(rules.metrics, name, iou_type) for name in names]
-    areas = list(rules.areas)
-    image_of = np.repeat(np.arange(len(parts)), [len(part.categories) for part in parts])
-    categories = np.concatenate([part.categories for part in parts])
-    scores = np.concatenate([part.scores for part in parts])
-    wanted = {metric.area for metric in metrics}
-    sums = {area: np.zeros((len(weights), len(IOU_THRESHOLDS))) for area in wanted}
-    defined = {area: np.zeros(len(weights)) for area in wanted}
-    matched = {area: np.concatenate([part.matched[:, areas.index(area)] for part in parts]) for area in wanted}
-    counted = {area: ~np.concatenate([part.ignored[:, areas.index(area)] for part in parts]) for area in wanted}
-    for category in sorted(set(category_ids)):
-        chosen = np.flatnonzero(categories == category)
-        order = chosen[np.argsort(-scores[chosen], kind="stable")]
-        for area in wanted:
-            num_objects = weights @ _objects(parts, category, areas.index(area))
-            hit, counts = matched[area][order], counted[area][order]
-            precision = _mean_precision(weights, image_of[order], hit & counts, ~hit & counts, num_objects)
-            has_objects = num_objects > 0
-            sums[area][has_objects] += precision[has_objects]
-            defined[area] += has_objects
-    columns = []
-    for metric in metrics:
-        at = slice(None) if metric.overlap is None else np.isclose(IOU_THRESHOLDS, metric.overlap)
-        with np.errstate(invalid="ignore"):
-            columns.append(
-                sums[metric.area][:, at].mean(axis=1) / np.where(defined[metric.area] > 0, defined[metric.area], np.nan)
-            )
-    return np.stack(columns, axis=1)
+    metrics = [find_metric(rules, name, iou_type) for name in names]
+    matches = join_images(parts, category_ids, iou_type)
+    by_area = {metric.area: resampled_precisions(matches, rules, metric.area, weights) for metric in metrics}
+    return np.stack([mean_metric(metric, by_area[metric.area]) for metric in metrics], axis=1)
 
 
-def _find(metrics: Sequence[Metric], name: str, iou_type: IouType) -> Metric:
-    for metric in metrics:
+def find_metric(rules: Rules, name: str, iou_type: IouType) -> Metric:
+    """A metric that is made of precisions alone, by name; ValueError where there is none."""
+    for metric in rules.metrics:
         if metric.name == name and metric.of == "precision":
             return metric
     raise ValueError(f"no interval is known for {iou_type}/{name}: it is made of precisions alone")
 
 
-def _objects(parts: Sequence[ImageMatches], category: int, area: int) -> NDArray[np.int64]:
-    """Objects of a category in each image, (N,)."""
-    return np.array([int(part.gt_counts[part.gt_categories == category, area].sum()) for part in parts], dtype=np.int64)
+def mean_metric(metric: Metric, precisions: Floats) -> Floats:
+    """A metric (B,) of precisions (B, K, T) of its area: mean of the categories that are defined, else nan."""
+    at = slice(None) if metric.overlap is None else np.isclose(IOU_THRESHOLDS, metric.overlap)
+    values = precisions[:, :, at].mean(axis=2)
+    defined = (~np.isnan(values)).sum(axis=1)
+    return np.nansum(values, axis=1) / np.where(defined > 0, defined, np.nan)
+
+
+def resampled_precisions(matches: MatchColumns, rules: Rules, area: str, weights: NDArray[np.int64]) -> Floats:
+    """Average precision of each resample, category and threshold, (B, K, T); nan where it has no ground truth.
+
+    weights (B, N) are of the images in the order of matches, which is that in which equal scores rank.
+    """
+    a, num_thresholds = list(rules.areas).index(area), len(IOU_THRESHOLDS)
+    bits = np.arange(a * num_thresholds, (a + 1) * num_thresholds, dtype=np.uint64)
+    image_of, gt_image_of = (np.repeat(np.arange(len(of)), of) for of in (matches.counts, matches.gt_counts))
+    order = np.lexsort((-matches.scores, matches.classes))
+    ends = np.cumsum(np.bincount(matches.classes, minlength=len(matches.category_ids)))
+    found = np.full((len(weights), len(matches.category_ids), num_thresholds), np.nan)
+    for k, (start, end) in enumerate(zip(np.append(0, ends[:-1]), ends)):
+        of_class = matches.gt_classes == k
+        objects = weights[:, gt_image_of[of_class]] @ matches.gt_objects[of_class, a]
+        rows = order[start:end]
+        matched, ignored = (levels[rows, None] >> bits & np.uint64(1) for levels in (matches.matched, matches.ignored))
+        counts = ignored == 0
+        right = (matched != 0) & counts
+        precision = _mean_precision(weights, image_of[rows], right, ~right & counts, objects)
+        found[:, k] = np.where(objects[:, None] > 0, precision, np.nan)
+    return found
 
 
 def _mean_precision(
     weights: NDArray[np.int64],
     image_of: NDArray[np.int64],
-    true: NDArray[np.bool_],
-    false: NDArray[np.bool_],
-    num_objects: NDArray[np.int64],
+    right: NDArray[np.bool_],
+    wrong: NDArray[np.bool_],
+    objects: NDArray[np.int64],
 ) -> Floats:
     """Mean over the recall levels of the monotonic precision, (B, T), of detections (D, T) by descending score."""
     means = np.zeros((len(weights), len(IOU_THRESHOLDS)))
@@ -93,14 +106,18 @@ def _mean_precision(
     group = max(1, MOST_VALUES // len(image_of))
     for start in range(0, len(weights), group):
         times = weights[start : start + group, image_of].astype(np.float64)  # (b, D)
-        objects = np.maximum(num_objects[start : start + group], 1)[:, None]
+        to_find = np.maximum(objects[start : start + group], 1)[:, None]
         for t in range(len(IOU_THRESHOLDS)):
-            hits = np.cumsum(times * true[:, t], axis=1)
-            precisions = hits / (hits + np.cumsum(times * false[:, t], axis=1) + np.spacing(1))
+            hits = np.flatnonzero(right[:, t])
+            if len(hits) == 0:
+                continue
+            # Precision falls from one right detection to the next, so that it is needed there alone: (b, H).
+            others = np.flatnonzero(wrong[: hits[-1], t])
+            false = np.cumsum(np.pad(times[:, others], ((0, 0), (1, 0))), axis=1)[:, np.searchsorted(others, hits)]
+            true = np.cumsum(times[:, hits], axis=1)
+            precisions = true / (true + false + np.spacing(1))
             precisions = np.maximum.accumulate(precisions[:, ::-1], axis=1)[:, ::-1]
-            recalls = hits / objects
-            for b, (recall, precision) in enumerate(zip(recalls, precisions)):
+            for b, (recall, precision) in enumerate(zip(true / to_find, precisions)):
                 reached = np.searchsorted(recall, RECALL_LEVELS, side="left")
-                reached = reached[reached < len(recall)]
-                means[start + b, t] = precision[reached].sum() / len(RECALL_LEVELS)
+                means[start + b, t] = precision[reached[reached < len(recall)]].sum() / len(RECALL_LEVELS)
     return means

@@ -13,11 +13,13 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from maskray.platform.evaluation.coco_ap import RECALL_LEVELS, CocoMetrics
+from maskray.platform.evaluation.diagnostics import Diagnostics
 
 INK = "#808890"  # of axes and text: legible on white and on black
 COLORS = ("#2f81f7", "#e8590c", "#2f9e44", "#ae3ec9", "#e03131", "#0c8599", "#b08900", "#868e96")
 # Text stays text (the page's own font), and ids do not change from one drawing to the next.
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "maskray", "font.size": 10}
+MOST_POINTS = 400  # of a curve
 TITLES = {"bbox": "Boxes", "segm": "Masks", "keypoints": "Keypoints"}
 
 
@@ -25,19 +27,77 @@ def precision_recall_chart(metrics: Sequence[CocoMetrics]) -> str:
     """Precision over recall, mean of the categories with ground truth, at overlap 0.5, 0.75 and over 0.5:0.95."""
     canvas = Figure(figsize=(4.6 * len(metrics), 3.6), layout="constrained")
     for axes, one in zip(np.atleast_1d(canvas.subplots(1, len(metrics), squeeze=False)[0]), metrics):
-        precision = one.precision[:, :, :, 0, -1]  # (T, R, K)
-        defined = precision[:, :, (precision > -1).all(axis=(0, 1))]
-        dress_axes(axes, TITLES[one.iou_type], "recall", "precision")
-        axes.set(xlim=(0, 1), ylim=(0, 1.02))
-        if defined.shape[2] == 0:
-            axes.text(0.5, 0.5, "no ground truth", color=INK, ha="center")
-            continue
-        overlap = "OKS" if one.iou_type == "keypoints" else "IoU"
-        curves = {"0.50": defined[0], "0.75": defined[5], "0.50:0.95": defined.mean(axis=0)}
-        for color, (label, curve) in zip(COLORS, curves.items()):
-            axes.plot(RECALL_LEVELS, curve.mean(axis=1), color=color, label=f"{overlap} {label}", linewidth=2)
-        axes.legend(frameon=False, labelcolor=INK, loc="upper right")
+        draw_precision_recall(axes, one)
     return to_svg(canvas)
+
+
+def draw_precision_recall(axes: Any, one: CocoMetrics) -> None:
+    """Precision over recall of one IoU type."""
+    precision = one.precision[:, :, :, 0, -1]  # (T, R, K)
+    defined = precision[:, :, (precision > -1).all(axis=(0, 1))]
+    dress_axes(axes, TITLES[one.iou_type], "recall", "precision")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    if defined.shape[2] == 0:
+        axes.text(0.5, 0.5, "no ground truth", color=INK, ha="center")
+        return
+    overlap = "OKS" if one.iou_type == "keypoints" else "IoU"
+    curves = {"0.50": defined[0], "0.75": defined[5], "0.50:0.95": defined.mean(axis=0)}
+    for color, (label, curve) in zip(COLORS, curves.items()):
+        axes.plot(RECALL_LEVELS, curve.mean(axis=1), color=color, label=f"{overlap} {label}", linewidth=2)
+    axes.legend(frameon=False, labelcolor=INK, loc="upper right")
+
+
+def score_chart(diagnostics: Sequence[Diagnostics]) -> str:
+    """Precision, recall and F1 of all detections over the least score, and beside them how scores are calibrated."""
+    canvas = Figure(figsize=(9.2, 3.4 * len(diagnostics)), layout="constrained")
+    for (left, right), one in zip(canvas.subplots(len(diagnostics), 2, squeeze=False), diagnostics):
+        draw_scores(left, one)
+        draw_calibration(right, one)
+    return to_svg(canvas)
+
+
+def draw_scores(axes: Any, one: Diagnostics) -> None:
+    """Precision, recall and F1 over the least score, and the score where F1 is largest."""
+    dress_axes(axes, f"{TITLES[one.iou_type]}: at least this score", "score", "")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    curve, best = one.whole, one.whole.best()
+    shown = np.unique(np.linspace(0, max(len(curve.scores) - 1, 0), MOST_POINTS).astype(int))
+    shown = shown[: len(curve.scores)]
+    for color, (name, values) in zip(
+        COLORS, (("precision", curve.precision), ("recall", curve.recall), ("F1", curve.f1))
+    ):
+        axes.plot(curve.scores[shown], values[shown], color=color, label=name, linewidth=2)
+    if best is not None:
+        axes.axvline(
+            best[0], color=INK, linewidth=1, linestyle=":", label=f"best F1 {100 * best[1]:.1f} at {best[0]:.2f}"
+        )
+    axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+
+
+def draw_calibration(axes: Any, one: Diagnostics) -> None:
+    """The share of detections that is right over their score, beside what a calibrated model would have."""
+    found = one.calibration
+    dress_axes(
+        axes, f"{TITLES[one.iou_type]}: calibration, ECE {100 * found.error:.1f} %", "score", "share that is right"
+    )
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":")
+    filled = found.counts > 0
+    axes.plot(found.confidence[filled], found.accuracy[filled], color=COLORS[0], linewidth=2, marker="o", markersize=4)
+
+
+def score_text(diagnostics: Sequence[Diagnostics]) -> str:
+    """The same in words."""
+    parts = []
+    for one in diagnostics:
+        best = one.whole.best()
+        said = (
+            "no detections"
+            if best is None
+            else f"F1 is largest, {100 * best[1]:.1f} %, from a score of {best[0]:.2f} on"
+        )
+        parts.append(f"{TITLES[one.iou_type]}: {said}; calibration error {100 * one.calibration.error:.1f} %")
+    return ". ".join(parts)
 
 
 def history_chart(history: Sequence[Mapping[str, Any]], width: float = 9.2) -> str:

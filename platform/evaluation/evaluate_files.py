@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,14 +16,17 @@ from maskray.ops.match_images import RegionColumns
 from maskray.platform.evaluation.coco_ap import CocoMetrics, merge_columns
 from maskray.platform.evaluation.file_columns import TruthColumns, read_result_columns, read_truth_columns
 from maskray.platform.evaluation.matching import MatchColumns, match_columns, of_images
-from maskray.platform.evaluation.protocols import COCO, Protocol, find_protocol
+from maskray.platform.evaluation.protocols import CITYSCAPES, COCO, Protocol, find_protocol
 from maskray.platform.evaluation.rules import IOU_TYPES, IouType
+
+if TYPE_CHECKING:  # pydantic is imported with it
+    from maskray.platform.evaluation.cityscapes_ap import CityscapesMetrics
 
 
 def evaluate_files(
     gt_path: str | Path, dt_path: str | Path, iou_type: IouType, partitions: int = 1, protocol: str = "coco"
-) -> CocoMetrics:
-    """Metrics of a COCO results file against an annotation file, by a protocol of PROTOCOLS.
+) -> CocoMetrics | CityscapesMetrics:
+    """Metrics of a COCO results file against an annotation file (or a tree of Cityscapes), by one of PROTOCOLS.
 
     With more than one partition the images are divided among as many Ray tasks (a cluster is joined or started); the
     metrics are the same to the last bit. ValueError naming the file and the entry where one is malformed, or where a
@@ -33,6 +37,10 @@ def evaluate_files(
     if partitions < 1:
         raise ValueError(f"{partitions} partitions: at least 1")
     by = find_protocol(protocol, iou_type)
+    if by is CITYSCAPES:
+        from maskray.platform.evaluation.cityscapes_files import evaluate_cityscapes
+
+        return evaluate_cityscapes(gt_path, dt_path, partitions)
     truth = read_truth_columns(gt_path, iou_type)
     detections = read_result_columns(dt_path, truth, iou_type)
     groups: Mapping[str, tuple[int, ...]] = {}

@@ -6,7 +6,8 @@ import io
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from maskray.ops.match_images import unpack_levels
 from maskray.platform.evaluation.matching import IOU_THRESHOLDS, ImageMatches, MatchColumns, in_image_order
-from maskray.platform.evaluation.rules import RULES, IouType
+from maskray.platform.evaluation.rules import IOU_TYPES, RULES, IouType
 from maskray.platform.files.storage import write_whole
 
 DETECTIONS_AT_ONCE = 1 << 16  # a multiple of 8: the bits of so many end with a byte
@@ -38,19 +39,33 @@ def write_match_columns(path: str | Path, parts: Sequence[MatchColumns]) -> None
 
 def read_matches(path: str | Path, iou_type: IouType) -> list[ImageMatches]:
     """The parts of one IoU type by ascending image id; ValueError where the file is missing, damaged or has none."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name.partition("/")[2]: file[name] for name in file.files if name.startswith(f"{iou_type}/")}
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file of matches") from None
-    except DAMAGED as error:
-        raise ValueError(f"{path}: not a whole file of matches: {error}") from None
+    with _opened(path) as file:
+        arrays = {name.partition("/")[2]: file[name] for name in file.files if name.startswith(f"{iou_type}/")}
     if not arrays:
         raise ValueError(f"{path}: holds no matches of {iou_type}")
     try:
         return list(_unpack(arrays, iou_type))
     except (KeyError, ValueError, IndexError) as error:
         raise ValueError(f"{path}: not a file of matches: {error}") from None
+
+
+def matched_types(path: str | Path) -> tuple[IouType, ...]:
+    """The IoU types of a file; ValueError as read_matches."""
+    with _opened(path) as file:
+        kinds = {name.partition("/")[0] for name in file.files}
+    return tuple(kind for kind in IOU_TYPES if kind in kinds)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """The arrays of a file; ValueError where it is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            yield file
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file of matches") from None
+    except DAMAGED as error:
+        raise ValueError(f"{path}: not a whole file of matches: {error}") from None
 
 
 def _pack(images: MatchColumns) -> dict[str, NDArray[Any]]:

@@ -121,12 +121,19 @@ def match_entries(
     images: Sequence[tuple[int, tuple[int, int], Entries, Entries]], category_ids: Sequence[int], iou_type: IouType
 ) -> MatchColumns:
     """Match images given as (image id, (height, width), ground truth, detections); see match_image."""
+    return match_columns(*gather_images(images, category_ids, iou_type), iou_type)
+
+
+def gather_images(
+    images: Sequence[tuple[int, tuple[int, int], Entries, Entries]], category_ids: Sequence[int], iou_type: IouType
+) -> tuple[NDArray[np.int64], NDArray[np.int64], RegionColumns, RegionColumns, NDArray[np.int64]]:
+    """The first five arguments of match_columns, of images given as for match_entries."""
     ids = np.array(sorted(set(category_ids)), dtype=np.int64)
     image_ids = [int(image[0]) for image in images]
     sizes = np.array([image[1] for image in images], dtype=np.int64).reshape(-1, 2)
     objects = gather_objects([image[2] for image in images], image_ids, sizes, ids, iou_type)
     detections = gather_detections([image[3] for image in images], image_ids, sizes, ids, iou_type)
-    return match_columns(np.array(image_ids, dtype=np.int64), sizes, objects, detections, ids, iou_type)
+    return np.array(image_ids, dtype=np.int64), sizes, objects, detections, ids
 
 
 def match_image(
@@ -189,13 +196,13 @@ def in_image_order(matches: MatchColumns) -> MatchColumns:
     if not (np.diff(matches.image_ids) < 0).any():
         return matches
     order = np.argsort(matches.image_ids, kind="stable")
-    rows, gt_rows = _moved_rows(matches.counts, order), _moved_rows(matches.gt_counts, order)
+    rows, gt_rows = moved_rows(matches.counts, order), moved_rows(matches.gt_counts, order)
     names = {"image_ids": order, "counts": order, "gt_counts": order, "gt_classes": gt_rows, "gt_objects": gt_rows}
     names |= dict.fromkeys(("classes", "scores", "matched", "ignored"), rows)
     return replace(matches, **{name: getattr(matches, name)[chosen] for name, chosen in names.items()})
 
 
-def _moved_rows(counts: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+def moved_rows(counts: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
     """The rows of all images, counts[n] of each, where the images are taken in another order."""
     moved = counts[order]
     starts = (np.cumsum(counts) - counts)[order]

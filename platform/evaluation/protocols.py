@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from maskray.ops.match_images import Kind
-from maskray.platform.evaluation.rules import LVIS_RULES, REGION_RULES, RULES, IouType, Rules
+from maskray.platform.evaluation.rules import CITYSCAPES_RULES, LVIS_RULES, REGION_RULES, RULES, IouType, Rules
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,10 @@ BOUNDARY = Protocol("boundary", {"segm": REGION_RULES}, {"segm": "boundary"})
 # Gupta et al. 2019, "LVIS: A dataset for large vocabulary instance segmentation", and its package lvis 0.5.3.
 LVIS = Protocol("lvis", {"bbox": LVIS_RULES, "segm": LVIS_RULES}, federated=True)
 LVIS_BOUNDARY = Protocol("lvis-boundary", {"segm": LVIS_RULES}, {"segm": "boundary"}, federated=True)
-PROTOCOLS = {protocol.name: protocol for protocol in (COCO, BOUNDARY, LVIS, LVIS_BOUNDARY)}
+# Cordts et al. 2016, "The Cityscapes dataset", section 4.2, and its scripts: rules of its own match and accumulate
+# (cityscapes_matching.py, cityscapes_ap.py).
+CITYSCAPES = Protocol("cityscapes", {"segm": CITYSCAPES_RULES})
+PROTOCOLS = {protocol.name: protocol for protocol in (COCO, BOUNDARY, LVIS, LVIS_BOUNDARY, CITYSCAPES)}
 
 
 def find_protocol(name: str, iou_type: IouType) -> Protocol:

@@ -9,57 +9,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
-from maskray.platform.data.decode import decode_row
+from maskray.model.config import ModelSpec
 from maskray.platform.data.manifest import Manifest
-from maskray.platform.data.row_reader import read_rows
-from maskray.platform.evaluation.charts import TITLES, history_chart, precision_recall_chart
+from maskray.platform.evaluation.charts import TITLES, history_chart, precision_recall_chart, score_chart, score_text
+from maskray.platform.evaluation.chosen_images import REASONS, choose_images, image_qualities, rank_images
+from maskray.platform.evaluation.cityscapes_ap import CityscapesMetrics
 from maskray.platform.evaluation.coco_ap import CocoMetrics
+from maskray.platform.evaluation.definitions import ERRORS, all_definitions
+from maskray.platform.evaluation.diagnosis import Diagnosis
+from maskray.platform.evaluation.diagnostics import SHOWN_SCORE, Diagnostics
 from maskray.platform.evaluation.evaluated_images import EvaluatedImages
-from maskray.platform.evaluation.matching import IOU_THRESHOLDS, ImageMatches, MatchColumns
-from maskray.platform.evaluation.pages import data_uri, drawing_scale, page_environment
+from maskray.platform.evaluation.matching import MatchColumns
+from maskray.platform.evaluation.pages import page_environment
 from maskray.platform.evaluation.paper import PaperRow, read_paper_row
-from maskray.platform.evaluation.rules import RULES, metric_names
-from maskray.platform.evaluation.tables import per_class_rows
+from maskray.platform.evaluation.pictures import Picture, class_names, draw_pictures
+from maskray.platform.evaluation.report_tables import (
+    BACKGROUND,
+    category_rows,
+    diagnostic_parts,
+    metric_rows,
+    official_rows,
+)
+from maskray.platform.evaluation.rules import RULES
+from maskray.platform.evaluation.tta_gain import TTAGain
 from maskray.platform.files.model_folder import read_model_spec
 from maskray.platform.files.storage import write_whole
-from maskray.platform.inference.drawing import draw_detections
 from maskray.platform.inference.engine import TORCH, Engine
 from maskray.platform.job.config import EvaluationConfig
 
-SHOWN_SCORE = 0.5
-MEANING = {  # IoU, size of the objects, most detections per image
-    "AP": "IoU 0.50:0.95",
-    "AP50": "IoU 0.50",
-    "AP75": "IoU 0.75",
-    "APs": "small objects, below 32² pixels",
-    "APm": "medium objects",
-    "APl": "large objects, above 96² pixels",
-    "AR1": "recall, 1 detection per image",
-    "AR10": "recall, 10 detections",
-    "AR100": "recall, 100 detections",
-    "AR": "recall, 20 detections",
-    "AR50": "recall at IoU 0.50, 20 detections",
-    "AR75": "recall at IoU 0.75, 20 detections",
-    "ARs": "recall, small objects",
-    "ARm": "recall, medium objects",
-    "ARl": "recall, large objects",
-}
-
-
-@dataclass(frozen=True)
-class ShownImage:
-    """Ground truth beside prediction of one image; quality is F1 at score 0.5, mean over IoU, nan without objects."""
-
-    why: str
-    image_id: int
-    file_name: str
-    quality: float
-    ground_truth: str
-    prediction: str
+SCRIPT = Path(__file__).with_name("report.js")
 
 
 @dataclass(frozen=True)
@@ -76,142 +56,122 @@ class EvaluatedModel:
     engine: Engine = TORCH
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What an evaluation found: of every IoU type metrics, matches and diagnostics, in one order; the images.
+
+    Where they were asked for, also the figures of Cityscapes and what test-time augmentation gains.
+    """
+
+    metrics: Sequence[CocoMetrics]
+    matches: Sequence[MatchColumns]
+    diagnostics: Sequence[Diagnostics]
+    diagnoses: Sequence[Diagnosis]
+    images: EvaluatedImages
+    official: CityscapesMetrics | None = None
+    gain: TTAGain | None = None
+
+
 def write_report(
     path: Path,
     model: EvaluatedModel,
     manifest: Manifest,
     config: EvaluationConfig,
-    metrics: Sequence[CocoMetrics],
-    images: EvaluatedImages,
+    found: Findings,
     history: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
     """Write the report of an evaluation to one HTML file, whole or not at all.
 
     Published metrics stand beside the measured ones where evaluation.paper_row names a row; ValueError where it names
-    none. evaluation.report_images images are shown: the first of the data set, the best and the worst.
+    none. At most evaluation.report_images images are shown, chosen as chosen_images.py has it.
     """
     paper = None if config.paper_row is None else read_paper_row(config.paper_row)
+    pictures = _pictures(manifest, found, config.report_images)
+    spec = read_model_spec(model.folder)
+    write_whole(path, render_report(model, spec, manifest, found, paper, pictures, history or []))
+
+
+def render_report(
+    model: EvaluatedModel,
+    spec: ModelSpec,
+    manifest: Manifest,
+    found: Findings,
+    paper: PaperRow | None,
+    pictures: Sequence[tuple[Picture, float, list[str]]],
+    history: Sequence[Mapping[str, Any]],
+) -> str:
+    """The page; pictures are with their quality and why they are there."""
+    names = class_names(manifest.labels)
     environment = page_environment()
     environment.filters["percent"] = _percent
-    text = environment.get_template("report.html.jinja").render(
+    # Classes stand in the order of the label map, in the diagnostics by ascending id.
+    by_id = [names[manifest.labels.class_indices[k]] for k in sorted(manifest.labels.category_ids)]
+    index = [manifest.labels.class_indices[k] for k in sorted(manifest.labels.category_ids)]
+    return environment.get_template("report.html.jinja").render(
         model=model,
-        spec=read_model_spec(model.folder),
+        spec=spec,
         manifest=manifest,
-        num_detections=images.num_results,
+        num_detections=found.images.num_results,
         shown_score=SHOWN_SCORE,
         types=[
-            {
-                "iou_type": one.iou_type,
-                "title": TITLES[one.iou_type],
-                "by_category": RULES[one.iou_type].by_category,
-            }
-            for one in metrics
+            {"iou_type": one.iou_type, "title": TITLES[one.iou_type], "by_category": RULES[one.iou_type].by_category}
+            for one in found.metrics
         ],
-        metric_rows=_metric_rows(metrics, paper),
+        metric_rows=metric_rows(found.metrics, paper, found.diagnostics),
         paper=paper,
-        per_class=per_class_rows(metrics, manifest.labels),
-        precision_recall=Markup(precision_recall_chart(metrics)),
-        history=Markup(history_chart(history or [])),
-        images=_images(manifest, images, config.report_images),
+        gain=found.gain,
+        official=None if found.official is None else official_rows(found.official, paper),
+        parts=diagnostic_parts(found.diagnostics, by_id, index),
+        per_class=category_rows(found.metrics, found.diagnostics, manifest.labels),
+        classes=names,
+        classes_and_background=[*by_id, BACKGROUND],
+        errors=list(ERRORS),
+        reasons=[reason for reason in REASONS if any(reason in why for _, _, why in pictures)],
+        definitions=all_definitions(),
+        precision_recall=Markup(precision_recall_chart(found.metrics)),
+        score_chart=Markup(score_chart(found.diagnostics)),
+        score_text=score_text(found.diagnostics),
+        history=Markup(history_chart(history)),
+        pictures=[
+            {"file_name": picture.file_name, "data": picture.data, "quality": quality, "why": why}
+            for picture, quality, why in pictures
+        ],
+        picture_data=_as_script(
+            {"classes": list(names), "pictures": [_for_script(one, why) for one, _, why in pictures]}
+        ),
+        script=Markup(SCRIPT.read_text(encoding="utf-8")),
     )
-    write_whole(path, text)
 
 
-def image_quality(part: ImageMatches) -> float:
-    """F1 of the detections that are drawn, mean over the IoU thresholds; nan where there is nothing to find or say."""
-    drawn = part.scores >= SHOWN_SCORE
-    return _quality(part.matched[drawn, 0], part.ignored[drawn, 0], part.gt_counts[:, 0])
+def _for_script(picture: Picture, why: list[str]) -> dict[str, Any]:
+    """What the page's script needs of a picture; the image itself is in the page already."""
+    size = {"width": picture.width, "height": picture.height}
+    return {"id": picture.image_id, "name": picture.file_name, **size, "shapes": picture.shapes, "why": why}
 
 
-def image_qualities(matches: MatchColumns) -> dict[int, float]:
-    """image_quality of every image, by its id."""
-    bits = np.arange(len(IOU_THRESHOLDS), dtype=np.uint64)  # of the first area range
-    ends, gt_ends = np.cumsum(matches.counts), np.cumsum(matches.gt_counts)
-    qualities = {}
-    for n, image_id in enumerate(matches.image_ids.tolist()):
-        of, gt = slice(ends[n] - matches.counts[n], ends[n]), slice(gt_ends[n] - matches.gt_counts[n], gt_ends[n])
-        drawn = matches.scores[of] >= SHOWN_SCORE
-        matched, ignored = (
-            (levels[of][drawn, None] >> bits & np.uint64(1)).astype(bool)
-            for levels in (matches.matched, matches.ignored)
-        )
-        qualities[image_id] = _quality(matched, ignored, matches.gt_objects[gt, 0])
-    return qualities
-
-
-def _quality(matched: NDArray[np.bool_], ignored: NDArray[np.bool_], gt_counts: NDArray[np.int64]) -> float:
-    """F1 of matches (D, T), mean over T; nan where there is nothing to find or say."""
-    true_positives = (matched & ~ignored).sum(axis=0)
-    total = gt_counts.sum() + (~ignored).sum(axis=0)
-    return float(np.mean(2 * true_positives / total)) if (total > 0).all() else math.nan
-
-
-def choose_images(qualities: Mapping[int, float], num_images: int) -> list[tuple[str, int]]:
-    """Which images are shown, and why, as (reason, image id): a third each the first, the best and the worst.
-
-    qualities are by image id; images without a quality are never best or worst. No image comes twice.
-    """
-    ids = sorted(qualities)
-    ranked = sorted((i for i in ids if not math.isnan(qualities[i])), key=lambda i: (-qualities[i], i))
-    third = -(-num_images // 3)
-    chosen: dict[int, str] = {}
-    for why, candidates, limit in (
-        ("first", ids, third),
-        ("best", ranked, (num_images - third + 1) // 2),
-        ("worst", ranked[::-1], num_images),
-        ("next", ids, num_images),
-    ):
-        room = min(limit, num_images - len(chosen))
-        chosen |= dict.fromkeys([i for i in candidates if i not in chosen][:room], why)
-    return [(why, image_id) for image_id, why in chosen.items()]
-
-
-def _metric_rows(metrics: Sequence[CocoMetrics], paper: PaperRow | None) -> list[dict[str, Any]]:
-    """The metrics, one a row: name, meaning, and measured and published value of every IoU type, None without."""
-    rows = []
-    for name in dict.fromkeys(name for one in metrics for name in metric_names(one.iou_type)):
-        keys = [f"{one.iou_type}/{name}" for one in metrics]
-        cells = [
-            (one.metrics.get(key), None if paper is None else paper.metrics.get(key)) for one, key in zip(metrics, keys)
-        ]
-        rows.append({"name": name, "meaning": MEANING[name], "cells": cells})
-    return rows
-
-
-def _images(manifest: Manifest, evaluated: EvaluatedImages, num_images: int) -> list[ShownImage]:
+def _pictures(manifest: Manifest, found: Findings, num_images: int) -> list[tuple[Picture, float, list[str]]]:
     import ray
 
-    # The last type decides: masks or keypoints where there are any.
-    qualities = image_qualities(evaluated.matches()[-1]) if len(evaluated.image_ids) else {}
-    index_of = {image_id: index for index, image_id in enumerate(manifest.image_ids)}
-    chosen = choose_images(qualities, num_images)
-    results = evaluated.results([image_id for _, image_id in chosen])
+    if not len(found.images.image_ids):
+        return []
+    # The last type decides: masks or keypoints where there are any; errors are those of masks, or else of boxes.
+    qualities = image_qualities(found.matches[-1])
+    diagnosis = found.diagnoses[-1] if found.diagnoses else None
+    chosen = choose_images(rank_images(qualities, diagnosis), num_images)
+    if not chosen:
+        return []
+    index_of = {image_id: index for index, image_id in enumerate(manifest.image_ids.tolist())}
+    results = found.images.results(list(chosen))
+    kind = "keypoints" if diagnosis is None else diagnosis.matches.iou_type
     # Without a CPU of its own, and not in the placement group of a trial, it waits for nobody.
-    task = ray.remote(num_cpus=0, scheduling_strategy="SPREAD")(draw_pairs)
-    pairs = ray.get(task.remote(manifest, [index_of[image_id] for _, image_id in chosen], results)) if chosen else []
-    return [
-        ShownImage(why, image_id, pair[0], qualities[image_id], *pair[1:])
-        for (why, image_id), pair in zip(chosen, pairs)
-    ]
+    task = ray.remote(num_cpus=0, scheduling_strategy="SPREAD")(draw_pictures)
+    pictures = ray.get(task.remote(manifest, [index_of[image_id] for image_id in chosen], results, kind))
+    return [(one, qualities[one.image_id], chosen[one.image_id]) for one in pictures]
 
 
-def draw_pairs(
-    manifest: Manifest, indices: Sequence[int], results: Sequence[Sequence[Mapping[str, Any]]]
-) -> list[tuple[str, str, str]]:
-    """Of each image its name and two pages' worth of it: with its objects, and with what was found in it.
-
-    Runs in a task of Ray, near the shards, so that no image is ever decoded in the driver.
-    """
-    return [_draw_pair(manifest, index, found) for index, found in zip(indices, results, strict=True)]
-
-
-def _draw_pair(manifest: Manifest, index: int, results: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
-    (row,) = read_rows(manifest, [index])
-    image = decode_row(row)
-    scale = drawing_scale(image)
-    truth = draw_detections(image, json.loads(row["annotations"]), manifest.labels, scale=scale)
-    found = draw_detections(image, results, manifest.labels, SHOWN_SCORE, scale)
-    return row["file_name"], data_uri(truth), data_uri(found)
+def _as_script(tree: Any) -> Markup:
+    """A tree as JSON inside a script element, which nothing in it can end."""
+    return Markup(json.dumps(tree, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def _percent(value: float | None) -> str:

@@ -100,6 +100,18 @@ LVIS_RULES = Rules(
     by_category=("AP", "AP50", "AP75", "AR@300"),
 )
 
+# Of Cityscapes (cityscapesscripts 2.3.0): one number for objects of 100 pixels and more, however many detections.
+NO_LIMIT = 2**31 - 1
+CITYSCAPES_RULES = Rules(
+    areas={"100 pixels and more": (100.0, 1e5**2)},
+    limits=(NO_LIMIT,),
+    metrics=(
+        Metric("AP", "precision", None, "100 pixels and more", NO_LIMIT),
+        Metric("AP50", "precision", 0.5, "100 pixels and more", NO_LIMIT),
+    ),
+    by_category=("AP", "AP50"),
+)
+
 
 def metric_names(iou_type: IouType) -> tuple[str, ...]:
     """Names of the metrics of an IoU type, in the order of pycocotools' stats."""

@@ -190,8 +190,20 @@ def test_the_report_stands_alone_and_escapes_what_files_say(evaluated):
     assert "<green>" not in report
     assert "33.6" in report  # the published row, beside the measured one
     assert "2a" in report
-    assert report.count("data:image/jpeg;base64,") == 2 * 6
-    assert report.count("<svg") == 2
+    assert report.count("data:image/jpeg;base64,") == 6
+    assert report.count("<svg") == 4  # history, precision and recall, scores, and the stage of a picture
+
+
+def test_diagnostics_are_written(evaluated):
+    metrics, out = evaluated
+    found = json.loads((out / "diagnostics.json").read_text())
+    assert list(found) == list(IOU_TYPES)
+    for iou_type, one in found.items():
+        low, high = one["intervals"]["AP"]
+        assert low <= metrics[f"{iou_type}/AP"] <= high
+        assert set(one["errors"]) == {"class", "localisation", "both", "duplicate", "background", "missed"}
+        objects = sum(sum(row) for row in one["confusion"]["matrix"][:-1])
+        assert objects == sum(index % 4 for index in range(NUM_IMAGES - 1))
     assert not list(out.glob("*.partial*"))
 
 
@@ -224,9 +236,9 @@ def test_what_cannot_be_evaluated_is_told_before_the_work(folder, manifest, tmp_
     # Outputs for ids that COCO never used, as torchvision's models have them, are no reason; a category is.
     unused, more = Category(id=12, name="N/A 12"), Category(id=12, name="sign")
     own = manifest.labels.categories
-    check_labels("model", LabelMap(categories=(unused, *own)), manifest)
+    check_labels("model", LabelMap(categories=(unused, *own)), manifest.labels, "the data")
     with pytest.raises(ValueError, match="its categories are not those of the data"):
-        check_labels("model", LabelMap(categories=(*own, more)), manifest)
+        check_labels("model", LabelMap(categories=(*own, more)), manifest.labels, "the data")
     with pytest.raises(ValueError, match=r"nowhere"):
         predict_rows(str(folder / "nowhere"), manifest, make_config(), RESOURCES)
     cut = tmp_path / "cut"
@@ -257,3 +269,15 @@ def test_a_damaged_image_is_named_in_one_line(folder, tmp_path):
     shard.write_bytes(data[:start] + b"\0" * 8 + data[start + 8 :])
     with pytest.raises(ValueError, match=r"^image \d+ \(\d+\.png\): image cannot be decoded"):
         predict_rows(str(folder / "model"), read_manifest(tmp_path / "shards"), make_config(), RESOURCES)
+
+
+def test_what_test_time_augmentation_gains_and_costs_is_told_beside_one_view(folder, manifest, evaluated, caplog):
+    config = make_config(tta={"scales": [64, 96], "longer_edge_max": 160})
+    metrics = evaluate_model(make_model(folder), manifest, config, RESOURCES, folder / "augmented")
+    gain = json.loads((folder / "augmented/tta.json").read_text())
+    assert gain["all_views"] == metrics
+    assert gain["one_view"] == pytest.approx(evaluated[0])
+    assert metrics != gain["one_view"]
+    assert gain["seconds_all_views"] > gain["seconds_one_view"] > 0
+    assert "segm/AP" in caplog.text
+    assert "s an image" in caplog.text

@@ -11,11 +11,11 @@ import pytest
 from single_matches import write_matches
 
 from maskray.platform.evaluation import evaluated_images
+from maskray.platform.evaluation.chosen_images import image_qualities, image_quality
 from maskray.platform.evaluation.coco_ap import merge, merge_columns
 from maskray.platform.evaluation.evaluated_images import BatchEvaluation, EvaluatedImages, collect
 from maskray.platform.evaluation.matches_file import read_matches, write_match_columns
 from maskray.platform.evaluation.matching import match_entries
-from maskray.platform.evaluation.report import image_qualities, image_quality
 
 CATEGORIES = [3, 8]
 

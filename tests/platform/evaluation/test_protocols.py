@@ -188,7 +188,7 @@ def test_what_lvis_needs_and_a_file_lacks_is_named(tmp_path, change, message):
 
 
 def test_a_protocol_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ValueError, match="protocol 'voc': there are coco, boundary, lvis, lvis-boundary"):
+    with pytest.raises(ValueError, match="protocol 'voc': there are coco, boundary, lvis, lvis-boundary, cityscapes"):
         find_protocol("voc", "bbox")
     with pytest.raises(ValueError, match="protocol boundary: evaluates segm, not bbox"):
         find_protocol("boundary", "bbox")

@@ -14,10 +14,14 @@ from hypothesis import strategies as st
 from maskray.model.config import Category, LabelMap
 from maskray.platform.evaluation import rules
 from maskray.platform.evaluation.charts import history_chart, precision_recall_chart
+from maskray.platform.evaluation.chosen_images import REASONS, choose_images, image_quality, rank_images
 from maskray.platform.evaluation.coco_ap import merge
+from maskray.platform.evaluation.definitions import MEANING, all_definitions
+from maskray.platform.evaluation.diagnosis import diagnose_entries
+from maskray.platform.evaluation.error_costs import KINDS
 from maskray.platform.evaluation.matching import match_image
 from maskray.platform.evaluation.paper import read_paper_row
-from maskray.platform.evaluation.report import MEANING, _metric_rows, choose_images, image_quality
+from maskray.platform.evaluation.report_tables import metric_rows
 from maskray.platform.evaluation.rules import IOU_TYPES, metric_names
 from maskray.platform.evaluation.tables import per_class_rows
 
@@ -38,28 +42,57 @@ def test_quality_is_f1_of_what_is_drawn():
     assert math.isnan(image_quality(part([], [])))
 
 
-@given(st.dictionaries(st.integers(0, 50), st.floats(0, 1) | st.just(math.nan), max_size=20), st.integers(0, 25))
-def test_images_are_chosen_once_each_and_as_many_as_there_are(qualities, number):
-    chosen = choose_images(qualities, number)
-    ids = [image_id for _, image_id in chosen]
-    assert len(ids) == len(set(ids)) == min(number, len(qualities))
-    best = [qualities[i] for why, i in chosen if why == "best"]
-    worst = [qualities[i] for why, i in chosen if why == "worst"]
-    assert not any(math.isnan(quality) for quality in best + worst)
-    if best and worst:
-        assert min(best) >= max(worst)
+@given(
+    st.dictionaries(st.sampled_from(list(REASONS)), st.lists(st.integers(0, 50), unique=True, max_size=20)),
+    st.integers(0, 25),
+)
+def test_images_are_chosen_once_each_and_as_many_as_there_are(ranked, number):
+    chosen = choose_images(ranked, number)
+    assert len(chosen) == min(number, len(set().union(*ranked.values())))
+    for image_id, reasons in chosen.items():
+        assert reasons
+        assert all(image_id in ranked[reason] for reason in reasons)
 
 
-def test_six_images_are_two_first_two_best_two_worst():
-    qualities = {1: 0.5, 2: 0.1, 3: 0.9, 4: 0.2, 5: 0.8, 6: 0.3, 7: 0.4}
-    assert choose_images(qualities, 6) == [
-        ("first", 1),
-        ("first", 2),
-        ("best", 3),
-        ("best", 5),
-        ("worst", 4),
-        ("worst", 6),
-    ]
+def test_reasons_take_turns():
+    ranked = {"first": [1, 2, 3], "best": [3, 5], "worst": [1, 4]}
+    assert choose_images(ranked, 4) == {1: ["first", "worst"], 3: ["best"], 2: ["first"], 5: ["best"]}
+
+
+def test_images_are_ranked_by_what_is_wrong_with_them():
+    box, other = [10.0, 10.0, 40.0, 40.0], [55.0, 55.0, 40.0, 40.0]
+
+    def image(image_id, objects, detections):
+        gt = [{"category_id": c, "bbox": b, "area": 1600.0, "iscrowd": 0} for c, b in objects]
+        return image_id, (100, 100), gt, [{"category_id": c, "bbox": b, "score": s} for c, b, s in detections]
+
+    found = diagnose_entries(
+        [
+            image(1, [(1, box)], [(1, box, 0.9)]),
+            image(2, [(1, box)], [(2, box, 0.85)]),
+            image(3, [(1, box), (2, other)], [(1, box, 0.9)]),
+            image(4, [(1, box)], [(1, box, 0.9), (2, other, 0.95)]),
+            image(5, [(1, box)], [(1, box, 0.9), (2, other, 0.6)]),
+        ],
+        [1, 2],
+        "bbox",
+    )
+    ranked = rank_images({1: 1.0, 2: 0.0, 3: 0.7, 4: 0.8, 5: math.nan}, found)
+    assert ranked == {
+        "first": [1, 2, 3, 4, 5],
+        "best": [1, 4, 3, 2],
+        "worst": [2, 3, 4, 1],
+        "missed objects": [3],
+        "confident and wrong": [4, 2, 5],
+        "object without annotation?": [4],
+        "annotation without object?": [3],
+        "other class?": [2],
+    }
+    assert list(ranked) == list(REASONS)
+
+
+def test_every_figure_and_error_has_a_definition():
+    assert {*MEANING, *KINDS} <= set(all_definitions())
 
 
 def test_charts_are_svg_that_does_not_change():
@@ -76,7 +109,7 @@ def test_keypoints_have_rows_and_a_chart_of_their_own():
     person = {"category_id": 1, "keypoints": [5, 6, 2] * 17, "bbox": [0, 0, 50, 50], "area": 2500.0}
     parts = {t: [match_image(1, (90, 90), [person], [found], [1], t)] for t in ("bbox", "keypoints")}
     metrics = [merge(part, [1], iou_type) for iou_type, part in parts.items()]
-    rows = {row["name"]: [measured for measured, _ in row["cells"]] for row in _metric_rows(metrics, None)}
+    rows = {row["name"]: [cell["measured"] for cell in row["cells"]] for row in metric_rows(metrics, None)}
     assert rows["AP"] == pytest.approx([1.0, 1.0])
     assert rows["AR"] == [None, 1.0]
     assert rows["AR100"] == [1.0, None]
@@ -106,6 +139,7 @@ def test_published_rows_are_fractions():
 
 def test_every_published_metric_is_one_that_is_measured():
     measured = {f"{iou_type}/{name}" for iou_type in IOU_TYPES for name in metric_names(iou_type)}
+    measured |= {f"cityscapes/{metric.name}" for metric in rules.CITYSCAPES_RULES.metrics}
     path = Path(rules.__file__).with_name("paper.yaml")
     for name, table in yaml.safe_load(path.read_text()).items():
         assert set(table["columns"]) <= measured
