@@ -156,24 +156,29 @@ class MaskRCNN(nn.Module):
         features are not finite, as they are after a diverged training or with NaN pixels: an empty answer would look
         like an empty image.
         """
+        with self.inferring(batch.images.device.type, precision):
+            features, proposals = self.find_proposals(batch)
+            return self.roi_heads.detect(features, proposals, batch.image_sizes)
+
+    def inferring(self, device: str, precision: str | None = None) -> torch.autocast:
+        """What a forward pass of inference runs in, of a precision as detect() takes; ValueError as there."""
         if self.training:
             raise ValueError("detect() needs the model in eval mode: call model.eval() first")
-        images = self.normalize(batch.images, batch.image_sizes)
         precision = precision or self.config.inference.precision
         if precision == "auto":
             raise ValueError("inference.precision is auto: detect() needs to be told which pays on this machine")
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-            return self._detect(images, batch)
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
-    def _detect(self, images: Tensor, batch: Batch) -> Detections:
+    def find_proposals(self, batch: Batch) -> tuple[list[Tensor], Proposals]:
+        """The maps of a batch and what the RPN proposes on them; ValueError as of detect()."""
+        images = self.normalize(batch.images, batch.image_sizes)
         features = self.backbone(images)
         output = self.rpn(features if self.rpn_backbone is None else self.rpn_backbone(images))
         finite = torch.stack([torch.isfinite(logits).all(dim=1) for logits in output.logits]).all(dim=0)
         if not bool(finite.all()):
             ids = batch.image_ids[~finite.to(batch.image_ids.device)].tolist()
             raise ValueError(f"image ids {ids}: the network's features are not finite (diverged weights or NaN pixels)")
-        proposals = self.rpn.propose(output, batch.image_sizes)
-        return self.roi_heads.detect(features, proposals, batch.image_sizes)
+        return features, self.rpn.propose(output, batch.image_sizes)
 
     def features(self, batch: Batch) -> list[Tensor]:
         """Maps of the batch: P2..P6, or the only one."""

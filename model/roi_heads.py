@@ -55,6 +55,14 @@ class Positive(NamedTuple):
         return Positive(rows, self.gt_index[kept], self.boxes[kept])
 
 
+class ScoredBoxes(NamedTuple):
+    """What the box head says of K proposals of the batch."""
+
+    boxes: Tensor  # (K, C, 4), or (K, 1, 4) when class agnostic, pixels of the network input
+    scores: Tensor  # (K, C) probabilities without background
+    image_index: Tensor  # (K,) int64
+
+
 class RoIHeads(nn.Module):
     """Box head, and mask and keypoint heads where the model has them."""
 
@@ -183,21 +191,37 @@ class RoIHeads(nn.Module):
     @torch.no_grad()
     def detect(self, features: list[Tensor], proposals: Proposals, image_sizes: Tensor) -> Detections:
         """Detections in pixels of the network input, clipped to image_sizes (N, 2)."""
+        scored = self.score(features, proposals, image_sizes)
+        detections = select_detections(scored.scores, scored.boxes, scored.image_index, self.inference)
+        boxes, image_index = detections.boxes, detections.image_index
+        if self.mask_head is not None:
+            detections.masks = self.find_masks(features, boxes, image_index, detections.classes)
+        if self.keypoint_head is not None:
+            maps = self.heat_maps(features, boxes, image_index)
+            detections.keypoints = decode_keypoints(maps, boxes, self.keypoint_config.score)
+        return detections
+
+    def score(self, features: list[Tensor], proposals: Proposals, image_sizes: Tensor) -> ScoredBoxes:
+        """What the box head says of each proposal, before NMS, clipped to image_sizes (N, 2)."""
         image_index, slot = proposals.valid.nonzero(as_tuple=True)
         boxes = proposals.boxes[image_index, slot]
         logits, deltas = self.box_head(self.pool_for_boxes(features, boxes, image_index))
         decoded = decode_deltas(deltas, boxes[:, None, :], self.config.box_weights)
         decoded = clip_boxes(decoded, image_sizes[image_index][:, None, :])
-        scores = F.softmax(logits, dim=1)[:, :-1]
-        detections = select_detections(scores, decoded, image_index, self.inference)
-        if self.mask_head is not None:
-            mask_logits = self.mask_head(self.pool_for_masks(features, detections.boxes, detections.image_index))
-            detections.masks = mask_probabilities(mask_logits, detections.classes, self.mask_config.output)
-        if self.keypoint_head is not None:
-            assert self.keypoint_pooler is not None
-            maps = self.keypoint_head(self.keypoint_pooler(features, detections.boxes, detections.image_index))
-            detections.keypoints = decode_keypoints(maps, detections.boxes, self.keypoint_config.score)
-        return detections
+        return ScoredBoxes(decoded, F.softmax(logits, dim=1)[:, :-1], image_index)
+
+    def find_masks(self, features: list[Tensor], boxes: Tensor, image_index: Tensor, classes: Tensor) -> Tensor:
+        """Probabilities (D, m, m) inside boxes (D, 4), in pixels of the network input, of objects of classes (D,)."""
+        assert self.mask_head is not None
+        logits = self.mask_head(self.pool_for_masks(features, boxes, image_index))
+        return mask_probabilities(logits, classes, self.mask_config.output)
+
+    def heat_maps(self, features: list[Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
+        """Logits (D, K, m, m) of the keypoints inside boxes (D, 4), in pixels of the network input."""
+        assert self.keypoint_head is not None
+        assert self.keypoint_pooler is not None
+        maps: Tensor = self.keypoint_head(self.keypoint_pooler(features, boxes, image_index))
+        return maps
 
 
 def _positive(samples: RoISamples) -> Positive:

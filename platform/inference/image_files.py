@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
     from maskray.model.config import LabelMap
-    from maskray.platform.job.serve_config import Runtime
+    from maskray.platform.inference.engine import Engine
+    from maskray.platform.job.tta_config import TTAConfig
 
 IMAGES_AT_ONCE = 4
 MOST_DIGITS = 18  # of an id that every reader of COCO results holds in 64 bits
@@ -41,17 +42,18 @@ def predict_files(
     device: str = "cpu",
     score_threshold: float | None = None,
     out: Path | None = None,
-    runtime: Runtime = "torch",
+    engine: Engine | None = None,
+    tta: TTAConfig | None = None,
 ) -> Iterator[FilePrediction]:
     """Predict images with the model of a folder, a few at a time; with `out` write the drawn images there.
 
     A file that is no readable image gets a prediction with its error, and the others are answered. Raises ValueError
     before anything is predicted where a drawing would take the place of a file that maskray did not draw.
     """
-    from maskray.platform.inference.engine import Engine, open_predictor
+    from maskray.platform.inference.engine import TORCH, open_predictor
 
     drawings = [None] * len(paths) if out is None else name_drawings(paths, out)
-    predictor = open_predictor(folder, device, Engine(runtime))
+    predictor = open_predictor(folder, device, engine or TORCH, tta=tta)
     labels = predictor.spec.labels
     names = {category.id: category.name for category in labels.categories}
     ids = image_ids(paths)

@@ -13,7 +13,7 @@ import importlib.util
 import math
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,12 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from maskray.model.mask_rcnn import MaskRCNN
+from maskray.platform.inference.int8_layers import Range, round_layers
 from maskray.platform.machine.precision import Precision
 
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 # Root mean square of the difference to torch, relative to that of the values; more says that something was converted
 # wrongly. Two computations of fifty layers in bfloat16 differ by some 0.05.
 TOLERANCES = {"float32": 1e-3, "bfloat16": 0.25}
+INT8_TOLERANCE = 0.25  # what lies between two levels may be rounded to either of them
 TRACED, TRIED = (2, 160, 128), (1, 96, 224)  # images, height, width: the second is of a size that was not traced
 TRACED_BOXES, TRIED_BOXES = 2, 5
 
@@ -45,14 +47,17 @@ def import_openvino() -> Any:
     return openvino
 
 
-def convert(model: MaskRCNN, threads: int, precision: Precision) -> MaskRCNN:
+def convert(model: MaskRCNN, threads: int, precision: Precision, ranges: Mapping[str, Range] | None = None) -> MaskRCNN:
     """The model with its layers computed by OpenVINO on so many threads of the CPU, in a precision.
 
-    The model that is given stays as it is. Each part is tried on random numbers beside torch before anybody relies on
-    it. Raises ValueError of one line that names the part which cannot be converted, or the missing package.
+    Layers that ranges are given of are computed in 8-bit whole numbers, the others in the precision. The model that is
+    given stays as it is. Each part is tried on random numbers beside torch, which rounds as it does, before anybody
+    relies on it. Raises ValueError of one line that names the part which cannot be converted, or the missing package.
     """
     check_package()
-    compiler = _Compiler(threads, precision)
+    compiler = _Compiler(threads, precision, is_rounded=ranges is not None)
+    if ranges is not None:
+        model = round_layers(model, ranges)
     converted = copy.copy(model)
     converted._modules = dict(model._modules)
     heads = copy.copy(model.roi_heads)
@@ -122,10 +127,11 @@ class _ChannelsLast(nn.Module):
 class _Compiler:
     """Translates parts of a model and compiles them for the CPU."""
 
-    def __init__(self, threads: int, precision: Precision) -> None:
+    def __init__(self, threads: int, precision: Precision, is_rounded: bool = False) -> None:
         self._openvino = import_openvino()
         self._core = self._openvino.Core()
-        self._precision = precision
+        self._tolerance = INT8_TOLERANCE if is_rounded else TOLERANCES[precision]
+        self._autocast = precision == "bfloat16" and not is_rounded
         # Not pinned: where others compute on the same cores the scheduler knows better.
         self._settings = {
             "INFERENCE_NUM_THREADS": threads,
@@ -145,14 +151,14 @@ class _Compiler:
                 network = self._openvino.convert_model(part, example_input=torch.zeros(*traced), input=inputs)
             run = _Run(self._core.compile_model(network, "CPU", self._settings).create_infer_request())
             values = torch.randn(*tried, generator=torch.Generator().manual_seed(0))
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self._precision == "bfloat16"):
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self._autocast):
                 outputs = part(values)
             expected, found = [outputs] if isinstance(outputs, Tensor) else list(outputs), run(values)
         except Exception as error:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise ValueError(f"{failure}: {reason}") from error
         for theirs, ours in zip(expected, found, strict=True):
-            if theirs.shape != ours.shape or _distance(theirs.float(), ours) > TOLERANCES[self._precision]:
+            if theirs.shape != ours.shape or _distance(theirs.float(), ours) > self._tolerance:
                 raise ValueError(f"{failure}: it does not find what torch finds")
         return run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,11 @@ from maskray.model.config import ModelSpec
 from maskray.model.detections import ImageDetections, to_original
 from maskray.model.mask_rcnn import MaskRCNN
 from maskray.model.structures import Batch, Detections
-from maskray.platform.data.batch import single_image
-from maskray.platform.data.keypoints import HALF_PIXEL
+from maskray.model.views import Views, detect_in_views
+from maskray.platform.data.batch import collate_images, single_image
+from maskray.platform.data.keypoints import HALF_PIXEL, mirrored_order
+from maskray.platform.data.transforms import resize_image
+from maskray.platform.job.tta_config import TTAConfig
 from maskray.platform.machine.precision import Precision, measured_precision
 
 
@@ -24,7 +28,8 @@ class Predictor:
     """A model with what is needed to feed it and to read its answers.
 
     The model is in eval mode on `device` and stays as it is; a predictor may be made anew for every use. Its precision
-    is that of the model's inference; where that is auto, the one that is given, or that pays on this machine.
+    is that of the model's inference; where that is auto, the one that is given, or that pays on this machine. With
+    tta every image is looked at in all its views. Raises ValueError where keypoints cannot be mirrored for them.
     """
 
     def __init__(
@@ -33,11 +38,14 @@ class Predictor:
         spec: ModelSpec,
         device: str | torch.device = "cpu",
         precision: Precision | None = None,
+        tta: TTAConfig | None = None,
     ) -> None:
         self.model = model
         self.spec = spec
         self.device = torch.device(device)
         self.precision = decide_precision(spec, self.device.type, precision)
+        self._tta = tta
+        self._keypoint_orders = _keypoint_orders(spec) if tta is not None and tta.flip else None
 
     def predict(
         self,
@@ -59,6 +67,9 @@ class Predictor:
         for image, image_id in zip(images, image_ids):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
                 raise ValueError(f"image {image_id}: {image.dtype} {image.shape}, not uint8 (height, width, 3)")
+        if self._tta is not None:
+            pairs = zip(images, image_ids)
+            return [self._predict_views(image, number, self._tta, score_threshold) for image, number in pairs]
         groups: dict[tuple[int, ...], list[tuple[int, Batch]]] = defaultdict(list)
         for index, (image, image_id) in enumerate(zip(images, image_ids)):
             batch = single_image(image, image_id, self.spec.input, self.spec.model.backbone.size_divisor)
@@ -72,6 +83,28 @@ class Predictor:
         return results
 
     @torch.inference_mode()
+    def _predict_views(
+        self, image: NDArray[np.uint8], image_id: int, config: TTAConfig, score_threshold: float | None
+    ) -> list[dict[str, Any]]:
+        """The results of one image from all its views; on a CPU, where a batch takes longer, they come one by one."""
+        size = (image.shape[0], image.shape[1])
+        groups = []
+        for scale in config.scales:
+            seen = resize_image(image, scale, config.longer_edge_max, self.spec.input.resize)
+            views = [(seen, False), *([(seen[:, ::-1], True)] if config.flip else [])]
+            for members in [views] if self.device.type != "cpu" else [[view] for view in views]:
+                pixels, flipped = zip(*members, strict=True)
+                count = len(members)
+                batch = collate_images(
+                    list(pixels), [image_id] * count, [size] * count, self.spec.model.backbone.size_divisor
+                ).to(self.device)
+                groups.append(Views(replace(batch, flipped=torch.tensor(flipped))))
+        found = detect_in_views(self.model, groups, self.precision, self._keypoint_orders)
+        whole = torch.tensor([size])
+        batch = Batch(torch.empty(1, 3, 0, 0), whole, torch.tensor([image_id]), whole)
+        return self.read_image(found, batch, 0, score_threshold)
+
+    @torch.inference_mode()
     def _predict_batch(self, batches: list[Batch], score_threshold: float | None) -> list[list[dict[str, Any]]]:
         """The results of single-image batches of one shape, computed together."""
         batch = Batch(
@@ -81,9 +114,9 @@ class Predictor:
             original_sizes=torch.cat([b.original_sizes for b in batches]),
         ).to(self.device)
         detections = self.model.detect(batch, self.precision)
-        return [self._read_image(detections, batch, index, score_threshold) for index in range(len(batches))]
+        return [self.read_image(detections, batch, index, score_threshold) for index in range(len(batches))]
 
-    def _read_image(
+    def read_image(
         self, detections: Detections, batch: Batch, index: int, score_threshold: float | None
     ) -> list[dict[str, Any]]:
         """COCO results of one image of a batch."""
@@ -115,6 +148,15 @@ class Predictor:
             for result, values in zip(results, keypoints.flatten(1).tolist()):
                 result["keypoints"] = values
         return results
+
+
+def _keypoint_orders(spec: ModelSpec) -> Tensor | None:
+    """By class which keypoint takes the place of each in a mirror image, (C, K); None without a keypoint branch."""
+    if not spec.model.keypoints:
+        return None
+    count = spec.model.keypoint_head.num_keypoints
+    orders = [mirrored_order(category.keypoints or [""] * count) for category in spec.labels.categories]
+    return torch.from_numpy(np.stack(orders))
 
 
 def decide_precision(spec: ModelSpec, device: str, precision: Precision | None = None) -> Precision:

@@ -20,6 +20,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.schema import LoggingConfig
 
 from maskray.platform.files.model_folder import read_model_folder
+from maskray.platform.inference.engine import engine_of, read_ranges_of
 from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.machine.ray_cluster import connect, leave, lost_part, starts_cluster
 from maskray.platform.serve.cluster.alias_watcher import AliasWatcher
@@ -78,8 +79,8 @@ def deploy_source(source: Source, config: ServeConfig) -> Server:
     start; nothing is left running then.
     """
     folder = Path(source.first.folder)
-    read_model_folder(folder)
     config = locate_files(config)
+    read_ranges_of(read_model_folder(folder)[0], folder, engine_of(config))
     _check_room(config)
     if serve.status().proxies:
         raise ValueError("Ray Serve runs on this cluster already; end it first (serve shutdown)")
@@ -119,7 +120,7 @@ def serve_forever(source: Source, config: ServeConfig, address: str | None = Non
         _announce(server, source)
         try:
             if own:
-                watch_port(server.url, ended, _is_mended, lost_part)
+                watch_port(server.url, ended, config.away_seconds, _is_mended, lost_part)
             ended.wait()
         except ServerGoneError:  # nothing is left that could be finished, and what is left ends with its cluster
             raise
@@ -197,6 +198,10 @@ def locate_files(config: ServeConfig) -> ServeConfig:
         if not log.parent.is_dir():
             raise ValueError(f"serve.log_file: there is no folder {log.parent}")
         found["log_file"] = str(log)
+    if config.ranges is not None:
+        if not Path(config.ranges).is_dir():
+            raise ValueError(f"serve.ranges: there is no folder {config.ranges}")
+        found["ranges"] = str(Path(config.ranges).absolute())
     return config.model_copy(update=found)
 
 

@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 
 BIND_SECONDS = 10.0  # in which a gateway before this one, that is ending, has to leave the port
 EVERY_SECONDS = 1.0
-AWAY_SECONDS = 20.0  # without anybody at the port until it is given up
-START_SECONDS = 120.0  # the same where Serve is at work on it, which takes that long on busy cores
 PROBE_SECONDS = 5.0
 ANSWER_SECONDS = 20.0
 
@@ -58,15 +56,20 @@ class ServerGoneError(Exception):
 
 
 def watch_port(
-    url: str, ended: threading.Event, is_mended: Callable[[], bool], lost_part: Callable[[], str | None]
+    url: str,
+    ended: threading.Event,
+    seconds: float,
+    is_mended: Callable[[], bool],
+    lost_part: Callable[[], str | None],
 ) -> None:
-    """Return when `ended` is set; ServerGoneError where nobody has listened at the port of a URL for 20 s.
+    """Return when `ended` is set; ServerGoneError where nobody has listened at the port of a URL for so many seconds.
 
-    `is_mended` is asked then whether Serve is there to start another gateway, which has up to two minutes in all.
-    Where it does not answer in 20 s, Serve is not there: then nobody waits for it at the end either. `lost_part` names
-    what of the cluster has ended without which it mends nothing, also while a gateway listens still.
+    It is the same whether another gateway is on its way: who waits is told either way. `is_mended` is asked at the end
+    whether Serve is there; where it does not answer in 20 s it is not, and nobody waits for it. `lost_part` names what
+    of the cluster has ended without which it mends nothing, also while a gateway listens still.
     """
     away_since: float | None = None
+    patience = max(0.0, seconds - EVERY_SECONDS)  # nobody may have been there since the look before the first in vain
     while not ended.wait(EVERY_SECONDS):
         if lost := lost_part():
             raise ServerGoneError(f"the {lost} of the cluster has ended; the server at {url} is given up")
@@ -74,9 +77,8 @@ def watch_port(
             away_since = None
             continue
         away_since = away_since or time.monotonic()
-        seconds = time.monotonic() - away_since
-        if seconds > START_SECONDS or (seconds > AWAY_SECONDS and not _ask(is_mended)):
-            raise ServerGoneError(f"nobody has listened at {url} for {seconds:.0f} s; the server is given up")
+        if time.monotonic() - away_since >= patience:
+            raise ServerGoneError(f"nobody has listened at {url} for {seconds:g} s; the server is given up")
     if lost_part() or not _ask(is_mended):  # where its raylet dies, Ray may ask this process to end
         raise ServerGoneError(f"the server at {url} has gone with its cluster")
 

@@ -38,6 +38,7 @@ def check_server(
     expected = [result for result in results if result["image_id"] == row["image_id"]]
     # For this one question it is nobody else's server: no keys, and no line in the log of the real one.
     alone = {"port": 0, "num_replicas": 1, "max_replicas": None, "api_keys_file": None, "log_file": None}
+    alone |= {"precision": None, "ranges": None}  # as evaluation computed: of a new model nobody has measured ranges
     server = deploy(model_folder, config.model_copy(update=alone))
     try:
         detections = _ask(server, row["image"]).json()["detections"]
@@ -71,7 +72,7 @@ def _alike(one: Result, other: Result) -> bool:
 def _choose_row(manifest: Manifest, results: Sequence[Result], config: ServeConfig) -> Mapping[str, Any]:
     """The image with most detections that the server accepts and shows in the frame of its annotations."""
     counts = Counter(result["image_id"] for result in results)
-    order = sorted(range(manifest.num_images), key=lambda index: (-counts[manifest.image_ids[index]], index))
+    order = sorted(range(manifest.num_images), key=lambda index: (-counts[int(manifest.image_ids[index])], index))
     reader = RowReader(manifest)
     for index in order:
         row = reader.read(index)

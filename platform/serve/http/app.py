@@ -38,7 +38,7 @@ def build_app(config: ServeConfig, backend: Backend, server_metrics: ServerMetri
     add_page(app, config)
     add_samples(app, config)
     _add_state(app, config, backend, server_metrics, places)
-    body = predict_body(config.most_images, config.deadline_seconds)
+    body = predict_body(config)
     _add_prediction(app, PredictRoute(config, backend, server_metrics, places), body)
     describe_errors(app)
     # From the inside outwards: the last one added sees a request first.
@@ -68,6 +68,8 @@ def _add_state(
         "max_images_per_request": config.most_images,
         "deadline_seconds": config.deadline_seconds,
     }
+    if config.tta is not None:
+        limits |= {"tta_views": config.tta.views.num_views, "max_view_pixels": config.tta.max_view_pixels}
 
     @app.get("/healthz", responses={503: {"description": "It is full for the moment, or ending: no image is taken."}})
     async def healthz() -> JSONResponse:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.serve.http.parameters import DEADLINE_HEADER, Options
 from maskray.platform.serve.http.request_log import ID_HEADER
 from maskray.platform.serve.http.responses import BINARY_TYPE
@@ -84,9 +85,14 @@ _IMAGE = {
 }
 
 
-def predict_body(most_images: int, most_seconds: float) -> dict[str, Any]:
-    """Parameters and bodies of a prediction on a server that takes so many images and so long for a request."""
+def predict_body(config: ServeConfig) -> dict[str, Any]:
+    """Parameters and bodies of a prediction, as far as the server offers them and with its limits."""
+    most_images, most_seconds = config.most_images, config.deadline_seconds
     options, headers = _options(most_seconds), _headers(most_seconds)
+    if config.tta is None:
+        del options["tta"]
+    else:
+        options["tta"]["description"] += f" They are {config.tta.views.num_views}, and each takes a place in the queue."
     form = {
         "type": "object",
         "properties": {"image": _list_of({"type": "string", "format": "binary"}, most_images)},
@@ -149,7 +155,7 @@ PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     401: _NO_KEY,
     403: _ELSEWHERE,
     408: _error("The body did not arrive in time.", "the request did not arrive within 60 s"),
-    413: _error("Too many bytes, pixels or images.", "the image is larger than the 20000000 bytes allowed"),
+    413: _error("Too many bytes, pixels, images or views.", "the image is larger than the 20000000 bytes allowed"),
     415: _error("Not an image.", "content type text/plain is not an image"),
     422: _error("Broken image, unknown or unfit parameter.", "parameter score_threshold: Input should be ..."),
     500: _FAILED,

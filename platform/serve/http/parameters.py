@@ -23,7 +23,7 @@ def _whole(value: Any) -> Any:
 
 
 class Options(Config):
-    """Options of a prediction; none of them changes what the model computes, but for the deadline."""
+    """Options of a prediction; only tta and the deadline change what the model computes."""
 
     format: Literal["json", "png", "binary"] = Field(
         "json", description="COCO JSON, the image with the objects drawn on it, or tensors in safetensors."
@@ -36,6 +36,9 @@ class Options(Config):
     )
     masks: bool = Field(True, description="Whether masks are in the answer.")
     keypoints: bool = Field(True, description="Whether keypoints are in the answer.")
+    tta: bool = Field(
+        False, description="Test-time augmentation: look at each image in all the views that the server offers."
+    )
     deadline_seconds: float | None = Field(
         None, gt=0, allow_inf_nan=False, description=f"Give up after so long (504); also as header {DEADLINE_HEADER}."
     )

@@ -15,7 +15,7 @@ from maskray.platform.serve.http.auth import Places
 from maskray.platform.serve.http.body import Body, read_images
 from maskray.platform.serve.http.metrics import ServerMetrics
 from maskray.platform.serve.http.parameters import DEADLINE_HEADER, Options, read_options
-from maskray.platform.serve.http.request_checks import RequestError, check_pixels
+from maskray.platform.serve.http.request_checks import RequestError, check_pixels, check_views
 from maskray.platform.serve.http.request_log import note
 from maskray.platform.serve.http.responses import BINARY_TYPE, FailedImage, Prediction, as_binary, as_json, as_json_list
 
@@ -60,7 +60,7 @@ class PredictRoute:
         if options.format == "png" and body.is_list:
             raise RequestError(422, "format png is for one image; ask for json or binary")
         seconds = self._deadline(options)
-        with self._places.take(len(body.images)):
+        with self._places.take(self._count_places(len(body.images), options)):
             try:
                 async with asyncio.timeout_at(asyncio.get_running_loop().time() + seconds - received):
                     outcomes = await self._predict(body, options, began + seconds)
@@ -90,6 +90,17 @@ class PredictRoute:
             raise RequestError(422, f"deadline_seconds, {DEADLINE_HEADER}: {asked:g} is more than the {most:g} allowed")
         return self._config.deadline_seconds if asked is None else asked
 
+    def _count_places(self, images: int, options: Options) -> int:
+        """Places that images take, with test-time augmentation one for each view; what can never be free is refused."""
+        if not options.tta:
+            return images
+        if self._config.tta is None:
+            raise RequestError(422, "tta: this server offers no test-time augmentation")
+        views, most = self._config.tta.views.num_views, self._config.most_waiting
+        if images * views > most:
+            raise RequestError(413, f"{images} images of {views} views are more than the {most} places of the server")
+        return images * views
+
     async def _predict(self, body: Body, options: Options, until: float) -> list[Prediction | FailedImage]:
         outcomes = await asyncio.gather(*(self._predict_one(data, options, until) for data in body.images))
         for outcome in outcomes:
@@ -108,6 +119,8 @@ class PredictRoute:
             # A thread takes longer than the header of a small file, however it is made.
             small = len(data) <= SMALL_BYTES
             size = check_pixels(data, most) if small else await asyncio.to_thread(check_pixels, data, most)
+            if options.tta and self._config.tta is not None:
+                check_views(size, self._config.tta)
         except RequestError as error:
             return FailedImage(error.status, error.message)
         return await self._backend.predict(data, size, options, until - time.monotonic())

@@ -10,6 +10,7 @@ from fastapi import Request
 
 from maskray.platform.data.decode import FORMATS
 from maskray.platform.data.image_header import UnknownFormat, read_header
+from maskray.platform.job.serve_config import ServeTTAConfig
 
 RATE_BYTES, RATE_SECONDS = 10_000, 10.0  # of a body that arrives: so much in every such time
 DRAIN_SECONDS = 10.0
@@ -51,6 +52,14 @@ def check_pixels(data: bytes, max_pixels: int) -> tuple[int, int]:
     if width * height > max_pixels:
         raise RequestError(413, f"the image has {width} x {height} pixels, more than the {max_pixels} allowed")
     return width, height
+
+
+def check_views(size: tuple[int, int], config: ServeTTAConfig) -> None:
+    """Refuse an image of a (width, height) whose views have more pixels together than allowed (413)."""
+    pixels, most = config.views.count_pixels(*size), config.max_view_pixels
+    if pixels > most:
+        told = f"tta: the {config.views.num_views} views of a {size[0]} x {size[1]} image have {pixels} pixels"
+        raise RequestError(413, f"{told}, more than the {most} allowed")
 
 
 async def read_body(request: Request, count: Callable[[int], None], max_bytes: int, max_body_bytes: int) -> bytes:

@@ -20,6 +20,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from maskray.platform.data.decode import Pixels, decode_image
+from maskray.platform.inference.engine import engine_of
 from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.machine.memory import keep_memory_flat
 from maskray.platform.serve.http.parameters import Options
@@ -72,7 +73,8 @@ class Replica:
     async def predict(self, data: bytes, size: tuple[int, int], options: Options, seconds_left: float) -> Any:
         """An Answer for an encoded image whose header states a (width, height), or a Refusal; 504 past its time."""
         began = time.perf_counter()
-        group = self._loaded.padded_size(size)
+        # One of many views takes as long as many others: it is in no batch with them.
+        group = object() if options.tta else self._loaded.padded_size(size)
         try:
             image, decode_seconds = await self._costly_images.decode(data, seconds_left)
             if image is None and self._batcher.is_busy and size[0] * size[1] <= AHEAD_PIXELS:
@@ -133,7 +135,8 @@ class Replica:
 
     async def _load(self, target: Target) -> LoadedModel:
         name, config = ModelName(target.name, target.version), self._config
-        load = partial(load_model, target.folder, name, self._device, config.runtime, self._threads)
+        tta = None if config.tta is None else config.tta.views
+        load = partial(load_model, target.folder, name, self._device, engine_of(config), self._threads, tta)
         return await asyncio.get_running_loop().run_in_executor(self._loader, load)
 
     async def _follow(self) -> None:

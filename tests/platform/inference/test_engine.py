@@ -11,7 +11,7 @@ import pytest
 from maskray.model.build_model import build_model
 from maskray.model.config import ModelSpec
 from maskray.platform.files.model_folder import write_model_folder
-from maskray.platform.inference.engine import Engine, open_predictor
+from maskray.platform.inference.engine import Engine, check_engine, open_predictor
 from maskray.platform.job.load import validate_tree
 from maskray.platform.job.serve_config import ServeConfig
 
@@ -69,3 +69,9 @@ def test_a_runtime_that_is_not_installed_is_told(monkeypatch):
 def test_a_runtime_of_processors_computes_on_no_gpu():
     with pytest.raises(ValueError, match="runtime openvino computes on CPUs, gpus_per_replica is 1"):
         validate_tree(ServeConfig, {"runtime": "openvino", "gpus_per_replica": 1})
+
+
+@pytest.mark.parametrize("device", ["foo", "CPU", "cuda:x", "mps", "", "cuda:0\n"])
+def test_a_device_that_is_none_is_told(device):
+    with pytest.raises(ValueError, match="cpu, cuda or cuda:NUMBER"):
+        check_engine(Engine(), device)

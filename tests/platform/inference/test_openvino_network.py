@@ -19,6 +19,7 @@ from maskray.model.presets import merge
 from maskray.platform.data.batch import single_image
 from maskray.platform.export.parity import compare_detections
 from maskray.platform.inference import openvino_network
+from maskray.platform.inference.int8_layers import measure_ranges, round_layers
 from maskray.platform.inference.openvino_network import convert
 
 pytest.importorskip("openvino", reason="the extra openvino is not installed")
@@ -139,6 +140,43 @@ def test_its_makers_are_told_nothing(tmp_path):
     script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {code}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
     assert done.stdout == "1\n", done.stderr
+
+
+def with_biases(model: MaskRCNN) -> MaskRCNN:
+    """As training leaves it: of a layer that rounds and has none, OpenVINO 2026.4 scales a pooled output twice."""
+    torch.manual_seed(1)
+    for name, value in model.named_parameters():
+        if name.endswith("bias"):
+            value.data.normal_(std=0.01)
+    return model
+
+
+def precisions(part: nn.Module) -> set[str]:
+    """Of what OpenVINO computes the convolutions and products of a part in."""
+    network = part._run._request.get_compiled_model().get_runtime_model()
+    facts = [one.get_rt_info() for one in network.get_ops()]
+    kinds = {"Convolution", "FullyConnected", "MatMul", "Deconvolution"}
+    return {one["primitiveType"].astype(str)[-3:].lower() for one in facts if one["layerType"].astype(str) in kinds}
+
+
+@pytest.mark.parametrize("kind", ["pyramid, masks and keypoints", "group norm, RPN of its own, soft NMS"])
+def test_in_8_bits_it_finds_what_torch_finds_of_the_same_rounding(kind):
+    model, spec = separable_model(KINDS[kind])
+    with_biases(model)
+    images = [np.random.default_rng(size[0]).integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES[:2]]
+    ranges = measure_ranges(model, spec, images)
+    rounded, converted = round_layers(model, ranges), convert(model, 1, "float32", ranges)
+    assert precisions(converted.backbone) == precisions(converted.roi_heads.box_head) == {"_i8"}
+    assert "_i8" not in precisions(converted.roi_heads.mask_head)
+    for size in SIZES[:2]:
+        pixels = 2 * torch.rand(1, 3, 128, 96 if size[0] > size[1] else 192) - 1  # normalised, within the range
+        with torch.inference_mode():
+            wide, expected, narrow = (one.backbone(pixels) for one in (model, rounded, converted))
+        for level in range(len(wide)):
+            assert openvino_network._distance(expected[level], narrow[level]) < 0.05
+            assert 1e-4 < openvino_network._distance(wide[level], narrow[level]) < 0.1
+        scores = [found(one, spec, size)["scores"] for one in (model, converted)]
+        assert np.abs(scores[0][:3] - scores[1][:3]).max() < 0.05
 
 
 @pytest.mark.parametrize("kind", KINDS)

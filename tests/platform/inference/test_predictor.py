@@ -24,6 +24,7 @@ from maskray.model.detections import ImageDetections
 from maskray.platform.data.batch import single_image
 from maskray.platform.data.keypoints import read_keypoints
 from maskray.platform.inference.predictor import Predictor
+from maskray.platform.job.tta_config import TTAConfig
 
 LABELS = LabelMap(categories=(Category(id=3, name="a"), Category(id=7, name="b"), Category(id=90, name="c")))
 
@@ -207,3 +208,36 @@ def test_nothing_gives_nothing_and_what_is_no_image_is_an_error(predictor):
             predictor.predict([wrong], [5])
     with pytest.raises(ValueError, match="1 images, but 2 image ids"):
         predictor.predict([image], [1, 2])
+
+
+def test_time_augmentation_gives_results_of_the_original_image():
+    plain = make_predictor(keypoints=True)
+    tta = TTAConfig(scales=(64, 96), longer_edge_max=160)
+    augmented = Predictor(plain.model, keypoint_spec(plain.spec, "nose", "left_eye", "right_eye"), tta=tta)
+    images = make_images()
+    found = augmented.predict(images, range(len(images)), score_threshold=0.2)
+    assert all(found)
+    for index, (image, results) in enumerate(zip(images, found, strict=True)):
+        assert results == sorted(results, key=lambda r: -r["score"])
+        assert all(r["score"] >= 0.2 and r["image_id"] == index for r in results)
+        for r in results:
+            assert r["segmentation"]["size"] == list(image.shape[:2])
+            x, y, w, h = r["bbox"]
+            assert min(x, y, w, h) >= 0
+            assert x + w <= image.shape[1] + 1e-3
+            assert y + h <= image.shape[0] + 1e-3
+            assert len(r["keypoints"]) == 9
+    assert found != plain.predict(images, range(len(images)), score_threshold=0.2)
+
+
+def test_time_augmentation_needs_keypoints_that_have_mirror_images():
+    plain = make_predictor(keypoints=True)
+    spec = keypoint_spec(plain.spec, "nose", "left_eye", "ear")
+    with pytest.raises(ValueError, match="keypoint left_eye has no counterpart right_eye"):
+        Predictor(plain.model, spec, tta=TTAConfig(scales=(64,)))
+    Predictor(plain.model, spec, tta=TTAConfig(scales=(64,), flip=False))
+
+
+def keypoint_spec(spec: ModelSpec, *names: str) -> ModelSpec:
+    categories = tuple(Category(id=c.id, name=c.name, keypoints=names) for c in spec.labels.categories)
+    return spec.model_copy(update={"labels": LabelMap(categories=categories)})

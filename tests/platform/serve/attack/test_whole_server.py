@@ -1,5 +1,6 @@
 """`maskray serve` on a machine of many users, programs and proxies: who may look, what is listened at, what ends it."""
 
+import contextlib
 import io
 import os
 import signal
@@ -24,6 +25,7 @@ from server_process import (
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 STRANGER = 65534
+PATIENT = ("--set", "away_seconds=600")  # the machine of tests may be so busy that a gateway takes minutes to start
 # Ray takes the memory for full all the time, and a proxy is named at which nobody listens.
 TROUBLE = {
     "RAY_memory_usage_threshold": "0.001",
@@ -34,7 +36,7 @@ TROUBLE = {
 
 @pytest.fixture(scope="module")
 def started(model_folder):
-    with running(model_folder, **TROUBLE) as (server, url):
+    with running(model_folder, *PATIENT, **TROUBLE) as (server, url):
         yield server, url
         server.send_signal(signal.SIGTERM)
         assert server.wait(600) == 0, server.stderr.read()
@@ -98,6 +100,22 @@ def test_killed_gateway_is_back_at_its_port_or_the_server_ends(started, number):
         os.kill(gateway, signal.SIGKILL)
         assert wait_for_answer(url, lambda: server.poll() is None, 600), server.stderr.read()
     assert find_child(server.pid, GATEWAY) not in (None, gateway)
+
+
+def test_server_ends_with_a_line_where_a_killed_gateway_does_not_come_back(model_folder):
+    """Serve's controller, stopped, is there and starts no other; it was waited for two minutes."""
+    with running(model_folder) as (server, url):
+        controller = find_child(server.pid, CONTROLLER)
+        os.kill(controller, signal.SIGSTOP)
+        try:
+            os.kill(find_child(server.pid, GATEWAY), signal.SIGKILL)
+            assert server.wait(600) == 1
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(controller, signal.SIGCONT)
+        assert server.stderr.read() == f"error: nobody has listened at {url} for 20 s; the server is given up\n"
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(url, timeout=60)
 
 
 def test_server_whose_raylet_is_killed_ends_with_a_line(model_folder):

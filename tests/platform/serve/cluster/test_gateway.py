@@ -252,7 +252,7 @@ def test_second_server_on_the_cluster_is_refused(model_folder, client):
 
 def test_documented_commands_run(server, jpeg, tmp_path):
     """Those of docs/serving.md under "Asking", as they stand there, and the lines of Python that read the tensors."""
-    text = DOCUMENT.read_text(encoding="utf-8").partition("## Asking")[2].partition("## Answers")[0]
+    text = DOCUMENT.read_text(encoding="utf-8").partition("## Asking")[2].partition("\n## ")[0]
     lines = [line[4:] for line in text.splitlines() if line.startswith("    ")]
     commands = [line.partition(" # ")[0] for line in lines if line.startswith("curl ")]
     assert len(commands) >= 7

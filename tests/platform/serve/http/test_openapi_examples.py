@@ -31,7 +31,9 @@ async def nothing(data):
 
 SCHEMA = schemathesis.openapi.from_asgi(
     "/openapi.json",
-    app_of(nothing, allowed_hosts=("testserver",)),  # the name by which an application is asked without a network
+    app_of(
+        nothing, allowed_hosts=("testserver",), tta={"views": {"scales": [64]}}
+    ),  # the name by which an application is asked without a network
     config=schemathesis.Config.from_dict({"checks": CHECKS}),
 )
 
