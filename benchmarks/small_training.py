@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -78,8 +79,23 @@ def draw_data(folder: Path, num_images: int, seed: int, classes: Sequence[str]) 
     return SmallData(rows, dataset.labels, paths.annotations)
 
 
-def train_model(job: JobConfig, model: MaskRCNN, data: SmallData, steps: int) -> Trainer:
-    """Train the first steps of a job on rows in an order drawn by its seed."""
+def drawn_rows(data: SmallData, job: JobConfig) -> Iterator[list[tuple[int, int]]]:
+    """Row and draw of every image of each batch, endless, in an order drawn by the seed of the job."""
+    size = job.train.images_per_batch
+    for epoch in itertools.count():
+        order = np.random.default_rng([job.seed, epoch]).permutation(len(data.rows))
+        for start in range(0, len(order) - size + 1, size):
+            yield [(int(index), epoch) for index in order[start : start + size]]
+
+
+def train_model(
+    job: JobConfig,
+    model: MaskRCNN,
+    data: SmallData,
+    steps: int,
+    order: Iterator[list[tuple[int, int]]] | None = None,
+) -> Trainer:
+    """Train the first steps of a job on rows in an order, that of drawn_rows where none is given."""
     builder = SampleBuilder(job.data, job.input, job.model, data.labels, job.seed)
     partners = Partners(job.seed, len(data.rows), job.data.augmentation.copy_paste)
     side = job.data.augmentation.crop_size or 0
@@ -89,13 +105,9 @@ def train_model(job: JobConfig, model: MaskRCNN, data: SmallData, steps: int) ->
         return row if other is None else row | {"partner": data.rows[other]}
 
     def batches(_: int) -> Iterator[Batch]:
-        size, epoch = job.train.images_per_batch, 0
-        while True:
-            order = np.random.default_rng([job.seed, epoch]).permutation(len(data.rows))
-            for start in range(0, len(order) - size + 1, size):
-                rows = [with_partner(data.rows[index], epoch) for index in order[start : start + size]]
-                yield collate([builder.build(row, epoch) for row in rows], job.model.backbone.size_divisor, side)
-            epoch += 1
+        for drawn in order or drawn_rows(data, job):
+            samples = [builder.build(with_partner(data.rows[row], draw), draw) for row, draw in drawn]
+            yield collate(samples, job.model.backbone.size_divisor, side)
 
     trainer = Trainer(model, job.train, LocalContext(), job.seed)
     trainer.last_step = steps  # of the whole schedule, its beginning
