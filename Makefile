@@ -14,11 +14,12 @@ SOURCES := $(CSRC) ops/build_extension.py pyproject.toml
 
 setup: $(VENV)/.installed
 
-$(VENV)/.dependencies: requirements.lock
+$(VENV)/.dependencies: requirements.lock requirements-tests.lock
 	@$(PYTHON) -c 'import ensurepip' || { echo "error: $(PYTHON) with venv is needed: apt-get install python3.11-venv"; exit 1; }
 	@$${CXX:-c++} --version > /dev/null || { echo "error: a C++ compiler is needed: apt-get install g++"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements-tests.lock
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.dependencies $(SOURCES)
@@ -49,6 +50,7 @@ bench: setup
 
 sanitize: setup
 	$(BIN)/python tests/ops/sanitize.py
+	$(BIN)/python tests/ops/cuda_on_cpu/sanitize.py
 
 # What is too long for the tests: ten minutes of hostile annotation files.
 soak: setup

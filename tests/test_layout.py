@@ -26,7 +26,7 @@ FLOORS = (
     ("platform/serve/model",),
     ("platform/serve/cluster",),
     ("platform/runs",),
-    ("platform/sweep",),
+    ("platform/sweep", "platform/distill"),
     ("platform/job/kinds.py",),
     ("platform/job/schema.py", "platform/job/submission.py"),
     ("platform/cli",),
@@ -216,7 +216,8 @@ def test_tests_stand_where_the_mirrored_path_says():
     lost = []
     for path in python_files("tests"):
         folder, name = str(path.relative_to("tests").parent), path.stem.removeprefix("test_")
-        of_tests = (ROOT / path).with_name(f"{name}.py").is_file()  # a program of the tests, such as tidy.py
+        program = (ROOT / path).with_name(name)  # of the tests, such as tidy.py
+        of_tests = program.is_dir() or program.with_suffix(".py").is_file()
         if not path.stem.startswith("test_") or folder in ("cluster", "jobs", ATTACKS, ".") or of_tests:
             continue
         stands = any(name == stem or name.startswith(f"{stem}_") for stem in code.get(folder, ()))

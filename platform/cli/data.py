@@ -34,6 +34,13 @@ class WithoutMasks(StrEnum):
     drop = "drop"
 
 
+class Scene(StrEnum):
+    """What is drawn."""
+
+    shapes = "shapes"
+    street = "street"
+
+
 MaxBadAnnotations = Annotated[
     float,
     typer.Option(
@@ -99,12 +106,11 @@ def shard(
     cpus: Annotated[int, typer.Option(min=1, help="Logical CPUs of the cluster on this machine.")] = 4,
 ) -> None:
     """Write a data set as Parquet shards, in parallel; safe to run again after an interruption."""
-    from maskray.platform.data.formats.coco import dataset_of_tree
     from maskray.platform.data.formats.problem import verdict_lines
-    from maskray.platform.data.formats.reading import read_annotated
+    from maskray.platform.data.formats.reading import read_checked
 
-    found = read_annotated(annotations, format, split, images)
-    dataset = dataset_of_tree(found.name, found.tree, found.images, max_bad_annotations)
+    found = read_checked(annotations, format, split, images, max_bad_annotations)
+    dataset = found.dataset
     data_formats.tell(found)
     if without_masks is WithoutMasks.drop:
         from maskray.platform.data.suitability import ReadingRules, fit_masks
@@ -134,8 +140,19 @@ def synthesize(
     max_objects: Annotated[int, typer.Option(min=1, help="Most instances in an image.")] = 8,
     split: Annotated[str, typer.Option(help="Name of the split: FOLDER/SPLIT/*.jpg.")] = "train",
     persons: Annotated[bool, typer.Option("--persons", help="Let every other object be a person.")] = False,
+    scene: Annotated[
+        Scene, typer.Option(help="shapes in COCO format, or street: a tree of Cityscapes (splits train, val, test).")
+    ] = Scene.shapes,
 ) -> None:
-    """Draw images with exact masks, boxes and keypoints, in COCO format."""
+    """Draw images with exact masks, boxes and keypoints, in COCO format, or streets as Cityscapes is distributed."""
+    if scene is Scene.street:
+        from maskray.platform.data.synthetic.street_tree import StreetSettings, synthesize_streets
+
+        if persons:
+            raise ValueError("--persons is of shapes, not of streets")
+        settings = StreetSettings(num_images, seed, height, width, max_objects)
+        print(f"{num_images} images of the split {split} in {synthesize_streets(folder, settings, split)}")
+        return
     from maskray.platform.data.synthetic.dataset import synthesize as draw
 
     paths = draw(folder, num_images, seed, height, width, max_objects, split, persons)

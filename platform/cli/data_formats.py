@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from maskray.platform.data.formats.annotated import AnnotatedFolder
+    from maskray.platform.data.formats.reading import ReadFolder
 
 Source = Annotated[
     Path, typer.Argument(metavar="SOURCE", help="Folder or annotation file of any format.", show_default=False)
@@ -18,7 +19,9 @@ Source = Annotated[
 FormatName = Annotated[
     str,
     typer.Option(
-        "--format", help="auto, coco, roboflow, yolo, labelme, cvat, voc, lvis or instance_masks.", metavar="NAME"
+        "--format",
+        help="auto, coco, roboflow, yolo, labelme, cvat, voc, lvis, instance_masks or cityscapes.",
+        metavar="NAME",
     ),
 ]
 SplitName = Annotated[str | None, typer.Option("--split", help="Part of the data: train, val or test; none is all.")]
@@ -146,7 +149,7 @@ def show(
     print(f"{out}: {len(found.tree['images'])} images, {len(found.tree['annotations'])} annotations")
 
 
-def tell(found: AnnotatedFolder) -> None:
+def tell(found: AnnotatedFolder | ReadFolder) -> None:
     """Say in which format a data set was found and what of it was not taken, where standard output is not for JSON."""
     print(f"{found.name}: {found.format}, images in {found.images}")
     for left_out in found.left_out:

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import traceback
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from maskray.platform.job.plain_text import without_controls
 
@@ -38,6 +38,17 @@ def tell_error(error: BaseException, verbose: bool, stream: TextIO | None = None
             traceback.print_exception(error, file=stream)
         else:
             print(f"this was not expected; the traceback is in {_save_traceback(error)}", file=stream)
+
+
+def end_now(line: str, code: int) -> NoReturn:
+    """Say a line and end this process without asking anything of Ray, which may be in the middle of something.
+
+    What belongs to this process in a cluster ends with it, and so does a cluster that it has started.
+    """
+    print(without_controls(line), file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def root_cause(error: BaseException) -> BaseException:

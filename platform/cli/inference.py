@@ -7,16 +7,21 @@ import sys
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from maskray.platform.cli.models import Output, TrackingUri, model_folder
-from maskray.platform.job.serve_config import Runtime
+from maskray.platform.cli.tta import TTAOption, read_tta
+from maskray.platform.job.serve_config import Runtime, Whole
 
 if TYPE_CHECKING:
+    from maskray.platform.evaluation.cityscapes_ap import CityscapesMetrics
+    from maskray.platform.evaluation.coco_ap import CocoMetrics
     from maskray.platform.evaluation.rules import IouType as Compared
+    from maskray.platform.inference.engine import Engine
     from maskray.platform.inference.image_files import FilePrediction
+    from maskray.platform.job.tta_config import TTAConfig
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 ModelSource = typer.Option(
@@ -25,6 +30,18 @@ ModelSource = typer.Option(
 RuntimeOption = Annotated[
     Runtime, typer.Option(help="What computes the model: torch, or openvino on a CPU (pip install maskray[openvino]).")
 ]
+PrecisionOption = Annotated[
+    Whole | None,
+    typer.Option(
+        help="int8, of openvino alone: 8-bit whole numbers where `maskray models quantize` has measured ranges; none "
+        "computes in inference.precision of the model.",
+        show_default=False,
+    ),
+]
+RangesOption = Annotated[
+    Path | None, typer.Option(help="Folder of ranges for int8; none is that of the model.", show_default=False)
+]
+StatsJson = Annotated[bool, typer.Option("--json", help='Print {"stats": [metrics in order]} and nothing else.')]
 
 
 class IouType(StrEnum):
@@ -36,7 +53,9 @@ class IouType(StrEnum):
 
 
 def evaluate(
-    gt: Annotated[Path, typer.Option(help="Ground truth: annotation file in COCO format.", show_default=False)],
+    gt: Annotated[
+        Path, typer.Option(help="Ground truth: COCO file; of --model and cityscapes also a folder.", show_default=False)
+    ],
     dt: Annotated[Path | None, typer.Option(help="Detections: COCO results file.")] = None,
     model: Annotated[str | None, typer.Option(help="In place of --dt: a model, to be run on --images.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the original image, for --model.")] = None,
@@ -46,14 +65,19 @@ def evaluate(
         typer.Option(help="Compare boxes, masks or keypoints; none takes boxes of --dt, and all that --model finds."),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="Of --dt: coco, boundary (boundary AP of masks), lvis or lvis-boundary.")
+        str,
+        typer.Option(help="coco or cityscapes; of --dt also boundary (boundary AP of masks), lvis and lvis-boundary."),
     ] = "coco",
-    partitions: Annotated[int, typer.Option(min=1, help="Parts evaluated in parallel; the metrics are the same.")] = 1,
-    as_json: Annotated[
-        bool, typer.Option("--json", help='Print {"stats": [metrics in order]} and nothing else.')
+    submission: Annotated[
+        bool, typer.Option("--submission", help="Of --model: write OUT/submission as Cityscapes' server takes it.")
     ] = False,
+    partitions: Annotated[int, typer.Option(min=1, help="Parts evaluated in parallel; the metrics are the same.")] = 1,
+    as_json: StatsJson = False,
     device: Annotated[str, typer.Option(help="For --model: cpu or cuda.")] = "cpu",
     runtime: RuntimeOption = "torch",
+    precision: PrecisionOption = None,
+    ranges: RangesOption = None,
+    tta: TTAOption = None,
     tracking_uri: TrackingUri = None,
     output: Output = "outputs",
 ) -> None:
@@ -61,29 +85,51 @@ def evaluate(
 
     Boundary AP and LVIS's metrics of a results file by --protocol.
     """
-    if model is not None and protocol != "coco":
-        raise ValueError("--protocol is of --dt: evaluate the results.json that --model leaves in --out")
-    if model is not None and dt is None and images is not None and out is not None:
-        _evaluate_model(model_folder(model, tracking_uri, output), gt, images, out, device, iou_type, runtime)
+    views = read_tta(tta)
+    if model is not None and protocol not in ("coco", "cityscapes"):
+        raise ValueError(f"--protocol {protocol} is of --dt: evaluate the results.json that --model leaves in --out")
+    if model is not None and dt is None and (images is not None or gt.is_dir()) and out is not None:
+        folder = model_folder(model, tracking_uri, output)
+        engine = make_engine(runtime, precision, ranges)
+        _evaluate_model(folder, gt, images, out, device, iou_type, engine, protocol, submission, views)
         return
+    if submission:
+        raise ValueError("--submission is of --model: it writes what the model finds")
+    if views is not None:
+        raise ValueError("--tta is of --model: a results file has been found already")
     if dt is None or model is not None:
         raise ValueError("evaluate takes --gt with --dt, or --gt with --model, --images and --out")
     from maskray.platform.evaluation.evaluate_files import evaluate_files
 
-    compared: Compared = "segm" if protocol.endswith("boundary") else "bbox"
+    compared: Compared = "segm" if protocol.endswith(("boundary", "cityscapes")) else "bbox"
     compared = compared if iou_type is None else iou_type.value
-    metrics = evaluate_files(str(gt), str(dt), compared, partitions, protocol)
+    _print(evaluate_files(str(gt), str(dt), compared, partitions, protocol), compared, protocol, as_json)
+
+
+def _print(metrics: CocoMetrics | CityscapesMetrics, compared: Compared, protocol: str, as_json: bool) -> None:
+    """Print figures, of protocols whose result they are those of every class too."""
     stats = [float(value) for value in metrics.stats]
+    classes: dict[str, dict[str, float]] = getattr(metrics, "per_class", dict)()
     if as_json:
-        print(json.dumps({"stats": stats}))
+        print(json.dumps({"stats": stats} | ({"classes": classes} if classes else {})))
     else:
-        from maskray.platform.cli.tables import print_metrics
+        from maskray.platform.cli.tables import print_classes, print_metrics
 
         print_metrics(stats, compared, protocol)
+        print_classes(classes)
 
 
 def _evaluate_model(
-    folder: str, gt: Path, images: Path, out: Path, device: str, iou_type: IouType | None, runtime: Runtime
+    folder: str,
+    gt: Path,
+    images: Path | None,
+    out: Path,
+    device: str,
+    iou_type: IouType | None,
+    engine: Engine,
+    protocol: str,
+    submission: bool,
+    tta: TTAConfig | None,
 ) -> None:
     from rich.console import Console
 
@@ -95,7 +141,9 @@ def _evaluate_model(
         raise ValueError(f"device {device!r}: cpu or cuda")
     resources = ResourceConfig(num_workers=1, gpus_per_worker=float(device == "cuda"))
     compared: Compared | None = None if iou_type is None else iou_type.value
-    print_summary(evaluate_on_coco(folder, gt, images, out, resources, compared, runtime), Console())
+    by: Literal["coco", "cityscapes"] = "cityscapes" if protocol == "cityscapes" else "coco"
+    done = evaluate_on_coco(folder, gt, images, out, resources, compared, engine, by, submission, tta)
+    print_summary(done, Console())
 
 
 def predict(
@@ -107,6 +155,9 @@ def predict(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     runtime: RuntimeOption = "torch",
+    precision: PrecisionOption = None,
+    ranges: RangesOption = None,
+    tta: TTAOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print COCO results and nothing else.")] = False,
     tracking_uri: TrackingUri = None,
     output: Output = "outputs",
@@ -116,11 +167,14 @@ def predict(
     Files that are no readable images are told while the others are answered; the exit code is 1 then. Hidden files of
     a folder, as macOS leaves them beside each image, are passed over and counted.
     """
+    views = read_tta(tta)
     paths = list_images(images)
     from maskray.platform.inference.image_files import predict_files
 
     folder = model_folder(model, tracking_uri, output)
-    predictions = predict_files(paths, folder, device, score_threshold, out, runtime)
+    predictions = predict_files(
+        paths, folder, device, score_threshold, out, make_engine(runtime, precision, ranges), views
+    )
     failed: list[FilePrediction] = []
     sound = _aside(predictions, failed)
     if as_json:
@@ -143,6 +197,13 @@ def _aside(predictions: Iterable[FilePrediction], failed: list[FilePrediction]) 
         else:
             failed.append(prediction)
             print(f"error: {prediction.error}", file=sys.stderr)
+
+
+def make_engine(runtime: Runtime, precision: Whole | None, ranges: Path | None) -> Engine:
+    """What the options say that computes a model."""
+    from maskray.platform.inference.engine import Engine
+
+    return Engine(runtime, int8=precision == "int8", ranges=None if ranges is None else str(ranges.absolute()))
 
 
 def list_images(paths: list[Path]) -> list[Path]:

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from maskray.platform.cli import data, export, import_model, inference, models, new, serve, sweep
-from maskray.platform.cli.errors import tell_error
+from maskray.platform.cli import (
+    benchmark,
+    compare,
+    data,
+    export,
+    import_model,
+    inference,
+    models,
+    new,
+    quantize,
+    serve,
+    sweep,
+)
+from maskray.platform.cli.errors import end_now, tell_error
 from maskray.platform.machine.proxies import reach_loopback_directly
 
 app = typer.Typer(
@@ -28,6 +41,10 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the job, e.g. train.steps=100; repeatable."),
 ]
 
+IfStarted = Annotated[
+    bool, typer.Option("--resume-if-started", help="Start the run, or continue it, or do nothing where it is finished.")
+]
+
 
 @app.callback()
 def _options(
@@ -41,20 +58,37 @@ def run(
     job_file: JobFile,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run of this name.")] = False,
+    if_started: IfStarted = False,
 ) -> None:
-    """Run a job from data to registered model, or a sweep to its table, on this machine or the cluster it names."""
+    """Run a job from data to registered model, or a sweep to its table, on this machine or the cluster it names.
+
+    SIGTERM and the interrupt end it with a checkpoint of the present step, exit codes 75 and 130.
+    """
     from maskray.platform.cli.plan import print_plan
-    from maskray.platform.job.kinds import load_any, plan_any, run_any
+    from maskray.platform.job.kinds import load_any, plan_any, progress_of, run_any
 
     job = load_any(job_file, overrides or [])
+    if if_started:
+        progress = progress_of(job)
+        resume = resume or progress == "started"
+        if progress == "finished":
+            print(f"{job.name} is finished already: nothing to do")
+            return
     plan = plan_any(job)
     print_plan(job, plan)
     if plan.problems:
         raise typer.Exit(1)
     from maskray.platform.machine.ray_cluster import leave
+    from maskray.platform.machine.stop_signals import StopRequested
 
     try:
         run_any(job, resume=resume)
+    except StopRequested as stop:
+        sets = [part for override in overrides or [] for part in ("--set", override)]
+        command = shlex.join(["maskray", "run", str(job_file), *sets, *(["--resume"] if stop.resumable else [])])
+        end_now(
+            f"{stop}; {'go on' if stop.resumable else 'nothing is kept: begin again'} with: {command}", stop.exit_code
+        )
     finally:
         leave()
 
@@ -95,26 +129,37 @@ def submit(
         Path | None, typer.Option(help="Folder to send along; relative paths of the job start there.")
     ] = None,
     wheel: Annotated[Path | None, typer.Option(help="Wheel of maskray, for machines that do not have it.")] = None,
+    if_started: IfStarted = False,
 ) -> None:
-    """Send a job to a Ray cluster. With token authentication export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN first."""
+    """Send a job to a Ray cluster. With token authentication export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN first.
+
+    With --wait the exit code is that of the job, or 69 where the dashboard was lost and nobody knows.
+    """
     from maskray.platform.job.kinds import load_any
 
     job = load_any(job_file, overrides or [])
-    from maskray.platform.job.submission import follow_job, submit_job
+    from maskray.platform.job.submission import LOST_CODE, DashboardLostError, follow_job, submit_job
 
-    submission_id = submit_job(job, address, resume=resume, working_dir=working_dir, wheel=wheel)
+    submission_id = submit_job(job, address, resume, working_dir, wheel, if_started)
     print(f"submitted {submission_id}", flush=True)
     if wait:
-        raise typer.Exit(follow_job(submission_id, address))
+        try:
+            raise typer.Exit(follow_job(submission_id, address))
+        except DashboardLostError as error:
+            tell_error(error, verbose=False)
+            raise typer.Exit(LOST_CODE) from None
 
 
 # Registered here for the order of the help: jobs, models and data, set-up.
 app.command("new", rich_help_panel="Jobs")(new.new)
 app.command("evaluate", rich_help_panel="Models and data")(inference.evaluate)
+app.command("compare", rich_help_panel="Models and data")(compare.compare)
 app.command("predict", rich_help_panel="Models and data")(inference.predict)
+app.command("benchmark", rich_help_panel="Models and data")(benchmark.benchmark)
 app.command("serve", rich_help_panel="Models and data")(serve.serve)
 models.app.command("import")(import_model.import_model)
 models.app.command("export")(export.export)
+models.app.command("quantize")(quantize.quantize)
 app.add_typer(sweep.app, name="sweep", rich_help_panel="Jobs")
 app.add_typer(models.app, name="models", rich_help_panel="Models and data")
 app.add_typer(data.app, name="data", rich_help_panel="Models and data")
@@ -154,7 +199,7 @@ def doctor(
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line and leave with its exit code: 0 done, 1 error, 2 usage, 130 interrupted."""
+    """Run the command line and leave with its exit code: 0 done, 1 error, 2 usage, 75 SIGTERM, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     reach_loopback_directly(os.environ)
     verbose = "--verbose" in arguments

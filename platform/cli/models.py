@@ -80,6 +80,7 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Give an alias to a version, so that models:/NAME@ALIAS means it from now on; exit code 1 if the gate refuses."""
+    from maskray.platform.cli.tables import print_compared
     from maskray.platform.cli.version_tables import print_comparison
     from maskray.platform.job.load import load_gate
     from maskray.platform.registry.gate import GateRefusedError
@@ -88,7 +89,8 @@ def promote(
     asked = None if gate is None else load_gate(gate)
     tracking = open_tracking(tracking_uri, output)
     try:
-        comparison = promote_version(tracking, name, version, alias, asked, without_gate)
+        tell = None if as_json else print_compared
+        comparison = promote_version(tracking, name, version, alias, asked, without_gate, tell)
     except GateRefusedError as error:
         print(json.dumps(error.comparison, indent=1)) if as_json else print_comparison(error.comparison)
         raise

@@ -53,7 +53,7 @@ def new(
 ) -> None:
     """Look at data and write a job for them: input size, anchors, schedule and batch, each with its reason."""
     from maskray.platform.cli.plan import plan_all, print_plan
-    from maskray.platform.data.facts import measure
+    from maskray.platform.data.facts import few_without_masks, measure
     from maskray.platform.data.splitting import write_parts
     from maskray.platform.files.atomic import new_file, refuse_existing
     from maskray.platform.job.config import check_plain_name
@@ -63,11 +63,12 @@ def new(
     refuse_existing(job_file)
     name = check_plain_name(job_file.stem)
     folder = job_file.with_name(f"{name}-data")
-    train, sources, parts = choose_sources(data, val, (images, val_images or images), format, folder)
-    facts = measure(train)
+    datasets, sources, parts = choose_sources(data, val, (images, val_images or images), format, folder)
+    facts = measure(datasets[0])
     wanted = choose_task(facts) if task is None else task.value
+    lacking = few_without_masks(datasets) if wanted == "masks" else 0
     start = None if weights is None else open_start(weights, str(job_file.parent / "outputs"))
-    text = draft_job(name, sources, facts, wanted, this_machine(device), start)
+    text = draft_job(name, sources, facts, wanted, this_machine(device), start, lacking)
     if parts:
         write_parts(folder, parts)
         counts = {part: len(tree["images"]) for part, tree in parts.items()}
@@ -84,8 +85,8 @@ def new(
 
 def choose_sources(
     data: Path, val: Path | None, images: tuple[Path | None, Path | None], format: str, folder: Path
-) -> tuple[CocoDataset, dict[str, Any], Trees]:
-    """The data set to train on, the sources under train and val, and what a single one is divided into, in `folder`.
+) -> tuple[tuple[CocoDataset, CocoDataset], dict[str, Any], Trees]:
+    """The data sets and the sources of train and val, and what a single one is divided into, in `folder`.
 
     `images` are the folders of images of both, where they lie elsewhere. Nothing is written. ValueError where the data
     cannot be read, and where a folder to divide into is there already.
@@ -100,11 +101,13 @@ def choose_sources(
     dataset = dataset_of_tree(found.name, found.tree, found.images)
     if val is None and not both:
         return _divide(found, dataset, folder)
-    sources = {"train": _source(data, found.format, split, images[0])}
-    if val is None:
-        return dataset, sources | {"val": _source(data, found.format, "val", images[0])}, {}
-    theirs = read_annotated(val, format, None, images[1])
-    return dataset, sources | {"val": _source(val, theirs.format, None, images[1])}, {}
+    place = (data, "val", images[0]) if val is None else (val, None, images[1])
+    theirs = read_annotated(place[0], format, *place[1:])
+    sources = {
+        "train": _source(data, found.format, split, images[0]),
+        "val": _source(place[0], theirs.format, *place[1:]),
+    }
+    return (dataset, dataset_of_tree(theirs.name, theirs.tree, theirs.images)), sources, {}
 
 
 def _source(path: Path, format: str, split: str | None, images: Path | None) -> dict[str, str]:
@@ -113,7 +116,9 @@ def _source(path: Path, format: str, split: str | None, images: Path | None) -> 
     return keys | {key: str(value) for key, value in (("split", split), ("images", images)) if value is not None}
 
 
-def _divide(found: AnnotatedFolder, dataset: CocoDataset, folder: Path) -> tuple[CocoDataset, dict[str, Any], Trees]:
+def _divide(
+    found: AnnotatedFolder, dataset: CocoDataset, folder: Path
+) -> tuple[tuple[CocoDataset, CocoDataset], dict[str, Any], Trees]:
     """A fifth of the images for validation, drawn by a fixed seed, every class in both parts where it can be."""
     from maskray.platform.data.formats.coco import dataset_of_tree
     from maskray.platform.data.splitting import divide, divide_tree
@@ -128,7 +133,8 @@ def _divide(found: AnnotatedFolder, dataset: CocoDataset, folder: Path) -> tuple
         part: {"kind": "coco", "annotations": str(folder / f"{part}.json"), "images": str(found.images)}
         for part in trees
     }
-    return dataset_of_tree(found.name, trees["train"], found.images), sources, trees
+    train, val = (dataset_of_tree(found.name, trees[part], found.images) for part in ("train", "val"))
+    return (train, val), sources, trees
 
 
 def open_start(weights: str, output: str) -> Start:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from maskray.platform.cli.inference import RuntimeOption
+from maskray.platform.cli.inference import PrecisionOption, RangesOption, RuntimeOption
 from maskray.platform.cli.models import Output, TrackingUri, open_tracking
 from maskray.platform.job.serve_config import ServeConfig
 
@@ -33,6 +33,8 @@ def serve(
         float, typer.Option(min=0, help="GPUs of a copy; 0 computes on CPU.")
     ] = DEFAULTS.gpus_per_replica,
     runtime: RuntimeOption = DEFAULTS.runtime,
+    precision: PrecisionOption = DEFAULTS.precision,
+    ranges: RangesOption = None,
     api_keys: Annotated[Path | None, typer.Option(help="Key file; only holders of a key may ask then.")] = None,
     samples: Annotated[Path | None, typer.Option(help="Folder of images that the page offers.")] = None,
     settings: Annotated[
@@ -55,6 +57,8 @@ def serve(
         "cpus_per_replica": cpus_per_replica,
         "gpus_per_replica": gpus_per_replica,
         "runtime": runtime,
+        "precision": precision,
+        "ranges": None if ranges is None else str(ranges),
         "api_keys_file": None if api_keys is None else str(api_keys),
         "samples": None if samples is None else str(samples),
     }
@@ -64,11 +68,15 @@ def serve(
 
     warn_if_open(config)
     if config.runtime == "openvino" and address is None:  # on the cluster of others a replica tells what it lacks
-        from maskray.platform.inference.openvino_network import check_package
-
-        check_package()
+        _check_openvino()
     tracking = open_tracking(tracking_uri, output) if model.startswith("models:/") else None
     serve_forever(find_source(model, tracking), config, address)
+
+
+def _check_openvino() -> None:
+    from maskray.platform.inference.openvino_network import check_package
+
+    check_package()
 
 
 def warn_if_open(config: ServeConfig) -> None:

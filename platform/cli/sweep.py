@@ -34,7 +34,7 @@ def open_pages(
     folder: Folder,
     server: Annotated[str | None, typer.Option(help="MLflow server, where the sweep used a sqlite file.")] = None,
 ) -> None:
-    """Print the address of MLflow's page that compares the trials of a sweep."""
+    """Print the address of MLflow's page that compares the trials of a sweep by its first figure."""
     from maskray.platform.job.config import TrackingConfig
     from maskray.platform.job.load import public_uri
     from maskray.platform.registry.tracking import Tracking
@@ -47,8 +47,8 @@ def open_pages(
             "--server: the runs are in a database; start a server with "
             f"`mlflow server --backend-store-uri {public_uri(uri)}` and give its address"
         )
-    _, records = _open(folder)
-    print(compare_url(server or uri, tracking.experiment_of(run_id), records))
+    sweep, records = _open(folder)
+    print(compare_url(server or uri, tracking.experiment_of(run_id), records, sweep.table.figures[0]))
 
 
 def _open(folder: Path) -> tuple[SweepConfig, list[TrialRecord]]:

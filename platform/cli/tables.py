@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -10,21 +10,25 @@ from rich.table import Table
 
 from maskray.platform.data.formats.problem import verdict_lines
 from maskray.platform.evaluation.protocols import PROTOCOLS
-from maskray.platform.evaluation.rules import IouType
+from maskray.platform.evaluation.rules import NO_LIMIT, IouType
 from maskray.platform.job.plain_text import shown_name
 from maskray.platform.machine.terminal import escape
 
 if TYPE_CHECKING:
     from maskray.platform.data.validate import ValidationReport
+    from maskray.platform.evaluation.comparison import Change
     from maskray.platform.inference.image_files import FilePrediction
     from maskray.platform.machine.doctor import Finding
     from maskray.platform.registry.models import ModelVersion
+    from maskray.platform.runs.comparison import ComparedModels
 
+SHOWN_CLASSES = 10
 TITLES = {
     "coco": "COCO metrics",
     "boundary": "Boundary metrics",
     "lvis": "LVIS metrics",
     "lvis-boundary": "LVIS boundary metrics",
+    "cityscapes": "Cityscapes metrics",
 }
 
 
@@ -36,8 +40,25 @@ def print_metrics(stats: list[float], iou_type: IouType, protocol: str = "coco")
     for metric, value in zip(PROTOCOLS[protocol].rules[iou_type].metrics, stats, strict=True):
         at = "0.50:0.95" if metric.overlap is None else f"{metric.overlap:.2f}"
         objects = metric.area if metric.group is None else f"{metric.group} classes"
-        table.add_row(metric.name, at, objects, str(metric.limit), "-" if value < 0 else f"{value:.4f}")
+        limit = "all" if metric.limit == NO_LIMIT else str(metric.limit)
+        table.add_row(metric.name, at, objects, limit, _figure(value))
     Console().print(table)
+
+
+def print_classes(classes: Mapping[str, Mapping[str, float]]) -> None:
+    """Print the metrics of every class by name, if there are any."""
+    if not classes:
+        return
+    table = Table("class", *next(iter(classes.values())))
+    for name, row in classes.items():
+        table.add_row(escape(shown_name(name)), *map(_figure, row.values()))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    Console().print(table)
+
+
+def _figure(value: float) -> str:
+    return "-" if value < 0 else f"{value:.4f}"
 
 
 def print_predictions(predictions: Iterable[FilePrediction]) -> None:
@@ -110,3 +131,35 @@ def print_findings(findings: list[Finding]) -> None:
         )
         if finding.remedy:
             console.print(f"{'':<{width + 9}}-> {escape(finding.remedy)}")
+
+
+def print_compared(compared: ComparedModels) -> None:
+    """Print the differences of two models, and the classes that differ beyond chance."""
+    console = Console()
+    names = [escape(source.name) for source in compared.sources]
+    for one in compared.comparisons:
+        title = f"{one.iou_type}, {one.num_images} images, percent"
+        table = Table("", *names, "difference", "95 %", title=title, title_justify="left")
+        for name, change in one.metrics.items():
+            table.add_row(name, _percent(change.first), _percent(change.second), *_difference(change))
+        changes = sorted(one.categories.items(), key=lambda item: -abs(item[1]["AP"].difference))
+        sure = [(category, of["AP"]) for category, of in changes if of["AP"].is_sure]
+        for category, change in sure[:SHOWN_CLASSES]:
+            name = escape(shown_name(compared.categories.get(category, str(category))))
+            table.add_row(f"AP {name}", _percent(change.first), _percent(change.second), *_difference(change))
+        for column in table.columns[1:]:
+            column.justify = "right"
+        console.print(table)
+        if len(sure) > SHOWN_CLASSES:
+            console.print(f"{len(sure) - SHOWN_CLASSES} more classes differ beyond chance: --out or --json has all")
+
+
+def _difference(change: Change) -> tuple[str, str]:
+    color = "" if not change.is_sure else "green" if change.difference > 0 else "red"
+    text = _percent(change.difference, "+")
+    ends = f"{_percent(change.low, '+')} to {_percent(change.high, '+')}"
+    return f"[{color}]{text}[/]" if color else text, ends
+
+
+def _percent(value: float, sign: str = "") -> str:
+    return "-" if value != value else f"{100 * value:{sign}.1f}"

@@ -45,7 +45,6 @@ def new_file(path: str | Path) -> Iterator[Path]:
         temporary = scratch / path.name
         yield temporary
         flush(temporary)
-        temporary.chmod(0o644)
         refuse_existing(path)
         temporary.rename(path)
         flush(path.parent)

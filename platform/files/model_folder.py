@@ -6,6 +6,9 @@ The weights carry the ModelSpec in their metadata too, so that the one file is a
 from __future__ import annotations
 
 import hashlib
+import json
+import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,8 +63,25 @@ def write_model_file(path: str | Path, model: nn.Module, spec: ModelSpec) -> Non
     `model` is as for write_model_files.
     """
     text = spec_text(spec)
+    path = Path(path)
+    path.touch()  # with the mode that the umask leaves, which the writer would make 0600
+    mode = stat.S_IMODE(path.stat().st_mode)
     metadata = {"format": WEIGHTS_FORMAT, "spec": text, "spec_sha256": hashlib.sha256(text.encode()).hexdigest()}
     save_file(_stored_tensors(model), path, metadata=metadata)
+    path.chmod(mode)
+    _sort_header(path)
+
+
+def _sort_header(path: Path) -> None:
+    """Put the header's metadata in order, which is another one each time: equal weights are equal files then."""
+    with path.open("r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        data = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(data) <= length, "the same characters in another order"
+        file.seek(8)
+        file.write(data.ljust(length))
 
 
 def read_model_folder(folder: str | Path, device: str | torch.device = "cpu") -> tuple[MaskRCNN, ModelSpec]:

@@ -13,6 +13,7 @@ from maskray.platform.job.data_config import DataConfig
 from maskray.platform.job.frozen_parts import check_frozen
 from maskray.platform.job.serve_config import ServeConfig
 from maskray.platform.job.train_config import TrainConfig
+from maskray.platform.job.tta_config import TTAConfig
 
 # Ray Data reads and decodes with logical CPUs of its own; with less than one left it waits in silence (no error).
 DATA_CPUS = 1.0
@@ -27,6 +28,13 @@ def check_plain_name(name: str) -> str:
     return name
 
 
+def check_output(output: str) -> str:
+    """The folder of all runs; ValueError for a URI, which would be made a local folder of such a name."""
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:/", output):
+        raise ValueError(f"{output!r} is a URI: runs are written to a path that every node sees, such as a mounted one")
+    return output
+
+
 class ResourceConfig(Config):
     """What the run asks of the Ray cluster."""
 
@@ -36,7 +44,15 @@ class ResourceConfig(Config):
     cpus_per_worker: float = Field(1.0, gt=0)
     gpus_per_worker: float = Field(0.0, ge=0, description="1 trains on GPU with nccl; 0 on CPU with gloo.")
     num_evaluators: Positive = Field(2, description="Ray Data actors that hold the model.")
+    wait_seconds: float = Field(
+        3600.0, ge=0, description="How long training waits for CPUs and GPUs that others of the cluster have."
+    )
     max_failures: int = Field(3, ge=0, description="Worker failures that training survives by resuming.")
+
+    @property
+    def threads(self) -> int:
+        """Threads that a worker computes with; sums are rounded in an order that depends on them."""
+        return max(1, int(self.cpus_per_worker))
 
     @property
     def training_cpus(self) -> float:
@@ -45,15 +61,31 @@ class ResourceConfig(Config):
 
 
 class EvaluationConfig(Config):
-    """COCO metrics on data.val."""
+    """COCO metrics on data.val, and those of Cityscapes where asked for."""
 
     iou_types: tuple[Literal["bbox", "segm", "keypoints"], ...] = ("bbox", "segm")
+    protocol: Literal["coco", "cityscapes"] = Field(
+        "coco", description="cityscapes: the figures of its own scripts, of masks, beside those of COCO."
+    )
+    submission: bool = Field(
+        False, description="Write the folder `submission` of the run: text files and masks as Cityscapes' server takes."
+    )
     images_per_batch: Positive = 4
     report_images: int = Field(12, ge=0, description="Images in the HTML report.")
+    tta: TTAConfig | None = Field(
+        None, description="Test-time augmentation in the last evaluation, beside one view; none looks at one."
+    )
     paper_row: str | None = Field(None, description="Published row to print beside, as table/row of the paper.")
     expect: dict[str, float] = Field(
         default_factory=dict, description="Least value of named metrics, e.g. segm/AP50: 0.5; the run fails below it."
     )
+
+    @model_validator(mode="after")
+    def _masks(self) -> Self:
+        for name, wanted in (("protocol cityscapes", self.protocol != "coco"), ("submission", self.submission)):
+            if wanted and "segm" not in self.iou_types:
+                raise ValueError(f"{name} is of masks: iou_types needs segm")
+        return self
 
 
 class LatencyLimit(Config):
@@ -133,6 +165,11 @@ class JobConfig(Config):
     def _plain_name(cls, name: str) -> str:
         return check_plain_name(name)
 
+    @field_validator("output")
+    @classmethod
+    def _path(cls, output: str) -> str:
+        return check_output(output)
+
     @property
     def stream(self) -> StreamConfig:
         """What its batches follow from."""
@@ -170,6 +207,16 @@ class JobConfig(Config):
             raise ValueError(
                 f"train.scheme {self.train.scheme} learns from proposals on whole images: data.augmentation may change "
                 "colours only"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labelled_share(self) -> Self:
+        labelled = self.data.labelled_per_batch
+        if labelled is not None and labelled >= self.train.images_per_batch:
+            raise ValueError(
+                f"data.labelled_per_batch {labelled} leaves no image of train.images_per_batch "
+                f"{self.train.images_per_batch} for those that a model has labelled"
             )
         return self
 

@@ -15,9 +15,13 @@ SyntheticClass = Literal["person", "circle", "square", "triangle", "star", "ring
 
 
 class SyntheticSource(Config):
-    """Images that maskray draws itself, in COCO format (platform/data/synthetic/dataset.py)."""
+    """Images that maskray draws itself: shapes and persons in COCO format, or streets as Cityscapes is distributed.
+
+    See platform/data/synthetic (dataset.py and street_tree.py).
+    """
 
     kind: Literal["synthetic"] = "synthetic"
+    scene: Literal["shapes", "street"] = Field("shapes", description="street: the eight classes of Cityscapes.")
     num_images: Positive
     seed: int = Field(0, ge=0, lt=2**63)
     height: int = Field(192, ge=64, description="Pixels.")
@@ -27,6 +31,14 @@ class SyntheticSource(Config):
     keypoints: bool = Field(
         False, description="Persons alone are annotated, with keypoints; every other object is one."
     )
+
+    @model_validator(mode="after")
+    def _street(self) -> Self:
+        if self.scene == "street" and (self.classes or self.keypoints):
+            raise ValueError("scene street has the classes of Cityscapes: leave out classes and keypoints")
+        if self.scene == "street" and self.max_objects < 2:
+            raise ValueError("max_objects of scene street is at least 2")
+        return self
 
     @model_validator(mode="after")
     def _persons(self) -> Self:
@@ -45,7 +57,9 @@ class CocoSource(Config):
     images: str = Field(description="Folder of the original image.")
 
 
-DataFormat = Literal["auto", "coco", "roboflow", "yolo", "labelme", "cvat", "voc", "lvis", "instance_masks"]
+DataFormat = Literal[
+    "auto", "coco", "roboflow", "yolo", "labelme", "cvat", "voc", "lvis", "instance_masks", "cityscapes"
+]
 Split = Literal["train", "val", "test"]
 
 
@@ -66,8 +80,19 @@ class ShardSource(Config):
     path: str
 
 
+class ImagesSource(Config):
+    """Images without annotations: a folder with all below it, or a text file that lists them."""
+
+    kind: Literal["images"] = "images"
+    path: str = Field(description="Folder, or a .txt file with the path of an image a line.")
+    images: str | None = Field(None, description="Folder that paths of a list start at; none is that of the list.")
+
+
 ScaleFactor = Annotated[float, Field(gt=0, le=16)]
 Source = Annotated[SyntheticSource | CocoSource | FilesSource | ShardSource, Field(discriminator="kind")]
+UnlabelledSource = Annotated[
+    ImagesSource | SyntheticSource | CocoSource | FilesSource | ShardSource, Field(discriminator="kind")
+]
 
 
 class AugmentationConfig(Config):
@@ -124,12 +149,25 @@ class DataConfig(Config):
     flip: Fraction = Field(0.5, description="Probability of a horizontal flip in training.")
     augmentation: AugmentationConfig = AugmentationConfig()
     batch_by_aspect_ratio: bool = True
+    order: Literal["permutation", "windowed"] = Field(
+        "permutation",
+        description="Rows of an epoch by a permutation of all, each read by itself; or shards in a drawn order and "
+        "rows drawn within windows, which are read with few requests: for stores where a request takes long.",
+    )
+    shuffle_window: Positive = Field(
+        2048, description="Rows that order: windowed draws from at a time; all workers together hold them in memory."
+    )
     min_box_pixels: float = Field(1.0, ge=0, description="Objects with a smaller side after resizing are dropped.")
     skip_images_without_objects: bool = Field(False, description="Leave images without annotations out of training.")
     repeat_factor_threshold: Fraction = Field(
         0.0,
         description="Images with a category that fewer than this share of the images have come more than once in an "
         "epoch (LVIS takes 0.001); 0 is off.",
+    )
+    labelled_per_batch: Positive | None = Field(
+        None,
+        description="Of shards in two parts, as a distill job leaves them: images of every batch that people have "
+        "labelled; the others are of those that a model has. None makes no difference between them.",
     )
     decode: Literal["collate", "map"] = Field(
         "collate", description="Decode in the training process (fast on one machine) or in Ray Data tasks (CPU nodes)."

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from maskray.platform.job.config import GateConfig, JobConfig
 from maskray.platform.job.plain_text import one_line, shown
-from maskray.platform.job.yaml_tree import load_yaml
+from maskray.platform.job.yaml_tree import find_comment, load_yaml
 
 DEFAULT_KIND = "train"
 Described = TypeVar("Described", bound=BaseModel)
@@ -137,8 +137,13 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
         raise ValueError(f"--set {override!r}: write it as a.b=value")
     try:
         parsed = load_yaml(value)
+        comment = find_comment(value)
     except ValueError:
         raise ValueError(f"--set {override!r}: {value!r} is not a YAML value") from None
+    if comment is not None:
+        raise ValueError(
+            f"--set {override!r}: {comment!r} is a comment in YAML and would be lost; give the value quotes of its own"
+        )
     try:
         set_key(tree, key.strip(), parsed)
     except ValueError as error:
@@ -160,7 +165,7 @@ def set_key(tree: dict[str, Any], key: str, value: Any) -> None:
 
 def _describe(item: Any, kind: type[BaseModel]) -> str:
     """One line for one mistake that pydantic found."""
-    kinds = ("synthetic", "coco", "files", "shards", "hard", "soft", "sgd", "adamw")
+    kinds = ("synthetic", "coco", "files", "shards", "images", "hard", "soft", "sgd", "adamw")
     location = [part for part in item["loc"] if part not in kinds]
     dotted = ".".join(str(part) for part in location) or "the job"
     if item["type"] == "extra_forbidden":

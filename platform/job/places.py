@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from maskray.platform.job.config import JobConfig
-from maskray.platform.job.data_config import CocoSource, FilesSource, ShardSource
+from maskray.platform.job.data_config import CocoSource, FilesSource, ImagesSource, ShardSource, UnlabelledSource
+from maskray.platform.job.distill_config import DistillConfig
 
 
 def move_job(job: JobConfig, address: str) -> JobConfig:
@@ -15,15 +16,22 @@ def move_job(job: JobConfig, address: str) -> JobConfig:
 
 def read_paths(job: JobConfig) -> Iterator[tuple[str, str]]:
     """Dotted key and path of everything that a job reads."""
-    for split in ("train", "val"):
-        source = getattr(job.data, split)
-        if isinstance(source, CocoSource):
-            yield f"data.{split}.annotations", source.annotations
-            yield f"data.{split}.images", source.images
-        if isinstance(source, ShardSource | FilesSource):
-            yield f"data.{split}.path", source.path
-        if isinstance(source, FilesSource) and source.images is not None:
-            yield f"data.{split}.images", source.images
-    weights = job.train.initial_weights
-    if weights is not None and not weights.startswith(("torchvision:", "models:/")):
-        yield "train.initial_weights", weights
+    yield from _source_paths("data.train", job.data.train)
+    yield from _source_paths("data.val", job.data.val)
+    models = [("train.initial_weights", job.train.initial_weights)]
+    if isinstance(job, DistillConfig):
+        yield from _source_paths("distill.unlabelled", job.distill.unlabelled)
+        models.append(("distill.teacher", job.distill.teacher))
+    for key, weights in models:
+        if weights is not None and not weights.startswith(("torchvision:", "models:/")):
+            yield key, weights
+
+
+def _source_paths(key: str, source: UnlabelledSource) -> Iterator[tuple[str, str]]:
+    if isinstance(source, CocoSource):
+        yield f"{key}.annotations", source.annotations
+        yield f"{key}.images", source.images
+    if isinstance(source, ShardSource | FilesSource | ImagesSource):
+        yield f"{key}.path", source.path
+    if isinstance(source, FilesSource | ImagesSource) and source.images is not None:
+        yield f"{key}.images", source.images

@@ -149,7 +149,7 @@ def _find_problems(job: JobConfig) -> list[str]:
     if job.train.evaluates and kind not in job.evaluation.iou_types:
         problems.append(f"train.best_metric {job.train.best_metric} is not among evaluation.iou_types")
     for figure in job.evaluation.expect:
-        if figure.split("/")[0] not in job.evaluation.iou_types:
+        if figure.split("/")[0] not in (*job.evaluation.iou_types, *{job.evaluation.protocol} - {"coco"}):
             problems.append(f"evaluation.expect names {figure}, which evaluation.iou_types does not compute")
     prefix, _, weights = (job.train.initial_weights or "").partition(":")
     if prefix == "torchvision" and "rcnn" not in weights and weights != job.model.backbone.name:
@@ -188,7 +188,7 @@ def _count_images(
     """Images of a source when that is cheap to know; what is not there is a warning: the cluster may see it."""
     where = f"data.{split}"
     if isinstance(source, SyntheticSource):
-        return source.num_images
+        return counted.get(split, source.num_images)
     if isinstance(source, FilesSource):
         missing = [(key, path) for key, path in (("path", source.path), ("images", source.images))
                    if path is not None and not Path(path).exists()]  # fmt: skip

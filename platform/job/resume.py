@@ -24,6 +24,7 @@ MAY_CHANGE = frozenset(
         "train.epochs",
         "train.checkpoint_every",
         "train.checkpoint_every_epochs",
+        "train.checkpoint_every_minutes",
         "train.evaluate_every",
         "train.evaluate_every_epochs",
         "train.patience",
@@ -68,6 +69,28 @@ def check_same_job(before: JobConfig, now: JobConfig, allowed: Collection[str] =
         raise ValueError(
             f"cannot resume {now.name} with another {', '.join(changed[:3])}{more}; give the run a new name"
         )
+
+
+def changed_numbers(before: JobConfig, now: JobConfig) -> list[str]:
+    """What a resume may change and what then changes the numbers of the steps to come, a line each."""
+    was, now_is = before.resources, now.resources
+    lines = []
+    if was.num_workers != now_is.num_workers:
+        lines.append(
+            f"resources.num_workers was {was.num_workers} and is {now_is.num_workers}: images and random numbers are "
+            "dealt to the workers anew, so from here on it is another run than one that was not interrupted"
+        )
+    if was.threads != now_is.threads:
+        lines.append(
+            f"resources.cpus_per_worker was {was.cpus_per_worker:g} and is {now_is.cpus_per_worker:g}: as many threads "
+            "add up in another order, so losses differ in their last digits from those of a run not interrupted"
+        )
+    if (was.gpus_per_worker > 0) != (now_is.gpus_per_worker > 0):
+        lines.append(
+            f"resources.gpus_per_worker was {was.gpus_per_worker:g} and is {now_is.gpus_per_worker:g}: processors "
+            "round differently, so losses differ from those of a run that was not interrupted"
+        )
+    return lines
 
 
 def training_config(job: JobConfig, data_digest: str) -> str:

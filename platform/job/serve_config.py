@@ -8,12 +8,23 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from maskray.model.config import Config, Positive
+from maskray.platform.job.tta_config import TTAConfig
 
 Runtime = Literal["torch", "openvino"]
+Whole = Literal["int8"]  # numbers that weights and what goes into layers are rounded to
 
 QUEUED_BATCHES = 8
 # It goes into a header of the page: scheme, host and port, and nothing else.
 ORIGIN = re.compile(r"https?://[A-Za-z0-9._-]+(:[0-9]{1,5})?")
+
+
+class ServeTTAConfig(Config):
+    """Test-time augmentation that requests may ask for, image by image, and what it may take."""
+
+    views: TTAConfig = Field(TTAConfig(), description="The views in which an image is then looked at.")
+    max_view_pixels: Positive = Field(
+        30_000_000, description="Of all views of an image together; one that has more is refused (413)."
+    )
 
 
 class ServeConfig(Config):
@@ -28,6 +39,14 @@ class ServeConfig(Config):
     runtime: Runtime = Field(
         "torch", description="What computes the model; openvino, an extra of its own, is for CPUs alone."
     )
+    precision: Whole | None = Field(
+        None,
+        description="int8 computes in 8-bit whole numbers (openvino alone), what has ranges of `maskray models "
+        "quantize`; none in inference.precision of the model.",
+    )
+    ranges: str | None = Field(
+        None, description="Folder of ranges for int8, of every version that is to be served; none is that of the model."
+    )
     max_batch_size: Positive = 4
     batch_wait_seconds: float = Field(
         0.0, ge=0, description="How long an idle copy waits for more images; 0 takes what came while it computed."
@@ -40,6 +59,12 @@ class ServeConfig(Config):
     max_images_per_request: Positive = 16
     deadline_seconds: float = Field(60.0, gt=0, description="Longest that a request may take; it may ask for less.")
     drain_seconds: float = Field(30.0, ge=0, description="How long accepted requests may take when the server ends.")
+    away_seconds: float = Field(
+        20.0,
+        ge=1,
+        description="How long nobody may listen at the port, as between two gateways, until `maskray serve` ends with "
+        "an error; more where the machine is so busy that a process takes longer to start.",
+    )
     poll_alias_seconds: float = Field(5.0, gt=0, description="How often the registry is asked where the alias points.")
     api_keys_file: str | None = Field(
         None, description="File of `maskray keys add`; without one everybody who reaches the port may ask."
@@ -69,6 +94,11 @@ class ServeConfig(Config):
         description="Whether the page takes addresses of images, which the reader's browser fetches and never the "
         "server; the page may then connect to anywhere.",
     )
+    tta: ServeTTAConfig | None = Field(
+        None,
+        description="Test-time augmentation for requests that ask for it; one image takes a place of max_waiting for "
+        "each view. None: it is not offered.",
+    )
     check_after_training: bool = Field(False, description="Deploy the new model, send it one image and stop.")
 
     @model_validator(mode="after")
@@ -77,6 +107,13 @@ class ServeConfig(Config):
             raise ValueError(f"max_replicas {self.max_replicas} is less than num_replicas {self.num_replicas}")
         if self.runtime == "openvino" and self.gpus_per_replica > 0:
             raise ValueError(f"runtime openvino computes on CPUs, gpus_per_replica is {self.gpus_per_replica:g}")
+        if self.precision is not None and self.runtime != "openvino":
+            raise ValueError(f"precision {self.precision} is of runtime openvino, not of {self.runtime}")
+        if self.ranges is not None and self.precision is None:
+            raise ValueError("ranges are of precision int8, which is not asked for")
+        if self.tta is not None and self.tta.views.num_views > self.most_waiting:
+            views = self.tta.views.num_views
+            raise ValueError(f"tta: {views} views of an image are more than the {self.most_waiting} of max_waiting")
         for origin in self.cors_origins:
             if origin != "*" and not origin.startswith(("http://", "https://")):
                 raise ValueError(f"cors_origins: {origin!r} does not begin with http:// or https://")

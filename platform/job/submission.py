@@ -12,10 +12,10 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from maskray.platform.job.kinds import KINDS, AnyJob
 from maskray.platform.job.load import dump_job
@@ -30,16 +30,30 @@ MOST_UPLOAD_BYTES = 400_000_000  # Ray refuses a working directory above 512 MiB
 NOT_SENT = (".git", ".venv", "__pycache__", "outputs", "mlruns", ".mypy_cache", ".ruff_cache", ".pytest_cache")
 POLL_SECONDS = 1.0
 AGENT_SECONDS = 60.0
+LOST_SECONDS = 900.0  # in which the head of a cluster that was lost may be there again
+LOST_CODE = 69  # "unavailable" of sysexits.h: how the job ended is not known
+STOP_SECONDS = 60  # of `ray job stop`, before it kills: time for a checkpoint, where Ray itself would give 3
+
+Answer = TypeVar("Answer")
+
+
+class DashboardLostError(ValueError):
+    """The dashboard of a job that is followed does not answer any more; the job may go on."""
 
 
 def submit_job(
-    job: AnyJob, address: str, resume: bool = False, working_dir: Path | None = None, wheel: Path | None = None
+    job: AnyJob,
+    address: str,
+    resume: bool = False,
+    working_dir: Path | None = None,
+    wheel: Path | None = None,
+    if_started: bool = False,
 ) -> str:
     """Send a job to the cluster whose dashboard is at an address; returns its submission id.
 
     The job file travels resolved, alone or with the contents of `working_dir`; `wheel` brings maskray to machines that
-    do not have it. Raises ValueError for a job that cannot work there, one that was sent before, a refused token and
-    a cluster that does not answer.
+    do not have it; `resume` and `if_started` are options of the run there. Raises ValueError for a job that cannot work
+    there, one that was sent before and has not failed, a refused token and a cluster that does not answer.
     """
     kind = KINDS[job.kind]
     job = kind.move(job, "auto")
@@ -49,15 +63,17 @@ def submit_job(
     text = dump_job(job)
     with _readable(address), tempfile.TemporaryDirectory(prefix="maskray-submit-") as folder:
         client = connect(address)
-        submission_id = _new_id(client, job.name, text, resume)
+        submission_id = _new_id(client, job.name, text, resume or if_started)
         sent = Path(folder, "working_dir")
         _fill(sent, text, working_dir)
         runtime_env: dict[str, Any] = {"working_dir": str(sent)}
+        runtime_env["env_vars"] = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+        options = (" --resume" if resume else "") + (" --resume-if-started" if if_started else "")
         if wheel is not None:
             runtime_env["py_modules"] = [str(_unpack(wheel, Path(folder, "wheel")))]
         _send(
             client,
-            entrypoint=ENTRYPOINT + (" --resume" if resume else ""),
+            entrypoint=ENTRYPOINT + options,
             submission_id=submission_id,
             runtime_env=runtime_env,
             metadata={"maskray_job": job.name, "maskray_job_sha256": _digest(text)},
@@ -68,7 +84,8 @@ def submit_job(
 def follow_job(submission_id: str, address: str) -> int:
     """Print the log of a job as it grows until the job ends; returns its exit code (0 succeeded).
 
-    An interrupt stops the following, not the job.
+    An interrupt stops the following, not the job. A dashboard that does not answer is waited for, LOST_SECONDS long,
+    then it is a DashboardLostError: that is no failure of the job.
     """
     try:
         with _readable(address):
@@ -101,16 +118,21 @@ def _digest(text: str) -> str:
 
 
 def _new_id(client: JobSubmissionClient, name: str, text: str, resume: bool) -> str:
-    """An id that the cluster does not know yet (Ray answers a known one with an internal error)."""
+    """An id that the cluster does not know yet (Ray answers a known one with an internal error).
+
+    What failed or was stopped may be sent again as it is: whether it left a run behind, the run itself will say.
+    """
     wanted = submission_name(name, text)
     known = {details.submission_id: details.status for details in client.list_jobs()}
     if not resume:
-        if wanted in known:
-            raise ValueError(
-                f"this job was submitted already: {wanted} is {str(known[wanted]).rsplit('.', 1)[-1]}; "
-                "give it another name, or --resume it"
-            )
-        return wanted
+        tries = [key for key in known if key == wanted or (key and key.startswith(f"{wanted}-again-"))]
+        for key in tries:
+            status = str(known[key]).rsplit(".", 1)[-1]
+            if status not in ("FAILED", "STOPPED"):
+                raise ValueError(
+                    f"this job was submitted already: {key} is {status}; give it another name, or --resume it"
+                )
+        return f"{wanted}-again-{len(tries)}" if tries else wanted
     attempts = [key for key in known if key and key.startswith(f"{wanted}-resume-")]
     return f"{wanted}-resume-{len(attempts) + 1}"
 
@@ -175,6 +197,27 @@ def _is_absolute(path: str) -> bool:
     return path.startswith("/") or re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", path) is not None
 
 
+def ask_patiently(ask: Callable[[], Answer], seconds: float = LOST_SECONDS) -> Answer:
+    """What the dashboard answers; it is asked again, which is told once, while it is away for at most `seconds`."""
+    import requests
+
+    until: float | None = None
+    while True:
+        try:
+            return ask()
+        except (ConnectionError, requests.exceptions.RequestException, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not re.search(r"status code 5\d\d", str(error)):
+                raise  # an answer
+            if until is None:
+                until = time.monotonic() + seconds
+                print(f"the dashboard does not answer, waiting up to {seconds:g} s for it", file=sys.stderr, flush=True)
+            if time.monotonic() > until:
+                raise DashboardLostError(
+                    f"the dashboard has not answered for {seconds:g} s ({_first_line(error)}); the job may go on"
+                ) from None
+        time.sleep(POLL_SECONDS)
+
+
 async def _print_log(client: JobSubmissionClient, submission_id: str) -> None:
     """Print the log to its end; where the connection breaks, go on after the last character printed."""
     printed = 0
@@ -189,14 +232,14 @@ async def _print_log(client: JobSubmissionClient, submission_id: str) -> None:
                     printed = position
         except (RuntimeError, OSError):  # of the web socket: a proxy that cuts idle connections, for one
             pass
-        if client.get_job_status(submission_id).is_terminal():
+        if ask_patiently(lambda: client.get_job_status(submission_id)).is_terminal():
             return
         await asyncio.sleep(POLL_SECONDS)
 
 
 def _exit_code(client: JobSubmissionClient, submission_id: str) -> int:
     """The exit code of the job's driver; 1 where it failed without one (never started, node lost)."""
-    while not (details := client.get_job_info(submission_id)).status.is_terminal():
+    while not (details := ask_patiently(lambda: client.get_job_info(submission_id))).status.is_terminal():
         time.sleep(POLL_SECONDS)
     status = str(details.status).rsplit(".", 1)[-1]
     print(f"{submission_id}: {status}", flush=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from maskray.model.config import Config, Positive
-from maskray.platform.job.config import TrackingConfig, check_plain_name
+from maskray.platform.job.config import TrackingConfig, check_output, check_plain_name
 
 # Of each trial: the process that drives its workers asks for this much of a logical CPU.
 TRIAL_CPUS = 0.1
@@ -93,6 +93,11 @@ class SweepConfig(Config):
     @classmethod
     def _plain_name(cls, name: str) -> str:
         return check_plain_name(name)
+
+    @field_validator("output")
+    @classmethod
+    def _path(cls, output: str) -> str:
+        return check_output(output)
 
     @field_validator("variants")
     @classmethod

@@ -107,6 +107,9 @@ class TrainConfig(Config):
     )
     checkpoint_every: Positive = Field(1000, description="Steps between checkpoints; the last step always has one.")
     checkpoint_every_epochs: Epochs | None = Field(None, description="The same in epochs.")
+    checkpoint_every_minutes: float | None = Field(
+        None, gt=0, description="A checkpoint is written too where the last one is that old."
+    )
     evaluate_every: int = Field(0, ge=0, description="Steps between evaluations in training, at checkpoints; 0 none.")
     evaluate_every_epochs: Epochs | None = Field(
         None, description="The same in epochs, a multiple of checkpoint_every_epochs."

@@ -65,6 +65,17 @@ def load_yaml(text: str) -> Any:
         raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
 
 
+def find_comment(text: str) -> str | None:
+    """The first comment in a text that is YAML: what of it stands for no value; None where there is none."""
+    end = 0
+    for token in yaml.scan(text):
+        if "#" in text[end : token.start_mark.index]:
+            break
+        end = max(end, token.end_mark.index)
+    hash_sign = text.find("#", end)
+    return None if hash_sign < 0 else text[hash_sign:].splitlines()[0]
+
+
 def check_nodes(root: yaml.Node) -> None:
     """ValueError where what a node stands for, aliases written out, is too much, too deep, or contains itself."""
     try:

@@ -16,9 +16,10 @@ from typing import Any
 
 TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 LOOPBACK = "127.0.0.1"
+NOBODY = f"http://{LOOPBACK}:1"  # where nothing listens
 VITAL = ("raylet", "gcs_server")  # of a node, and of a cluster
 START_SECONDS = 240.0
-ANSWER_SECONDS = 30.0  # in which the head of a cluster that is just starting listens
+ANSWER_SECONDS = 20.0  # in which the head of a cluster that is just starting listens
 
 
 def starts_cluster(address: str | None = None) -> bool:
@@ -50,8 +51,15 @@ def connect(address: str | None = None, local_cpus: int = 4) -> None:
         # "local": else Ray would join whatever `ray start` left on this machine, another user's cluster too.
         options: dict[str, Any] = {"address": "local", "num_cpus": local_cpus, "include_dashboard": False}
         options |= {"_node_ip_address": LOOPBACK, "_temp_dir": str(private_folder() / "ray")}
-        with patience(), loopback():
-            ray.init(**options, logging_level=logging.WARNING, log_to_driver=False)
+        # Ray gives its workers a niceness of 15: training would starve beside any other program of this machine.
+        os.environ.setdefault("RAY_worker_niceness", "0")
+        with patience(), loopback(), no_dashboard():
+            try:
+                ray.init(**options, logging_level=logging.WARNING, log_to_driver=False)
+            except Exception as error:
+                if "timed out during startup" not in str(error):
+                    raise
+                raise ConnectionError(f"Ray did not start on this machine within {START_SECONDS:g} s") from error
     else:
         place = address or os.environ["RAY_ADDRESS"]
         _check_answers(place, "" if address else " (RAY_ADDRESS)")
@@ -74,6 +82,25 @@ def loopback() -> Iterator[None]:
         services.resolve_ip_for_localhost = resolve
 
 
+@contextlib.contextmanager
+def no_dashboard() -> Iterator[None]:
+    """Let the processes of a cluster that is started meanwhile ask no dashboard about their actors.
+
+    A cluster without one says all the same that it is at port 8265, and so the dashboard of any other cluster there is
+    asked, and told the token. It does not know the actors, and Ray Train then ends the workers of a training that goes
+    well.
+    """
+    name = "RAY_API_SERVER_ADDRESS"
+    before = os.environ.get(name)
+    os.environ[name] = NOBODY
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
+
+
 def private_folder() -> Path:
     """A folder of this user alone (0700) below RAY_TMPDIR, or else TMPDIR or /tmp, where Ray would use that itself.
 
@@ -93,7 +120,7 @@ def private_folder() -> Path:
 
 
 def _check_answers(address: str, where: str) -> None:
-    """Raise ConnectionError where nobody listens at HOST:PORT for half a minute; Ray itself would try for many."""
+    """Raise ConnectionError where nobody listens at HOST:PORT for ANSWER_SECONDS; Ray itself would try for many."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         return  # such as auto, of which Ray knows what it means

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import math
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,13 +22,14 @@ from maskray.platform.machine.environment import describe_commit
 from maskray.platform.registry.models import FILES, all_pages, check_names, sha256_of
 from maskray.platform.registry.server_errors import readable_errors
 from maskray.platform.registry.signature import write_mlmodel
-from maskray.platform.registry.tracking import Tracking
+from maskray.platform.registry.tracking import LONGEST_DIGEST, MOST_METRICS, Tracking
 
 JOB_FILE = "job.yaml"
 LABELS_FILE = "labels.json"
 METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 LONGEST_TAG = 8000
+LOGGED_MODEL = "logged_model"  # tag of a version, as its record in a database forgets which model it is
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Evidence:
 def evaluation_set_name(source: Source) -> str:
     """The name of a source: that of its annotation file or folder, with its split, or what was drawn."""
     if isinstance(source, SyntheticSource):
-        return f"synthetic-{source.num_images}-seed{source.seed}"
+        drawn = "synthetic" if source.scene == "shapes" else f"synthetic-{source.scene}"
+        return f"{drawn}-{source.num_images}-seed{source.seed}"
     if isinstance(source, FilesSource):
         return f"{Path(source.path).name}-{source.split}" if source.split else Path(source.path).name
     return Path(source.annotations).stem if isinstance(source, CocoSource) else Path(source.path).name
@@ -99,12 +102,14 @@ def register_model(
             logged = _upload(client, run_id, name, [*files, Path(scratch) / "MLmodel"], spec)
             # Without a server MLflow would look the URI up in the process-wide tracking URI, not the client's.
             source = logged.model_uri if tracking.is_server else logged.artifact_location
+            known = tags | {LOGGED_MODEL: logged.model_id}
             client.create_model_version(
-                name, source, run_id=run_id, tags=tags, model_id=logged.model_id, await_creation_for=0
+                name, source, run_id=run_id, tags=known, model_id=logged.model_id, await_creation_for=0
             )
             # Not what was answered: MLflow's client repeats a request whose answer was lost, and makes a second one.
             version = _registered_before(client, name, run_id, tags)
             assert version is not None
+        _link(client, run_id, client.get_model_version(name, version).tags.get(LOGGED_MODEL), metrics, evidence)
         finite = {f"registered/{key}": value for key, value in metrics.items() if math.isfinite(value)}
         tracking.log_changed_metrics(run_id, finite, step=0)
     return version
@@ -146,6 +151,27 @@ def _upload(client: Any, run_id: str, name: str, files: list[Path], spec: ModelS
             client.finalize_logged_model(logged.model_id, "FAILED")
         raise
     return client.finalize_logged_model(logged.model_id, "READY")
+
+
+def _link(client: Any, run_id: str, model_id: str | None, metrics: Mapping[str, float], evidence: Evidence) -> None:
+    """Say of a logged model that the run made it, and which metrics it has on which data: MLflow's pages show both."""
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    if model_id is None:
+        return
+    outputs = client.get_run(run_id).outputs
+    said = [] if outputs is None else [output.model_id for output in outputs.model_outputs]
+    if model_id not in said:  # by a process that came that far; twice is an error
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+    if client.get_logged_model(model_id).metrics:
+        return
+    digest = evidence.digests.get("val")
+    data = {} if digest is None else {"dataset_name": "val", "dataset_digest": digest[:LONGEST_DIGEST]}
+    now = int(time.time() * 1000)
+    defined = [(name, float(value)) for name, value in metrics.items() if math.isfinite(value) and value > -1]
+    entities = [Metric(name, value, now, 0, model_id=model_id, run_id=run_id, **data) for name, value in defined]
+    for start in range(0, len(entities), MOST_METRICS):
+        client.log_batch(run_id, metrics=entities[start : start + MOST_METRICS])
 
 
 def _create_name(client: Any, name: str) -> None:

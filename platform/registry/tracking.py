@@ -33,6 +33,11 @@ MOST_PARAMS = 100
 LONGEST_PARAM = 6000  # characters
 LONGEST_DIGEST = 36
 SQLITE = "sqlite:///"
+# So that MLflow opens an experiment with its runs, and not with the traces of a language model; and who made a run.
+KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
+PARENT = "mlflow.parentRunId"
+TRAINING_VIEW = "workflowType=machine_learning"  # of an address in MLflow's pages, which begin with the other one
+SOURCE = {"mlflow.source.name": "maskray run", "mlflow.source.type": "LOCAL"}
 
 
 def status_after(error: BaseException) -> RunStatus:
@@ -114,13 +119,13 @@ class Tracking:
         self.check_server()
         text = public_job(job)
         all_tags = {"job_sha256": hashlib.sha256(text.encode()).hexdigest(), "seed": str(job.seed)}
-        all_tags |= {f"data_{split}_sha256": digest for split, digest in digests.items()}
+        all_tags |= SOURCE | {f"data_{split}_sha256": digest for split, digest in digests.items()}
         commit = describe_commit()
         all_tags |= commit
         if commit:
             all_tags["mlflow.source.git.commit"] = commit["git_commit"]
         if parent_run_id:
-            all_tags["mlflow.parentRunId"] = parent_run_id
+            all_tags[PARENT] = parent_run_id
         environment = describe_environment()
         with readable_errors(f"starting run {job.name}"):
             client = self.client
@@ -139,12 +144,13 @@ class Tracking:
                 raise
         return run_id
 
-    def start_group(self, name: str, tags: Mapping[str, str]) -> str:
-        """Create a run that others belong to as its children, status RUNNING, and return its id."""
+    def start_group(self, name: str, tags: Mapping[str, str], parent_run_id: str | None = None) -> str:
+        """Create a run of no training, such as one that others belong to, status RUNNING, and return its id."""
         self.check_server()
+        all_tags = SOURCE | dict(tags) | ({PARENT: parent_run_id} if parent_run_id else {})
         with readable_errors(f"starting run {name}"):
             client = self.client
-            return str(client.create_run(self._experiment_id(client), run_name=name, tags=dict(tags)).info.run_id)
+            return str(client.create_run(self._experiment_id(client), run_name=name, tags=all_tags).info.run_id)
 
     def resume_run(self, run_id: str) -> None:
         """Set a run that ended early back to RUNNING; ValueError where there is no such run."""
@@ -204,7 +210,7 @@ class Tracking:
         """Page of a run in the server's own pages; None for a sqlite file, which has no pages of its own."""
         if not self.is_server:
             return None
-        return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_of(run_id)}/runs/{run_id}"
+        return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_of(run_id)}/runs/{run_id}?{TRAINING_VIEW}"
 
     @property
     def _sqlite_folder(self) -> Path:
@@ -220,13 +226,16 @@ class Tracking:
         if found is None:
             location = (self._sqlite_folder / "mlartifacts").as_uri() if self.uri.startswith(SQLITE) else None
             try:
-                return str(client.create_experiment(name, artifact_location=location))
+                return str(client.create_experiment(name, artifact_location=location, tags={KIND_TAG: KIND}))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
                 found = client.get_experiment_by_name(name)  # another run was quicker
         if found.lifecycle_stage != "active":
             raise ValueError(f"tracking.experiment: {name!r} was deleted on the server; restore it or rename")
+        if KIND_TAG not in found.tags:
+            with suppress(MlflowException):  # it may be another's; how a page opens is no reason to stop
+                client.set_experiment_tag(found.experiment_id, KIND_TAG, KIND)
         return str(found.experiment_id)
 
     def _log_params(self, client: Any, run_id: str, params: Mapping[str, str]) -> None:

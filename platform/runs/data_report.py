@@ -50,7 +50,7 @@ def check_objects_left(
     train is the dataset of data.train where it was read; of shards the sizes of objects are not known.
     """
     for split, manifest in manifests.items():
-        objects = sum(manifest.num_objects)
+        objects = int(manifest.num_objects.sum(dtype="int64"))
         small = count_small(train, data, size) if split == "train" and train is not None else 0
         crowds = manifest.num_annotations - objects
         rules = {"crowds": crowds, f"objects below data.min_box_pixels {data.min_box_pixels:g}": small}

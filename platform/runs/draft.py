@@ -46,12 +46,18 @@ def choose_task(facts: DataFacts) -> Task:
 
 
 def draft_job(
-    name: str, data: Mapping[str, Any], facts: DataFacts, task: Task, machine: Machine, start: Start | None
+    name: str,
+    data: Mapping[str, Any],
+    facts: DataFacts,
+    task: Task,
+    machine: Machine,
+    start: Start | None,
+    without_mask: int = 0,
 ) -> str:
     """The text of a job file, complete and with a reason beside each choice.
 
-    `data` are the sources under train and val. What is not written has its default. Raises ValueError where the data
-    cannot be used for the task.
+    `data` are the sources under train and val, `without_mask` how many of their annotations have no mask though masks
+    are to be trained. What is not written has its default. ValueError where the data cannot be used for the task.
     """
     if task == "masks" and not facts.has_masks:
         raise ValueError(
@@ -65,7 +71,7 @@ def draft_job(
     parts = [
         _header(name, facts, task, start),
         _block({"name": name, "seed": 1}),
-        _block({"data": {**data, "flip": 0.5, "min_box_pixels": 2.0}}, "Where the images are, and how they are drawn."),
+        _data(data, without_mask),
         _block({"input": _input(size, facts, start)}, size_why),
         _block({"model": _model(task, facts, size, machine, start)}, _model_why(start)),
         _schedule(facts, task, machine, start),
@@ -125,6 +131,15 @@ def _block(tree: Mapping[str, Any], why: str = "") -> str:
     flow = None if any(isinstance(value, dict | list) for value in tree.values()) else False
     text = yaml.safe_dump(dict(tree), sort_keys=False, default_flow_style=flow, width=110, allow_unicode=True)
     return (f"# {why}\n" if why else "") + text.rstrip()
+
+
+def _data(sources: Mapping[str, Any], without_mask: int) -> str:
+    keys: dict[str, Any] = {**sources, "flip": 0.5, "min_box_pixels": 2.0}
+    why = "Where the images are, and how they are drawn."
+    if without_mask:
+        keys["objects_without_masks"] = "boxes_only"
+        why += f" {without_mask} annotations have no mask: they train boxes alone."
+    return _block({"data": keys}, why)
 
 
 def _input(size: int, facts: DataFacts, start: Start | None) -> dict[str, Any]:

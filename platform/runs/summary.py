@@ -24,12 +24,13 @@ class RunSummary:
     seconds: dict[str, float]
     model_uri: str | None = None
     served_image: Path | None = None
+    submission: Path | None = None
 
 
 def print_summary(summary: RunSummary, console: Console) -> None:
     """Print metrics, times and where everything lies."""
     kinds = sorted({name.partition("/")[0] for name in summary.metrics})
-    table = Table("", *kinds, title="COCO metrics, %", title_justify="left")
+    table = Table("", *kinds, title="metrics, %", title_justify="left")
     for name in dict.fromkeys(name.partition("/")[2] for name in summary.metrics):
         table.add_row(name, *(_percent(summary.metrics.get(f"{kind}/{name}", math.nan)) for kind in kinds))
     for column in table.columns[1:]:
@@ -41,6 +42,7 @@ def print_summary(summary: RunSummary, console: Console) -> None:
         "model": str(summary.checkpoint),
         "registered": summary.model_uri,
         "report": str(summary.report),
+        "submission": None if summary.submission is None else str(summary.submission),
         "served": None if summary.served_image is None else str(summary.served_image),
     }
     for name, text in lines.items():

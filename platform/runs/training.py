@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ray.train import UserCallback
 from rich.console import Console
@@ -20,16 +19,19 @@ from maskray.platform.data.preparation import check_source
 from maskray.platform.evaluation.evaluate import evaluate_model
 from maskray.platform.evaluation.report import EvaluatedModel
 from maskray.platform.evaluation.row_prediction import decide_engine
+from maskray.platform.evaluation.submission import check_submission
+from maskray.platform.files.lease import Lease, LeaseLostError
 from maskray.platform.files.storage import write_whole
 from maskray.platform.job.config import JobConfig
-from maskray.platform.job.load import dump_job, load_job, public_job
+from maskray.platform.job.load import dump_job, public_job
 from maskray.platform.job.plan import plan_job
-from maskray.platform.job.resume import check_same_job
+from maskray.platform.job.resume import changed_numbers
 from maskray.platform.machine.ray_cluster import connect
-from maskray.platform.machine.terminal import escape
+from maskray.platform.machine.stop_signals import StopRequested, StopSignals
+from maskray.platform.machine.terminal import tell
 from maskray.platform.registry.registration import register_model
-from maskray.platform.registry.server_errors import wait_for_server
 from maskray.platform.registry.tracking import RunStatus, Tracking, status_after
+from maskray.platform.runs.open_run import OpenRun
 from maskray.platform.runs.publication import (
     check_publication,
     collect_evidence,
@@ -38,51 +40,28 @@ from maskray.platform.runs.publication import (
     publish_metrics,
 )
 from maskray.platform.runs.run_data import in_steps, prepare_data
+from maskray.platform.runs.run_folder import JOB_FILE, finished_mark, open_folder, read_state, stored_job
 from maskray.platform.runs.starting_weights import explain_weights, start_weights
 from maskray.platform.runs.summary import RunSummary, print_summary
 from maskray.platform.runs.validation import ShardValidation
 from maskray.platform.train.launch import train
 from maskray.platform.train.run_files import RunFiles
-
-Result = TypeVar("Result")
-JOB_FILE = "job.yaml"
-STATE_FILE = "run.json"
+from maskray.platform.train.worker_lease import lease_store
 
 
 @dataclass
-class _Run:
-    """A run on its way: its folder, what is already done, and how long each stage took."""
+class _Run(OpenRun):
+    """A training run; `ready` is the job with its length in steps and where its weights are, once both are known."""
 
-    job: JobConfig  # as it was written
-    folder: Path
-    tracking: Tracking
-    resume: bool
-    state: dict[str, Any] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    console: Console = field(default_factory=Console)
+    lease: Lease = field(kw_only=True)
+    signals: StopSignals = field(kw_only=True)
     callbacks: Sequence[UserCallback] = ()
-    ready: JobConfig | None = None  # the job with its length in steps and where its weights are, once both are known
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Tell that a stage begins, and take its time."""
-        self.console.print(f"[bold]{escape(name)}[/]", soft_wrap=True)
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - started, 1)
+    ready: JobConfig | None = None
 
     def remember(self, **values: Any) -> None:
-        """Keep what a resumed run must know."""
-        self.state |= values
-        write_whole(self.folder / STATE_FILE, json.dumps(self.state, indent=1))
-
-    def publish(self, work: Callable[[], Result]) -> Result:
-        """Do what needs the tracking server, and wait for it as long as the job allows."""
-        return wait_for_server(work, self.job.tracking.wait_seconds, self.tell)
-
-    def tell(self, line: str) -> None:
-        """Print one line as it is."""
-        self.console.print(escape(line), soft_wrap=True)
+        """Keep what a resumed run must know, while the folder is this process's."""
+        self.lease.check()
+        super().remember(**values)
 
 
 @dataclass(frozen=True)
@@ -100,22 +79,50 @@ def run_training(
 
     A run that failed in preparing its data leaves nothing behind; a later failure keeps all that was written, and
     `resume` goes on from there. Raises ValueError where the name is taken, the job differs from the one resumed, data
-    or weights are not there, training diverges, or a metric is below evaluation.expect (everything is written by then).
+    or weights are not there, training diverges, or a metric is below evaluation.expect (everything is written by then);
+    LeaseHeldError where another process is at this run, LeaseLostError where one has taken it over; StopRequested at
+    SIGTERM and SIGINT, in training after a checkpoint of the step it was at.
     A trial of a sweep has a `parent`, and `callbacks` that Ray Train calls at each checkpoint.
     """
-    _check(job, resume)
-    run = _open_run(job, resume)
-    run.callbacks = callbacks
+    with StopSignals() as signals:
+        _check(job, resume)
+        with _opened(job, resume, signals) as run:
+            run.callbacks = callbacks
+            return _run_stages(run, parent)
+
+
+@contextmanager
+def _opened(job: JobConfig, resume: bool, signals: StopSignals) -> Iterator[_Run]:
+    """The folder of a new run, made, or of the one to resume, and its lease, held meanwhile."""
+    folder = open_folder(job, resume)
+    console = Console()
+    with Lease(lease_store(folder), lambda line: tell(console, line)) as lease:
+        tracking = Tracking(job.tracking, job.output)
+        yield _Run(job, folder, tracking, resume, read_state(folder), console=console, lease=lease, signals=signals)
+
+
+def _run_stages(run: _Run, parent: Parent | None) -> RunSummary:
+    """All of a run whose folder is open."""
+    job, resume = run.job, run.resume
+    for line in changed_numbers(stored_job(run.folder, job), job):
+        run.tell(f"note: {line}")
     try:
         connect(job.resources.address, job.resources.local_cpus)
+        run.signals.install()
         with run.stage("data"):
             manifests = prepare_data(job, run.folder / "data", run.tell)
             timed = in_steps(job, manifests["train"], run.tell)
+            if job.evaluation.submission:
+                check_submission(manifests["val"])
         labels = manifests["train"].labels
         run.ready, taken = start_weights(timed, labels, run.tracking, run.folder, resume, run.tell)
-    except BaseException:
+    except LeaseLostError:
+        raise
+    except BaseException as error:
         if not resume:
             shutil.rmtree(run.folder, ignore_errors=True)
+        if isinstance(error, StopRequested):
+            error.detail, error.resumable = " before training", resume
         raise
     run_id = _start_tracking(run, manifests, parent)
     try:
@@ -123,6 +130,9 @@ def run_training(
             run.publish(lambda: run.tracking.log_text(run_id, taken, "initial_weights.txt"))
         summary = _train_and_register(run, run_id, manifests)
         run.publish(lambda: run.tracking.finish_run(run_id))
+        run.remember(finished=finished_mark(job))
+    except LeaseLostError:
+        raise  # what its folder and the server say is another process's by now
     except BaseException as error:
         _tell_failure(run, run_id, status_after(error))
         raise
@@ -154,27 +164,6 @@ def _check(job: JobConfig, resume: bool) -> None:
     check_publication(job.evaluation, job.data.val, Tracking(job.tracking, job.output), resume)
 
 
-def _open_run(job: JobConfig, resume: bool) -> _Run:
-    """Make the folder of a new run, or open the one to resume."""
-    folder = Path(job.output).absolute() / job.name
-    run = _Run(job, folder, Tracking(job.tracking, job.output), resume)
-    if resume:
-        if not (folder / JOB_FILE).is_file():
-            raise ValueError(f"{folder}: no run to resume")
-        check_same_job(load_job(folder / JOB_FILE), job)
-        if (folder / STATE_FILE).is_file():
-            run.state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        return run
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise ValueError(
-            f"{folder}: a run of this name exists already; take another (--set name=...) or go on with it (--resume)"
-        ) from None
-    write_whole(folder / JOB_FILE, dump_job(job))
-    return run
-
-
 def _start_tracking(run: _Run, manifests: Mapping[str, Manifest], parent: Parent | None) -> str:
     run_id = run.state.get("run_id")
     if run_id is None:
@@ -203,7 +192,10 @@ def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest
             validate=ShardValidation(val.location, spec, job.evaluation.iou_types, engine),
             resume=run.resume,
             callbacks=run.callbacks,
+            lease=run.lease,
+            signals=run.signals,
         )
+    run.lease.check()
     write_whole(run.folder / JOB_FILE, dump_job(job))  # what may change on a resume is taken up now, and not before
     out = run.folder / "evaluation"
     with run.stage("evaluation"):
@@ -214,10 +206,12 @@ def _train_and_register(run: _Run, run_id: str, manifests: Mapping[str, Manifest
             run.tell(f"  training ended early, after step {steps}: --resume with a larger train.patience goes on")
         training = f"{steps} steps of {job.train.images_per_batch} images"
         model = EvaluatedModel(trained.best, job.name, training, public_job(job), engine)
-        metrics = evaluate_model(model, val, job.evaluation, job.resources, out, record.history())
+        submission = run.folder / "submission" if job.evaluation.submission else None
+        metrics = evaluate_model(model, val, job.evaluation, job.resources, out, record.history(), submission)
         run.publish(lambda: publish_metrics(record, run.tracking, run_id))
         run.publish(lambda: publish_evaluation(run.tracking, run_id, out, metrics, trained.step))
-    summary = RunSummary(job.name, run.folder, Path(trained.best), metrics, Path(out / "report.html"), run.seconds)
+    report = Path(out / "report.html")
+    summary = RunSummary(job.name, run.folder, Path(trained.best), metrics, report, run.seconds, submission=submission)
     _check_expected(job.evaluation.expect, metrics)
     if job.tracking.register_as is not None:
         with run.stage("registration"):

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from maskray.platform.files.storage import write_whole
 from maskray.platform.job.config import TrackingConfig
 from maskray.platform.job.load import public_job
 from maskray.platform.job.sweep_config import SweepConfig
 from maskray.platform.registry.server_errors import wait_for_server
-from maskray.platform.registry.tracking import RunStatus, Tracking
+from maskray.platform.registry.tracking import TRAINING_VIEW, RunStatus, Tracking
 from maskray.platform.sweep.table import SweepTable
 from maskray.platform.sweep.table_files import TABLE_FILES
 from maskray.platform.sweep.trial_record import TrialRecord
@@ -97,10 +97,26 @@ def finish_parent(parent: ParentRun, sweep: SweepConfig, table: SweepTable, fold
     parent.tracking.finish_run(parent.run_id, "FINISHED" if complete else "FAILED")
 
 
-def compare_url(server: str, experiment_id: str, records: Sequence[TrialRecord]) -> str:
-    """MLflow's page that compares the trials which have a run; ValueError where none has."""
+def compare_url(server: str, experiment_id: str, records: Sequence[TrialRecord], metric: str) -> str:
+    """MLflow's page of a metric of the trials which have a run, such as segm/AP; ValueError where none has.
+
+    Its page of all metrics is one step from there, and begins with the loss.
+    """
     runs = [record.run_id for record in records if record.run_id is not None]
     if not runs:
         raise ValueError("no trial of this sweep has begun")
-    asked = f"runs={quote(json.dumps(runs))}&experiments={quote(json.dumps([experiment_id]))}"
-    return f"{server.rstrip('/')}/#/compare-runs?{asked}"
+    named = json.dumps(f"final/{metric}")
+    asked = {
+        "runs": json.dumps(runs),
+        "metric": named,
+        "experiments": json.dumps([experiment_id]),
+        "plot_metric_keys": f"[{named}]",
+        "plot_layout": "{}",
+        "x_axis": "step",
+        "y_axis_scale": "linear",
+        "line_smoothness": "1",
+        "show_point": "true",
+        "deselected_curves": "[]",
+        "last_linear_y_axis_range": "[]",
+    }
+    return f"{server.rstrip('/')}/#/metric?{urlencode(asked, quote_via=quote)}&{TRAINING_VIEW}"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -22,6 +20,7 @@ from maskray.platform.data.manifest import Manifest
 from maskray.platform.data.order import training_rows
 from maskray.platform.data.preparation import check_source, prepare
 from maskray.platform.data.suitability import split_rules
+from maskray.platform.files.lock import alone
 from maskray.platform.files.storage import write_whole
 from maskray.platform.job.data_config import ShardSource
 from maskray.platform.job.load import dump_job, load_job
@@ -29,8 +28,10 @@ from maskray.platform.job.resume import MAY_CHANGE_IN_SWEEP, check_same_job
 from maskray.platform.job.schedule import with_steps
 from maskray.platform.job.sweep_config import TRIAL_CPUS, SweepConfig
 from maskray.platform.machine.ray_cluster import connect
+from maskray.platform.machine.stop_signals import StopRequested, StopSignals
+from maskray.platform.machine.terminal import tell
 from maskray.platform.registry.tracking import status_after
-from maskray.platform.runs.training import JOB_FILE
+from maskray.platform.runs.run_folder import JOB_FILE
 from maskray.platform.sweep.parent_run import ParentRun, finish_parent, start_parent
 from maskray.platform.sweep.sweep_plan import plan_sweep
 from maskray.platform.sweep.table import SweepTable, build_table
@@ -56,7 +57,8 @@ def run_sweep(sweep: SweepConfig) -> SweepTable:
     The same sweep again goes on where it was: trials that have finished or were stopped by the scheduler are not
     repeated, trials under way resume, failed ones are tried again; variants and seeds may have been added. Raises
     ValueError for a sweep that cannot work, one that another process is running, a trial whose job has changed, and
-    trials that failed (the table of the others is written by then).
+    trials that failed (the table of the others is written by then); StopRequested at SIGTERM and the interrupt, where
+    trials under way keep their last checkpoint.
     """
     plan = plan_sweep(sweep)
     if plan.problems:
@@ -65,14 +67,15 @@ def run_sweep(sweep: SweepConfig) -> SweepTable:
     console = Console(file=sys.stdout)  # this very one: what Ray Tune prints is led elsewhere
     folder = sweep_folder(sweep)
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with alone(folder, "sweep"), StopSignals() as signals:
         write_whole(folder / SWEEP_FILE, dump_job(sweep))
         if any(TrialRecord(trial).state not in ENDED for trial in plan.trials):
             resources = plan.trials[0].job.resources
             connect(resources.address, resources.local_cpus)
+            signals.install()
         trials = _share_data(sweep, plan.trials)
         check_trials([TrialRecord(trial) for trial in trials])
-        parent = start_parent(sweep, trials[0].job.tracking, folder, partial(_tell, console))
+        parent = start_parent(sweep, trials[0].job.tracking, folder, partial(tell, console))
         records = [TrialRecord(_tracked(trial, parent.uri)) for trial in trials]
         try:
             _run_trials(sweep, records, parent, console)
@@ -81,6 +84,8 @@ def run_sweep(sweep: SweepConfig) -> SweepTable:
         except BaseException as error:
             begun = [record.run_id for record in records if record.state == "begun"]
             parent.give_up(begun, status_after(error))
+            if signals.asked is not None:  # Ray Tune makes an interrupt of its own of it
+                raise StopRequested(signals.asked) from error
             raise
         parent.wait(lambda: finish_parent(parent, sweep, table, folder))
         print_table(table, folder, console)
@@ -164,17 +169,6 @@ def _check_sources(trials: Sequence[Trial]) -> None:
                 seen.append((split, source))
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with the process however that ends."""
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{folder}: another process is running this sweep") from None
-        yield
-
-
 def _share_data(sweep: SweepConfig, trials: Sequence[Trial]) -> list[Trial]:
     """The trials with shards in place of their sources, and their length in steps.
 
@@ -207,10 +201,6 @@ def _tracked(trial: Trial, uri: str) -> Trial:
     """The trial with its run on the server of the sweep."""
     tracking = trial.job.tracking.model_copy(update={"uri": uri})
     return replace(trial, job=trial.job.model_copy(update={"tracking": tracking}))
-
-
-def _tell(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def check_trials(records: Sequence[TrialRecord]) -> None:

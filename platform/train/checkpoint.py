@@ -16,7 +16,10 @@ import math
 import pickle
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from maskray.model.config import ModelSpec
-from maskray.platform.files.atomic import new_folder, replaced_file
+from maskray.platform.files.atomic import flush, new_folder, replaced_file
+from maskray.platform.files.disk_errors import named_storage_errors
 from maskray.platform.files.model_files import SPEC_FILE, WEIGHTS_FILE
 from maskray.platform.files.model_folder import read_weights, write_model_files
 
@@ -46,19 +50,30 @@ class Checkpoint:
 
 
 def write_checkpoint(
-    folder: Path, step: int, model: nn.Module, spec: ModelSpec, state: dict[str, Any], config: str
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    spec: ModelSpec,
+    state: dict[str, Any],
+    config: str,
+    check: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write `folder`/step-NNNNNN under a temporary name, flush it and rename it; returns its path.
 
     `model` is the bare module; `config` is text kept to tell whether a later run may go on from here. A folder of that
-    name is replaced: it is what a run that was cut short left behind.
+    name is replaced: it is what a run that was cut short left behind. `check` is called before the folder takes its
+    name, and raises where the run is another process's by now. StorageError where the disk is full or refuses.
     """
     final = folder / f"step-{step:06d}"
-    with new_folder(final, replace=True) as temporary:
-        write_model_files(temporary, model, spec)
-        torch.save({"format": FORMAT, "step": step, "config": config, **state}, temporary / STATE_FILE)
-        files = {name: _describe_file(temporary / name) for name in (WEIGHTS_FILE, SPEC_FILE, STATE_FILE)}
-        _write_json(temporary / INDEX_FILE, {"format": FORMAT, "step": step, "files": files})
+    with named_storage_errors(final), new_folder(final, replace=True) as temporary:
+        with named_storage_errors(final, temporary):
+            write_model_files(temporary, model, spec)
+            torch.save({"format": FORMAT, "step": step, "config": config, **state}, temporary / STATE_FILE)
+            files = {name: _describe_file(temporary / name) for name in (WEIGHTS_FILE, SPEC_FILE, STATE_FILE)}
+            _write_json(temporary / INDEX_FILE, {"format": FORMAT, "step": step, "files": files})
+        for file in temporary.iterdir():
+            flush(file)  # before the check: what takes seconds is not to come between it and the name
+        check()
     return final
 
 
@@ -105,6 +120,31 @@ def verify_checkpoint(path: Path) -> int:
     return step
 
 
+def is_complete(path: Path) -> bool:
+    """Whether a checkpoint is complete and unchanged.
+
+    A process that has read all of one looks again when size or time of one of its files has changed.
+    """
+    try:
+        return _is_complete(path, tuple(sorted(_stamp(file) for file in path.iterdir())))
+    except OSError:
+        return False
+
+
+def _stamp(file: Path) -> tuple[str, int, int, int]:
+    stat = file.stat()
+    return file.name, stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+@lru_cache(maxsize=64)
+def _is_complete(path: Path, stamps: tuple[tuple[str, int, int, int], ...]) -> bool:
+    try:
+        verify_checkpoint(path)
+    except ValueError:
+        return False
+    return True
+
+
 def step_of(path: Path) -> int:
     """Finished steps of a checkpoint, from the name of its folder."""
     return int(path.name.removeprefix("step-"))
@@ -131,6 +171,20 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
     return None, passed_over
 
 
+def checkpoint_to_go_on_from(folder: Path) -> tuple[Path | None, list[str]]:
+    """As newest_checkpoint; ValueError where there are checkpoints and all are damaged.
+
+    To begin anew in silence would throw away the history of what was trained.
+    """
+    path, passed_over = newest_checkpoint(folder)
+    if path is None and passed_over:
+        raise ValueError(
+            f"{folder}: no checkpoint is complete, so there is nothing to go on from: {'; '.join(passed_over)}. Bring "
+            "one back from a copy; or delete this folder, and --resume trains from step 0 and drops the history"
+        )
+    return path, passed_over
+
+
 def write_metrics(path: Path, metrics: dict[str, float]) -> None:
     """Put the metrics of an evaluation beside the checkpoint they belong to; NaN is stored as null."""
     finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
@@ -149,19 +203,35 @@ def read_metrics(path: Path) -> dict[str, float] | None:
 
 
 def best_checkpoint(folder: Path, metric: str) -> tuple[Path, float] | None:
-    """The evaluated checkpoint with the largest metric and its value; the older one of equals; None without any."""
-    best: tuple[Path, float] | None = None
+    """The complete evaluated checkpoint with the largest metric and its value; the older one of equals; None without.
+
+    One that is damaged, or whose metrics are, is passed over.
+    """
+    evaluated: list[tuple[float, int, Path]] = []
     for path in list_checkpoints(folder):
-        value = (read_metrics(path) or {}).get(metric, math.nan)
-        if math.isfinite(value) and (best is None or value > best[1]):
-            best = path, value
-    return best
+        try:
+            value = (read_metrics(path) or {}).get(metric, math.nan)
+        except ValueError:
+            continue
+        if math.isfinite(value):
+            evaluated.append((-value, step_of(path), path))
+    return next(((path, -value) for value, _, path in sorted(evaluated) if is_complete(path)), None)
 
 
 def prune_checkpoints(folder: Path, keep: int, metric: str) -> list[Path]:
-    """Delete all but the newest `keep` checkpoints and the best one; returns what was deleted."""
+    """Delete what is older than the newest `keep` complete checkpoints, but for the best one; returns what was deleted.
+
+    One that is damaged does not count: nothing is deleted before as many can be gone on from.
+    """
+    newest_first = list_checkpoints(folder)[::-1]
+    complete = (path for path in newest_first if is_complete(path))
+    kept = list(islice(complete, keep))
+    if len(kept) < keep:
+        return []
     best = best_checkpoint(folder, metric)
-    doomed = [path for path in list_checkpoints(folder)[:-keep] if best is None or path != best[0]]
+    doomed = [
+        path for path in newest_first[::-1] if step_of(path) < step_of(kept[-1]) and (best is None or path != best[0])
+    ]
     for path in doomed:
         # Renamed first: a deletion cut short must not look like a damaged checkpoint.
         hidden = path.with_name(f".{path.name}.deleted")

@@ -31,13 +31,17 @@ def check_resources(resources: ResourceConfig, nodes: list[dict[str, float]]) ->
             f"{DATA_CPUS:g} for reading data needs {needed_cpus:g} CPUs, the cluster has {cpus:g}: lower them, "
             "or raise resources.local_cpus (logical CPUs may be more than the machine has)"
         )
-    fits = any(_num_places(resources, nodes, reserved) >= resources.num_workers for reserved in range(len(nodes)))
-    if not fits:
+    if not fits(resources, nodes):
         have = ", ".join(f"{node.get('CPU', 0.0):g}" for node in nodes)
         raise ValueError(
             f"resources.num_workers {resources.num_workers} do not fit on nodes of {have} CPUs with {DATA_CPUS:g} CPU "
             "left on one of them for reading data"
         )
+
+
+def fits(resources: ResourceConfig, nodes: list[dict[str, float]]) -> bool:
+    """Whether there is place for all workers, and DATA_CPUS on one of the nodes beside them."""
+    return any(_num_places(resources, nodes, reserved) >= resources.num_workers for reserved in range(len(nodes)))
 
 
 def check_shared_folder(run_folder: Path) -> None:

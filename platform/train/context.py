@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.distributed
 from torch import Tensor
+
+from maskray.platform.files.disk_errors import lasting_error
+from maskray.platform.files.lease import LeaseLostError
 
 if TYPE_CHECKING:
     from maskray.platform.train.trainer import Trainer
@@ -18,6 +21,13 @@ Result = TypeVar("Result")
 
 class SharedError(ValueError):
     """A mistake that every rank knows of, so that all stop together and none waits for another."""
+
+
+class Wishes(NamedTuple):
+    """What a rank would have after the present step: a checkpoint, or a checkpoint and the end."""
+
+    save: bool = False
+    stop: bool = False
 
 
 class Context(Protocol):
@@ -39,8 +49,15 @@ class Context(Protocol):
         """Record metrics that are equal on every rank after `step` finished steps."""
         ...
 
-    def save(self, trainer: Trainer, step: int) -> bool:
-        """Keep the state after `step` finished steps; may evaluate the model too. Whether training is to end here."""
+    def wishes(self) -> Wishes:
+        """What this rank wishes by itself, asked once a step; a wish of one rank counts for all."""
+        ...
+
+    def save(self, trainer: Trainer, step: int, stop: bool) -> bool:
+        """Keep the state after `step` finished steps; may evaluate the model too, unless it is to `stop` here.
+
+        Whether training is to end here, which it does when it is to stop.
+        """
         ...
 
 
@@ -69,11 +86,15 @@ class LocalContext:
         """Append to `history`."""
         self.history.append({"step": step, **metrics})
 
-    def save(self, trainer: Trainer, step: int) -> bool:
-        """Call on_save, if there is one; training goes on."""
+    def wishes(self) -> Wishes:
+        """None."""
+        return Wishes()
+
+    def save(self, trainer: Trainer, step: int, stop: bool) -> bool:
+        """Call on_save, if there is one; training goes on unless it is to stop."""
         if self.on_save is not None:
             self.on_save(trainer, step)
-        return False
+        return stop
 
 
 def average_over_ranks(values: Tensor) -> Tensor:
@@ -95,7 +116,7 @@ def gather_from_ranks(value: Any) -> list[Any]:
 
 
 def agree(context: Context, work: Callable[[], Result]) -> Result:
-    """Do some work on every rank; a ValueError of one becomes the SharedError of all.
+    """Do some work on every rank; a ValueError of one, or storage that refuses, becomes the SharedError of all.
 
     The work may not speak to the other ranks.
     """
@@ -103,8 +124,14 @@ def agree(context: Context, work: Callable[[], Result]) -> Result:
     mistake: str | None = None
     try:
         result.append(work())
+    except LeaseLostError:
+        raise
     except ValueError as error:
         mistake = str(error)
+    except OSError as error:
+        if (lasting := lasting_error(error, "")) is None:
+            raise
+        mistake = str(lasting)
     mistakes = [other for other in context.gather(mistake) if other is not None]
     if mistakes:
         raise SharedError(mistakes[0])

@@ -6,18 +6,24 @@ import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ray.exceptions import OutOfMemoryError
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
+from rich.console import Console
 
 from maskray.platform.data.manifest import read_manifest
+from maskray.platform.files.lease import Lease
 from maskray.platform.job.config import JobConfig
 from maskray.platform.job.resume import check_same_config, training_config
 from maskray.platform.job.train_config import TrainConfig
+from maskray.platform.machine.stop_signals import StopSignals
+from maskray.platform.machine.terminal import tell
 from maskray.platform.train.checkpoint import (
     best_checkpoint,
+    checkpoint_to_go_on_from,
     list_checkpoints,
     newest_checkpoint,
     read_checkpoint,
@@ -26,8 +32,10 @@ from maskray.platform.train.checkpoint import (
 )
 from maskray.platform.train.cluster_checks import check_resources, check_shared_folder, node_resources
 from maskray.platform.train.early_stop import EarlyStop, find_early_stop
+from maskray.platform.train.free_resources import free_resources
 from maskray.platform.train.run_context import Validation
 from maskray.platform.train.run_files import RunFiles
+from maskray.platform.train.stoppable_fit import fit_until_stopped
 from maskray.platform.train.trainer import NonFiniteLossError
 from maskray.platform.train.training_progress import TrainingProgress
 from maskray.platform.train.worker import WorkerPlan, train_worker
@@ -64,6 +72,8 @@ def train(
     validate: Validation | None = None,
     resume: bool = False,
     callbacks: Sequence[UserCallback] = (),
+    lease: Lease | None = None,
+    signals: StopSignals | None = None,
 ) -> TrainResult:
     """Train `job` on the shards at `manifest_path` with data parallel workers; Ray must be connected.
 
@@ -71,30 +81,33 @@ def train(
     holds the `uri` and `run_id` that rank 0 logs metrics to; `callbacks` are told of each checkpoint by Ray Train.
     A worker that dies is replaced, up to resources.max_failures times, and training goes on from the newest complete
     checkpoint; `resume` does the same for a run that was interrupted as a whole. With the same number of workers the
-    numbers are those of a run that was never interrupted.
+    numbers are those of a run that was never interrupted. Workers write only while the run's `lease` is held, and at
+    the first of `signals` they end with a checkpoint.
 
     Raises ValueError where the cluster is too small, the folder not shared, the run not new (or not the same, for
-    resume) or the data wrong; NonFiniteLossError where training diverges; TrainingInterruptedError.
+    resume) or the data wrong; NonFiniteLossError where training diverges; TrainingInterruptedError; StopRequested where
+    a signal ended it; LeaseLostError.
     """
     folder = Path(run_folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     record = RunFiles(folder)
     if not resume and list_checkpoints(record.checkpoints):
         raise ValueError(f"{record.checkpoints}: holds checkpoints of an earlier run; resume it or take a new name")
-    newest, _ = newest_checkpoint(record.checkpoints)
+    newest, _ = checkpoint_to_go_on_from(record.checkpoints)
     if newest is not None and step_of(newest) > job.train.total_steps:
         steps = job.train.total_steps
         raise ValueError(f"train.steps {steps}: the run has trained {step_of(newest)} steps already; ask for more")
-    check_resources(job.resources, node_resources())
-    check_shared_folder(folder)
     record.clear_failure()
     if "://" not in manifest_path:
         manifest_path = str(Path(manifest_path).resolve())
     if newest is not None and _is_complete(job, manifest_path, record, newest, validate is not None):
         return _collect(record, job.train)
-    plan = WorkerPlan(job, manifest_path, str(folder), tracking, validate)
-    with TrainingProgress(record, job.train.total_steps, job.train.images_per_batch):
-        _fit(plan, record, callbacks)
+    check_resources(job.resources, node_resources())
+    check_shared_folder(folder)
+    plan = WorkerPlan(job, manifest_path, str(folder), tracking, validate, None if lease is None else lease.number)
+    progress = TrainingProgress(record, job.train.total_steps, job.train.images_per_batch)
+    with free_resources(job.resources, plan.run_folder, partial(tell, Console())), progress:
+        _fit(plan, record, callbacks, lease, signals)
     return _collect(record, job.train)
 
 
@@ -109,29 +122,43 @@ def _is_complete(job: JobConfig, manifest_path: str, record: RunFiles, newest: P
     return True
 
 
-def _fit(plan: WorkerPlan, record: RunFiles, callbacks: Sequence[UserCallback]) -> None:
+def _fit(
+    plan: WorkerPlan,
+    record: RunFiles,
+    callbacks: Sequence[UserCallback],
+    lease: Lease | None,
+    signals: StopSignals | None,
+) -> None:
     """Run the workers to their end; their own failure comes before what Ray Train says about it."""
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_SECONDS)
+    fit = build_ray_trainer(plan, callbacks).fit
     error: TrainingFailedError | None = None
+    starts, failure = _count_starts(record), None
     try:
-        build_ray_trainer(plan, callbacks).fit()
+        result = fit() if lease is None or signals is None else fit_until_stopped(fit, record, lease, signals)
+        failure = result.return_value
     except TrainingFailedError as caught:
         error = caught
-    failure = record.failure()
+    failure = record.failure() or failure
     if failure is not None:
         kind = NonFiniteLossError if failure.kind == NonFiniteLossError.__name__ else ValueError
         raise kind(failure.message) from None
     if error is not None:
         raise TrainingInterruptedError(
-            f"training was given up after {plan.job.resources.max_failures} restarts (resources.max_failures); "
-            f"the run can be resumed. Last error: {describe_failure(error)}"
+            f"training was given up: {describe_failure(error)} Workers began {_count_starts(record) - starts} times "
+            f"(resources.max_failures {plan.job.resources.max_failures}); the run can be resumed"
         ) from error
+
+
+def _count_starts(record: RunFiles) -> int:
+    return sum(event["event"] == "start" for event in record.events())
 
 
 def describe_failure(error: TrainingFailedError) -> str:
     """What a worker ended of, in one line that begins with the cause, and what helps where memory was short."""
     failures = getattr(error, "worker_failures", None) or {}
     cause = next(iter(failures.values()), None) or getattr(error, "controller_failure", error)
+    cause = getattr(cause, "health_check_failure", None) or cause  # before whose words Ray puts a page about the worker
     lines = str(cause).strip().splitlines()
     if any("Traceback (most recent call last)" in line for line in lines):
         lines = lines[-1:]  # of what our own code raised, the error itself

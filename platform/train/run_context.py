@@ -12,9 +12,10 @@ from torch import Tensor
 
 from maskray.model.config import ModelSpec
 from maskray.model.mask_rcnn import MaskRCNN
+from maskray.platform.files.disk_errors import StorageError, lasting_error
 from maskray.platform.job.config import JobConfig
 from maskray.platform.train.checkpoint import prune_checkpoints, read_metrics, write_checkpoint, write_metrics
-from maskray.platform.train.context import average_over_ranks, gather_from_ranks
+from maskray.platform.train.context import Wishes, agree, average_over_ranks, gather_from_ranks
 from maskray.platform.train.early_stop import find_early_stop
 from maskray.platform.train.metric_uploader import MetricUploader
 from maskray.platform.train.run_files import RunFiles
@@ -48,10 +49,12 @@ class RunContext:
         sender: MetricUploader | None = None,
         validate: Validation | None = None,
         report: Callable[[dict[str, float], Path], None] | None = None,
+        wished: Callable[[], Wishes] = Wishes,
     ) -> None:
         """`report(metrics, checkpoint)` is called on every rank after each checkpoint.
 
-        Beside metrics of an evaluation it gets "step", and "last", whether training ends there.
+        Beside metrics of an evaluation it gets "step", and "last", whether training ends there. `wished` is asked once
+        a step, on every rank, what comes from outside. `stopped` tells afterwards whether training was to stop.
         """
         self.job = job
         self.spec = spec
@@ -63,6 +66,10 @@ class RunContext:
         self.sender = sender
         self.validate = validate
         self.report = report
+        self.wished = wished
+        self.stopped = False
+        self._saved = time.monotonic()
+        self._refused: StorageError | None = None
 
     def average(self, values: Tensor) -> Tensor:
         """Mean over the ranks."""
@@ -73,32 +80,57 @@ class RunContext:
         return gather_from_ranks(value)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        """Append to the history and queue for the tracking server."""
+        """Append to the history and queue for the tracking server.
+
+        A disk that refuses ends training with the next step: the other ranks know nothing of it before.
+        """
         if self.rank == 0:
-            milliseconds = self.record.log(metrics, step)
+            try:
+                milliseconds = self.record.log(metrics, step)
+            except OSError as error:
+                self._refused = lasting_error(error, self.record.folder)
+                if self._refused is None:
+                    raise
+                return
             if self.sender is not None:
                 self.sender.put(metrics, step, milliseconds)
 
-    def save(self, trainer: Trainer, step: int) -> bool:
+    def wishes(self) -> Wishes:
+        """What comes from outside, and a checkpoint where the last one is older than checkpoint_every_minutes."""
+        wished, minutes = self.wished(), self.job.train.checkpoint_every_minutes
+        due = self.rank == 0 and minutes is not None and time.monotonic() - self._saved >= 60 * minutes
+        return wished._replace(save=wished.save or due, stop=wished.stop or self._refused is not None)
+
+    def save(self, trainer: Trainer, step: int, stop: bool) -> bool:
         """Write a checkpoint, evaluate it where that is due, and delete those that are no longer kept.
 
-        What is written and evaluated are the kept weights of the trainer. Whether training ends here: see ends_at.
+        What is written and evaluated are the kept weights of the trainer. Whether training ends here: see ends_at, or
+        it is to stop, and then the evaluation is left to who goes on.
         """
         train = self.job.train
         path = self.record.checkpoints / f"step-{step:06d}"
-        if self.rank == 0:
-            started = time.perf_counter()
-            state = trainer.state_dict()
-            with trainer.kept_weights():
-                write_checkpoint(self.record.checkpoints, step, trainer.bare_model, self.spec, state, self.config_text)
-            self.record.note("checkpoint", step=step, path=str(path), seconds=time.perf_counter() - started)
-        metrics = self.evaluate(trainer, step)
-        if self.rank == 0:
-            prune_checkpoints(self.record.checkpoints, train.keep_checkpoints, train.best_metric)
-        over = self.ends_at(step)
+        agree(self, lambda: self._write(trainer, step) if self.rank == 0 else None)
+        self._saved, self.stopped = time.monotonic(), stop
+        metrics = {} if stop else self.evaluate(trainer, step)
+        agree(self, lambda: self._prune() if self.rank == 0 else None)
+        over = stop or self.ends_at(step)
         if self.report is not None:
             self.report({"step": step, "last": over or step == train.total_steps, **metrics}, path)
         return over
+
+    def _write(self, trainer: Trainer, step: int) -> None:
+        if self._refused is not None:
+            raise self._refused
+        started = time.perf_counter()
+        folder, state, model = self.record.checkpoints, trainer.state_dict(), trainer.bare_model
+        with trainer.kept_weights():
+            path = write_checkpoint(folder, step, model, self.spec, state, self.config_text, self.record.check)
+        self.record.note("checkpoint", step=step, path=str(path), seconds=time.perf_counter() - started)
+
+    def _prune(self) -> None:
+        train = self.job.train
+        self.record.check()
+        prune_checkpoints(self.record.checkpoints, train.keep_checkpoints, train.best_metric)
 
     def ends_at(self, step: int) -> bool:
         """Whether training ends after `step` steps for want of patience; rank 0 says so to all, and writes it down."""
@@ -121,10 +153,12 @@ class RunContext:
         with trainer.kept_weights():
             mine = self.validate.evaluate(model, self.rank, self.num_ranks)
         model.train()
-        parts = self.gather(mine)
-        if self.rank != 0:
-            return {}
-        metrics = self.validate.merge([part for of_rank in parts for part in of_rank])
+        parts = [part for of_rank in self.gather(mine) for part in of_rank]
+        return agree(self, lambda: self._merge(parts, step, started) if self.rank == 0 else {})
+
+    def _merge(self, parts: list[Any], step: int, started: float) -> dict[str, float]:
+        assert self.validate is not None
+        metrics = self.validate.merge(parts)
         best_metric = self.job.train.best_metric
         if best_metric not in metrics:
             raise ValueError(f"train.best_metric: no metric {best_metric!r}; evaluation gives {', '.join(metrics)}")

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ class Failure:
 class RunFiles:
     """The files of one run folder that training writes and others read while it runs."""
 
-    def __init__(self, run_folder: str | Path) -> None:
+    def __init__(self, run_folder: str | Path, check: Callable[[], None] = lambda: None) -> None:
+        """`check` is called before each write, and raises where the run is another process's by now."""
+        self.check = check
         self.folder = Path(run_folder)
         self.checkpoints = self.folder / "checkpoints"
         self.history_path = self.folder / "history.jsonl"
@@ -39,6 +42,7 @@ class RunFiles:
         """
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         milliseconds = int(time.time() * 1000)
+        self.check()
         _append(self.history_path, {"step": step, "time": milliseconds / 1000, **finite})
         return milliseconds
 
@@ -68,12 +72,14 @@ class RunFiles:
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of history.jsonl after `step`: training goes on from there and writes them again."""
+        self.check()
         lines = [line for line in self.history() if line["step"] <= step]
         with replaced_file(self.history_path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
     def note(self, event: str, **details: Any) -> None:
         """Append an event and its details to events.jsonl."""
+        self.check()
         _append(self.events_path, {"event": event, "time": round(time.time(), 3), **details})
 
     def events(self) -> list[dict[str, Any]]:
@@ -82,6 +88,7 @@ class RunFiles:
 
     def write_failure(self, failure: Failure) -> None:
         """Leave a failure for the launcher and for restarted workers; the first one stays."""
+        self.check()
         if self.failure() is None:
             with replaced_file(self._failure_path) as temporary:
                 temporary.write_text(json.dumps(vars(failure)) + "\n", encoding="utf-8")

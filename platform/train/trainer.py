@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from maskray.model.structures import Batch
 from maskray.platform.job.train_config import TrainConfig
-from maskray.platform.train.context import Context, SharedError
+from maskray.platform.train.context import Context, SharedError, Wishes
 from maskray.platform.train.solver import build_optimizer, learning_rate, set_learning_rate
 from maskray.platform.train.weight_average import WeightAverage
 
@@ -34,11 +34,18 @@ class _StepReport:
     step: int
     image_ids: list[int]  # of this rank
     losses: dict[str, Tensor]  # of this rank
-    mean: Tensor  # over the ranks, losses and gradient norm, on the CPU
+    mean: Tensor  # over the ranks, losses, gradient norm and wishes, on the CPU
     arrived: torch.cuda.Event | None
 
     def values(self) -> list[float]:
         """Losses and gradient norm over all ranks."""
+        return self._all()[: -len(Wishes._fields)]
+
+    def wishes(self) -> Wishes:
+        """What at least one rank wished."""
+        return Wishes(*(share > 0 for share in self._all()[-len(Wishes._fields) :]))
+
+    def _all(self) -> list[float]:
         if self.arrived is not None:
             self.arrived.synchronize()
         return self.mean.tolist()
@@ -104,6 +111,12 @@ class Trainer:
         if self._average is not None:
             self._average.load(state["weights"])
 
+    def checkpoint_bytes(self) -> int:
+        """About what a checkpoint takes: weights, and for each trained one what the optimizer and the average keep."""
+        weights = sum(tensor.nbytes for tensor in self.bare_model.state_dict().values())
+        copies = (2 if self.config.optimizer.name == "adamw" else 1) + (self._average is not None)
+        return weights + copies * sum(parameter.nbytes for parameter in self._parameters)
+
     def kept_weights(self) -> contextlib.AbstractContextManager[None]:
         """While it is open the model has the weights that are evaluated and kept: their average, where there is one."""
         return contextlib.nullcontext() if self._average is None else self._average.in_place()
@@ -127,16 +140,19 @@ class Trainer:
                 finally:  # a step may fail because of the one before it
                     if before is not None:
                         self._check(before)
+                # Of this step where it is known already, else of the one before it: every rank has the same answer.
+                known = report if self._looks_at_once else before
+                wishes = Wishes() if known is None else known.wishes()
                 before = report
                 done = step + 1
                 last = done == self.last_step
                 if last or done % self.config.log_every == 0:
                     self.context.log(self._measure(report, clock), done)
                     clock = _Clock()
-                if last or done % self.config.checkpoint_every == 0:
+                if last or any(wishes) or done % self.config.checkpoint_every == 0:
                     self._check(report)
                     paused = time.perf_counter()
-                    over = self.context.save(self, done)
+                    over = self.context.save(self, done, wishes.stop)
                     self.model.train()
                     clock.started += time.perf_counter() - paused
                     if over:
@@ -209,7 +225,9 @@ class Trainer:
 
     def _report(self, step: int, image_ids: list[int], losses: dict[str, Tensor], norm: Tensor) -> _StepReport:
         """Send what was measured to the CPU, which goes on. The gradient is equal on every rank already."""
-        mean = self.context.average(torch.stack([*losses.values(), norm.float()])).to("cpu", non_blocking=True)
+        wishes = norm.new_tensor(self.context.wishes(), dtype=torch.float32)
+        measured = torch.stack([*losses.values(), norm.float()])
+        mean = self.context.average(torch.cat([measured, wishes])).to("cpu", non_blocking=True)
         arrived = None
         if self.context.device.type == "cuda":
             arrived = torch.cuda.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -25,7 +26,9 @@ from maskray.model.structures import Batch
 from maskray.model.transfer import transfer
 from maskray.platform.data.manifest import Manifest, read_manifest
 from maskray.platform.data.stream import train_batches
+from maskray.platform.files.disk_errors import check_free_space
 from maskray.platform.files.initial_weights import open_source
+from maskray.platform.files.lease import LeaseLostError
 from maskray.platform.job.config import JobConfig, TrackingConfig
 from maskray.platform.job.resume import check_same_config, training_config
 from maskray.platform.machine.memory import return_large_blocks
@@ -33,18 +36,21 @@ from maskray.platform.registry.metric_delivery import MetricDelivery
 from maskray.platform.registry.tracking import Tracking
 from maskray.platform.train.checkpoint import (
     Checkpoint,
-    newest_checkpoint,
+    checkpoint_to_go_on_from,
+    list_checkpoints,
     read_checkpoint,
     remove_temporary,
     step_of,
 )
 from maskray.platform.train.context import SharedError, agree
+from maskray.platform.train.free_resources import let_next_in
 from maskray.platform.train.metric_uploader import MetricUploader
 from maskray.platform.train.proposals import ProposalStore, store_proposals, with_proposals
 from maskray.platform.train.run_context import RunContext, Validation
 from maskray.platform.train.run_files import Failure, RunFiles
 from maskray.platform.train.stages import Stage, training_stages
 from maskray.platform.train.trainer import Trainer
+from maskray.platform.train.worker_lease import WorkerLease
 
 
 @dataclass(frozen=True)
@@ -56,48 +62,64 @@ class WorkerPlan:
     run_folder: str
     tracking: dict[str, str] | None
     validate: Validation | None
+    lease: int | None = None  # the number of the driver's
 
 
-def train_worker(config: dict[str, WorkerPlan]) -> None:
+def train_worker(config: dict[str, WorkerPlan]) -> Failure | None:
     """Run in every worker, and again in each after a restart: goes on from the newest complete checkpoint.
 
     A ValueError is a mistake that another try would repeat. It is left as failure.json, and the worker that finds one
-    returns at once, so that Ray Train's restarts are spent on lost processes and machines only.
+    returns at once, so that Ray Train's restarts are spent on lost processes and machines only. It is returned too,
+    since a full disk takes no file. A worker whose run another process has taken over returns and writes nothing.
     """
     plan = config["plan"]
     for chatty in ("ray.data", "ray.train"):  # the run tells by its own events what they say
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    record = RunFiles(plan.run_folder)
-    if record.failure() is not None:
-        return
+    lease = WorkerLease(plan.run_folder, plan.lease)
+    record = RunFiles(plan.run_folder, lease.check)
     context = ray.train.get_context()
     rank, num_ranks = context.get_world_rank(), context.get_world_size()
+    begun = False
     try:
-        _train(plan, record, rank, num_ranks)
+        lease.check()
+        if record.failure() is not None:
+            return None
+        begun = True
+        _train(plan, record, lease, rank, num_ranks)
+    except LeaseLostError:
+        if begun and num_ranks > 1:
+            raise  # as below
     except ValueError as error:
-        shared = isinstance(error, SharedError)
+        shared, failure = isinstance(error, SharedError), Failure(type(error).__name__, rank, str(error))
         if rank == 0 or not shared:
-            record.write_failure(Failure(type(error).__name__, rank, str(error)))
+            with contextlib.suppress(OSError):
+                record.write_failure(failure)
         if not shared and num_ranks > 1:
             raise  # the other ranks wait for this one: only its end wakes them
+        return failure
+    return None
 
 
-def _train(plan: WorkerPlan, record: RunFiles, rank: int, num_ranks: int) -> None:
+def _train(plan: WorkerPlan, record: RunFiles, lease: WorkerLease, rank: int, num_ranks: int) -> None:
     job = plan.job
     return_large_blocks()
-    torch.set_num_threads(max(1, int(job.resources.cpus_per_worker)))
+    torch.set_num_threads(job.resources.threads)
     device = ray.train.torch.get_device() if job.resources.gpus_per_worker > 0 else torch.device("cpu")
     manifest = read_manifest(plan.manifest_path)
     spec = ModelSpec(model=job.model, input=job.input, labels=manifest.labels)
     config_text = training_config(job, manifest.digest)
     sender = _start_sender(plan.tracking) if rank == 0 else None
     context = RunContext(
-        job, spec, record, config_text, rank, num_ranks, device, sender, plan.validate, report_checkpoint
+        job, spec, record, config_text, rank, num_ranks, device, sender, plan.validate, report_checkpoint, lease.wishes
     )
 
     try:
+        if any(reason is not None for reason in context.gather(lease.stop())):
+            return  # what the driver asked for before these workers were started anew
         for stage in training_stages(job.train, job.model):
             _train_stage(context, manifest, stage)
+            if context.stopped:
+                return
     finally:
         if sender is not None:
             unsent = sender.close()
@@ -113,6 +135,7 @@ def _train_stage(context: RunContext, manifest: Manifest, stage: Stage) -> None:
         return
     context.spec = context.spec.model_copy(update={"model": stage.model(job.model)})
     trainer, start_step = build_trainer(context, stage, path)
+    agree(context, lambda: _check_space(context, trainer) if context.rank == 0 else None)
     _note_start(context, start_step, stage)
     store: ProposalStore | None = None
     if stage.stored_proposals:
@@ -154,13 +177,17 @@ def build_trainer(context: RunContext, stage: Stage, path: Path | None) -> tuple
 
 def _choose_checkpoint(context: RunContext) -> Path | None:
     """Rank 0 chooses the checkpoint to go on from, so that all start from the same."""
-    path: Path | None = None
-    if context.rank == 0:
+
+    def choose() -> Path | None:
+        if context.rank != 0:
+            return None
         remove_temporary(context.record.checkpoints)
-        path, passed_over = newest_checkpoint(context.record.checkpoints)
+        path, passed_over = checkpoint_to_go_on_from(context.record.checkpoints)
         for reason in passed_over:
             context.record.note("checkpoint_passed_over", reason=reason)
-    return context.gather(path)[0]
+        return path
+
+    return context.gather(agree(context, choose))[0]
 
 
 def _build_model(context: RunContext, stage: Stage, path: Path | None) -> tuple[nn.Module, Checkpoint | None]:
@@ -201,11 +228,27 @@ def report_checkpoint(metrics: dict[str, float], path: Path) -> None:
         )
 
 
+def _check_space(context: RunContext, trainer: Trainer) -> None:
+    """StorageError where the checkpoints that are kept will not fit beside those that are there."""
+    folder, train = context.record.checkpoints, context.job.train
+    folder.mkdir(parents=True, exist_ok=True)
+    size, kept = trainer.checkpoint_bytes(), train.keep_checkpoints + 2
+    missing = max(1, kept - len(list_checkpoints(folder)))
+    reason = f"train.keep_checkpoints {train.keep_checkpoints}, the best and one more, of {size / 1e9:.2f} GB each"
+    check_free_space(folder, missing * size, reason)
+
+
 def _note_start(context: RunContext, start_step: int, stage: Stage) -> None:
     workers = context.gather({"rank": context.rank, "host": socket.gethostname(), "pid": os.getpid()})
+
+    def note() -> None:
+        if context.rank == 0:
+            context.record.forget_after(start_step)
+            context.record.note("start", step=start_step, stage=stage.name, device=str(context.device), workers=workers)
+
+    agree(context, note)
     if context.rank == 0:
-        context.record.forget_after(start_step)
-        context.record.note("start", step=start_step, stage=stage.name, device=str(context.device), workers=workers)
+        let_next_in(str(context.record.folder))
 
 
 def _start_sender(tracking: dict[str, str] | None) -> MetricUploader | None:

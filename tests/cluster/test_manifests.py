@@ -82,7 +82,7 @@ def test_job_of_the_manifest_is_valid_and_fits_its_cluster():
     assert plan.problems == ()
     assert job.resources.address == "auto"
     assert job.output.startswith("/shared/")
-    assert manifest["spec"]["entrypoint"] == f"maskray run /job/{name}"
+    assert manifest["spec"]["entrypoint"] == f"maskray run /job/{name} --resume-if-started"
     group = ray_cluster("RayJob")["workerGroupSpecs"][0]
     (container,) = group["template"]["spec"]["containers"]
     assert plan.cpus_needed <= group["replicas"] * float(container["resources"]["limits"]["cpu"])

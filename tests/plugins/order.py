@@ -12,7 +12,9 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 LONGEST = (
+    "tests/platform/distill/test_distill_run.py",
     "tests/platform/sweep/test_sweep_run.py",
+    "tests/platform/cli/test_main_stop.py",
     "tests/platform/job/test_submission.py",
     "tests/platform/cli/test_serve.py",
     "tests/platform/serve/cluster/test_alias_watcher.py",
@@ -23,6 +25,7 @@ LONGEST = (
     "tests/platform/train/test_launch_recipe.py",
     "tests/platform/runs/test_publication.py",
     "tests/test_tutorials.py",
+    "tests/ops/test_cuda_on_cpu.py",
     "tests/test_plugins.py",
     "tests/platform/evaluation/test_evaluate_model.py",
     "tests/platform/data/test_stream.py",

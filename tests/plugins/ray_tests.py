@@ -32,6 +32,7 @@ PATIENCE = {
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more in each training: 2 s of a core
+    "RAY_worker_niceness": "0",  # as clusters that maskray starts have it
     "RAY_idle_worker_killing_time_threshold_ms": "600000",  # one that waits is asked again: to start another takes 2 s
 }
 for name, value in PATIENCE.items():

@@ -23,8 +23,8 @@ from maskray.platform.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = [sys.executable, "-m", "maskray.platform.cli.main"]
-COMMANDS = ("run", "check", "submit", "evaluate", "predict", "serve", "schema", "doctor", "data validate", "data shard",
-            "data synthesize", "data convert", "data split", "data merge", "data show",
+COMMANDS = ("run", "check", "submit", "evaluate", "compare", "predict", "benchmark", "serve", "schema", "doctor",
+            "data validate", "data shard", "data synthesize", "data convert", "data split", "data merge", "data show",
             "models list", "models promote", "models import", "models export",
             "keys add", "keys list", "keys remove")  # fmt: skip
 

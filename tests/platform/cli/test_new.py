@@ -114,6 +114,25 @@ def test_two_files_and_the_splits_of_a_format_are_taken_as_they_are(
     assert (plan.as_dict()["train_images"], plan.as_dict()["val_images"]) == (6, 4)
 
 
+@pytest.mark.parametrize(("lacking", "rule"), [(1, "boxes_only"), (5, "error")])
+def test_a_few_objects_without_a_mask_need_no_edit(
+    lacking: int, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_data(tmp_path / "a")
+    path = write_data(tmp_path / "b")
+    tree = json.loads(path.read_text())
+    for entry in tree["annotations"][:lacking]:
+        entry["segmentation"] = []
+    path.write_text(json.dumps(tree))
+    done = new("few.yaml", "--data", "a", "--val", "b")
+    text = (tmp_path / "few.yaml").read_text()
+    assert load(tmp_path / "few.yaml").data.objects_without_masks == rule
+    assert (f"{lacking} annotations have no mask: they train boxes alone" in text) == (rule == "boxes_only")
+    assert done.exit_code == (0 if rule == "boxes_only" else 1)
+    assert ("no segmentation, and masks are wanted (5 of 22" in done.output) == (rule == "error")
+
+
 def test_weights_bring_their_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import yaml
@@ -162,3 +163,23 @@ def test_gate_file_is_read_or_refused_by_name(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"absent\.yaml: no such gate file"):
         load_gate(tmp_path / "absent.yaml")
+
+
+def test_what_yaml_takes_for_a_comment_is_not_lost_in_silence():
+    """`--set "output=/data/my runs #1"` wrote to `/data/my runs`."""
+    lost = {"output=/data/my runs #1": "#1", "name=#a": "#a", "train.decay_at=[2] # two": "# two"}
+    for override, comment in lost.items():
+        with pytest.raises(ValueError, match=re.escape(f"--set {override!r}: {comment!r} is a comment in YAML")):
+            parse_job(MINIMAL, [override])
+    for quoted in ("'/data/my runs #1'", '"/data/my runs #1"'):
+        assert parse_job(MINIMAL, [f"output={quoted}"]).output == "/data/my runs #1"
+    assert parse_job(MINIMAL, ["output=/data/a#1"]).output == "/data/a#1"
+
+
+@pytest.mark.parametrize("output", ["s3://bucket/runs", "gs://b", "file:///tmp/runs", "s3:/bucket"])
+def test_an_output_that_is_a_uri_is_refused(output):
+    """It was made a local folder named `s3:`, with exit code 0."""
+    told = re.escape(f"output: {output!r} is a URI: runs are written to a path")
+    with pytest.raises(ValueError, match=told) as caught:
+        parse_job(MINIMAL, [f"output={output}"])
+    assert "\n" not in str(caught.value)

@@ -8,17 +8,20 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from dataclasses import dataclass
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 from ray_tests import PATIENCE
 
 from maskray.platform.job.load import load_job
-from maskray.platform.job.submission import JOB_FILE, submission_name, submit_job
+from maskray.platform.job.submission import JOB_FILE, DashboardLostError, ask_patiently, submission_name, submit_job
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.ray
@@ -128,7 +131,8 @@ def test_failing_job_tells_why_and_gives_its_exit_code(cluster, tmp_path):
     assert "Traceback" not in done.stdout + done.stderr
     again = maskray(*arguments, **token_of(cluster))
     assert again.returncode == 1
-    assert re.fullmatch(r"error: this job was submitted already: tiny-\w+ is FAILED; .*\n", again.stderr)
+    assert re.search(r"^submitted tiny-[0-9a-f]{10}-again-1$", again.stdout, re.MULTILINE), "it left no run behind"
+    assert "/nowhere/instances.json" in again.stdout
 
 
 def test_job_travels_resolved_with_its_digest(cluster, tmp_path):
@@ -213,3 +217,35 @@ def test_wheel_is_sent_unpacked(tmp_path):
         archive.writestr("other/config.py", "")
     with pytest.raises(ValueError, match="holds no package maskray"):
         _unpack(wheel, tmp_path / "again")
+
+
+def test_a_dashboard_that_is_away_for_a_while_is_waited_for(capsys):
+    """It was told as a failure of the job."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    server = []
+
+    def begin():
+        time.sleep(1.5)
+        server.append(ThreadingHTTPServer(("127.0.0.1", port), SimpleHTTPRequestHandler))
+        server[0].serve_forever()
+
+    threading.Thread(target=begin, daemon=True).start()
+    answer = ask_patiently(lambda: requests.head(f"http://127.0.0.1:{port}/", timeout=30))
+    server[0].shutdown()
+    server[0].server_close()
+    assert answer.ok
+    assert capsys.readouterr().err.count("does not answer, waiting up to 900 s") == 1
+
+
+def test_a_dashboard_that_stays_away_is_no_failure_of_the_job():
+    with pytest.raises(DashboardLostError, match=r"has not answered for 0\.5 s .*; the job may go on"):
+        ask_patiently(lambda: requests.get(NOBODY, timeout=30), seconds=0.5)
+    answers = iter([RuntimeError("Request failed with status code 404: no such job")])
+
+    def refuse():
+        raise next(answers)
+
+    with pytest.raises(RuntimeError, match="404"):
+        ask_patiently(refuse)

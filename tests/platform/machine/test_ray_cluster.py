@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import ray
@@ -146,3 +147,47 @@ def test_a_cluster_that_has_ended_is_named(address, monkeypatch):
         monkeypatch.setenv("RAY_ADDRESS", place)
         with pytest.raises(ConnectionError, match=f"no Ray cluster answers at {re.escape(place)} .RAY_ADDRESS."):
             ray_cluster.connect()
+
+
+# With a dashboard at port 8265, unless that is another cluster's already; it stays for as long as its input is open.
+NEIGHBOUR = """
+import sys, ray
+ray.init(address="local", num_cpus=1, include_dashboard=True)
+print("up", flush=True)
+sys.stdin.read()
+"""
+ASK = """
+import ray
+from maskray.platform.machine.ray_cluster import connect
+@ray.remote(num_cpus=0)
+class Actor:
+    def here(self):
+        return ray.get_runtime_context().get_actor_id()
+@ray.remote(num_cpus=0)
+def ask(actor):
+    from ray.train.v2._internal.state.util import is_actor_alive
+    from ray.util.state.exception import RayStateApiException
+    try:
+        return f"alive: {is_actor_alive(actor, timeout=60)}"
+    except RayStateApiException:
+        return "nobody knows"
+connect(local_cpus=1)
+actor = Actor.remote()
+print(ray.get(ask.remote(ray.get(actor.here.remote()))))
+"""
+
+
+@pytest.mark.ray
+def test_the_dashboard_of_another_cluster_is_not_asked_about_actors_of_this_one(tmp_path):
+    """It answered that it had no such actor, and Ray Train ended the workers of a training that went well."""
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    environment |= {"RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": tempfile.mkdtemp(dir=os.environ["RAY_TMPDIR"])}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    with subprocess.Popen([sys.executable, "-c", NEIGHBOUR], **pipes) as neighbour:
+        while neighbour.stdout.readline() != "up\n":
+            assert neighbour.poll() is None
+        asked = subprocess.run(
+            [sys.executable, "-c", ASK], capture_output=True, text=True, timeout=600, env=environment
+        )
+        neighbour.communicate("")
+    assert "nobody knows" in asked.stdout, asked.stdout + asked.stderr

@@ -11,11 +11,13 @@ import torch
 from torch import nn
 
 from maskray.platform.files.model_folder import write_model_folder
+from maskray.platform.job.config import TrackingConfig
 from maskray.platform.job.data_config import CocoSource, DataConfig, FilesSource, ShardSource, SyntheticSource
 from maskray.platform.job.load import public_job
 from maskray.platform.registry.description import describe_version
 from maskray.platform.registry.models import list_models, resolve_model
 from maskray.platform.registry.registration import Evidence, evaluation_set_name, register_model
+from maskray.platform.registry.tracking import Tracking
 
 # Registers the same model of the same run again and again. Each time it is killed one event later: before a part of a
 # request is sent, before its answer is awaited, after the answer came. Ends when a registration came to its end, and
@@ -109,6 +111,24 @@ def test_another_model_or_another_run_is_another_version(on_sqlite, job, spec, t
     assert len([version for version in list_models(on_sqlite) if version["name"] == name]) == 4
 
 
+def test_a_logged_model_has_its_run_and_its_metrics_on_the_data(job, model_folder, tmp_path):
+    tracking = Tracking(TrackingConfig(), tmp_path)
+    run_id = tracking.start_run(job, {"val": "5" * 64})
+    evidence, metrics = Evidence(digests={"val": "5" * 64}), {"bbox/AP": 0.5, "bbox/APs": -1.0, "segm/AP": float("nan")}
+    for _ in range(2):  # once more says nothing twice
+        version = register_model(tracking, run_id, "linked", model_folder, metrics, evidence)
+    client = tracking.client
+    model_id = client.get_model_version("linked", version).tags["logged_model"]
+    found = [
+        (one.key, one.value, one.dataset_name, one.dataset_digest) for one in client.get_logged_model(model_id).metrics
+    ]
+    assert found == [("bbox/AP", 0.5, "val", "5" * 36)]
+    run = client.get_run(run_id)
+    assert [one.model_id for one in run.outputs.model_outputs] == [model_id]
+    assert run.data.metrics["bbox/AP"] == 0.5
+    assert [one.dataset.digest for one in run.inputs.dataset_inputs] == ["5" * 36]
+
+
 def test_report_that_is_not_there_is_told_before_the_server_hears_of_it(on_sqlite, job, model_folder, tmp_path):
     name = f"m-{tmp_path.name}"
     evidence = Evidence(public_job(job), report=tmp_path / "absent.html")
@@ -126,6 +146,7 @@ def test_evaluation_set_is_named_by_its_source(job):
         FilesSource(path="/data/leaves/", split="val"): "leaves-val",
         FilesSource(path="cvat/annotations.xml"): "annotations.xml",
         SyntheticSource(num_images=60, seed=2): "synthetic-60-seed2",
+        SyntheticSource(scene="street", num_images=6): "synthetic-street-6-seed0",
     }
     for source, name in names.items():
         data = DataConfig(train=source, val=source)

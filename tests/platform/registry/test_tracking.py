@@ -104,7 +104,19 @@ def test_deleted_experiment_is_an_error(tracking, job):
 def test_run_page_is_known_for_a_server_only(tracking, job):
     run_id = tracking.start_run(job, {})
     url = tracking.run_url(run_id)
-    assert url is None if tracking.uri.startswith("sqlite") else url.endswith(f"/runs/{run_id}")
+    assert (
+        url is None
+        if tracking.uri.startswith("sqlite")
+        else url.endswith(f"/runs/{run_id}?workflowType=machine_learning")
+    )
+
+
+def test_pages_open_with_runs_and_tell_where_they_come_from(tracking, job):
+    run = tracking.client.get_run(tracking.start_run(job, {}))
+    experiment = tracking.client.get_experiment(run.info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert run.data.tags["mlflow.source.name"] == "maskray run"
+    assert run.data.tags["mlflow.source.type"] == "LOCAL"
 
 
 @pytest.mark.parametrize("name", ["50% done", "a%20b", "what?now", "a #1 é", "q&a=b;c+d"])

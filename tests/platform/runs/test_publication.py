@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from maskray.platform.job.config import JobConfig
+from maskray.platform.job.config import JobConfig, TrackingConfig
 from maskray.platform.registry.description import describe_version
 from maskray.platform.registry.gate import GateRefusedError
 from maskray.platform.registry.models import list_models
 from maskray.platform.registry.server_errors import ServerAwayError
 from maskray.platform.registry.tracking import Tracking
-from maskray.platform.runs.publication import check_publication
+from maskray.platform.runs.publication import check_publication, evaluation_figures, publish_evaluation
 from maskray.platform.runs.training import run_training
 from maskray.platform.train.checkpoint import newest_checkpoint
 from maskray.platform.train.run_files import RunFiles
@@ -151,3 +151,49 @@ def test_gate_that_does_not_fit_the_job_is_told_before_anything_begins(sqlite_se
             check_publication(job.evaluation, job.data.val, Tracking(job.tracking))
     with pytest.raises(ValueError, match="gate guards an alias: set register_as and alias too"):
         make_job(tmp_path, sqlite_server, gate=GATE)
+
+
+def test_classes_whose_names_become_the_same_all_have_figures(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "per_class.csv").write_text(
+        "category_id,name,bbox/AP\n1,кот,0.5\n2,пёс,0.25\n3,..,0.125\n4,cat,0.75\n", encoding="utf-8"
+    )
+    (out / "diagnostics.json").write_text("{}")
+    tracking = Tracking(TrackingConfig(), tmp_path / "tracking")
+    run_id = tracking.start_group("named", {})
+    publish_evaluation(tracking, run_id, out, {}, 0)
+    assert tracking.client.get_run(run_id).data.metrics == {
+        "class/___ 1/bbox_AP": 0.5,
+        "class/___ 2/bbox_AP": 0.25,
+        "class/__/bbox_AP": 0.125,
+        "class/cat/bbox_AP": 0.75,
+    }
+
+
+def test_figures_of_an_evaluation_have_names_that_a_server_takes(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "per_class.csv").write_text(
+        "category_id,name,objects,bbox/AP,bbox/AP50,segm/AP\n1,traffic light,3,0.5,0.75,0.25\n2,Tür/<b>,0,,,0.1\n"
+    )
+    one = {"best_score": {"all": None}, "calibration": {"error": None}}
+    errors = {"missed": {"cost": 0.125, "count": 3}, "class": {"cost": 0.0, "count": 0}}
+    best = {"score": 0.4, "f1": 0.6, "precision": 0.5, "recall": 0.75}
+    two = {"best_score": {"all": best}, "calibration": {"error": 0.05}, "errors": errors}
+    (out / "diagnostics.json").write_text(json.dumps({"bbox": two, "keypoints": one}))
+    figures = {
+        "class/traffic light/bbox_AP": 0.5,
+        "class/traffic light/segm_AP": 0.25,
+        "class/T_r__b_/segm_AP": 0.1,
+        "errors/bbox/missed": 0.125,
+        "errors/bbox/class": 0.0,
+        "best_score/bbox": 0.4,
+        "best_f1/bbox": 0.6,
+        "calibration_error/bbox": 0.05,
+    }
+    assert evaluation_figures(out) == figures
+    tracking = Tracking(TrackingConfig(), tmp_path / "tracking")
+    run_id = tracking.start_group("named", {})
+    publish_evaluation(tracking, run_id, out, {"bbox/AP": 0.4, "bbox/APs": -1.0}, 7)
+    assert tracking.client.get_run(run_id).data.metrics == figures | {"final/bbox/AP": 0.4}

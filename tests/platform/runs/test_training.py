@@ -21,6 +21,7 @@ from maskray.platform.files.model_folder import read_model_folder, write_model_f
 from maskray.platform.inference.image_files import predict_files
 from maskray.platform.job.config import JobConfig, ResourceConfig, TrackingConfig
 from maskray.platform.job.load import load_job
+from maskray.platform.machine.stop_signals import StopSignals
 from maskray.platform.registry.description import describe_version
 from maskray.platform.registry.models import resolve_model, version_of_alias
 from maskray.platform.registry.registration import register_model
@@ -134,14 +135,14 @@ def test_a_run_resumed_under_another_name_registers_there_and_moves_no_alias_of_
     summary: RunSummary, output: Path
 ) -> None:
     tracking = {"experiment": "small", "register_as": "second", "alias": "champion"}
-    run = training_run._open_run(make_job(output, tracking=tracking), resume=True)
+    job = make_job(output, tracking=tracking)
     manifests = {split: read_manifest(summary.folder / "data" / "shards" / split) for split in ("train", "val")}
-    run_id = run.state["run_id"]
     (summary.folder / "run.json.before").write_bytes((summary.folder / "run.json").read_bytes())
-    strange = register_model(run.tracking, run_id, "second", write_other(output, summary), {})
-    assert training_run._register(run, run_id, summary, manifests) == "models:/second/2"
-    assert version_of_alias(run.tracking, "second", "champion") == "2" != strange
-    assert version_of_alias(run.tracking, "small", "champion") == "1"
+    with training_run._opened(job, resume=True, signals=StopSignals()) as run:
+        strange = register_model(run.tracking, run.state["run_id"], "second", write_other(output, summary), {})
+        assert training_run._register(run, run.state["run_id"], summary, manifests) == "models:/second/2"
+        assert version_of_alias(run.tracking, "second", "champion") == "2" != strange
+        assert version_of_alias(run.tracking, "small", "champion") == "1"
     (summary.folder / "run.json.before").replace(summary.folder / "run.json")
 
 

@@ -126,7 +126,7 @@ def check_tracking(folder: Path, records: list[TrialRecord]) -> None:
         command("sweep", "open", str(folder), "--server", "http://127.0.0.1:5000"),
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert compare.stdout.startswith("http://127.0.0.1:5000/#/compare-runs?runs=")
+    assert compare.stdout.startswith("http://127.0.0.1:5000/#/metric?runs=")
     assert str(records[0].run_id) in compare.stdout
     assert {run.data.tags["variant"]: run.info.status for run in found} == {
         "learns": "FINISHED",

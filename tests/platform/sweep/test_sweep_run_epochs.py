@@ -8,7 +8,7 @@ from typing import Any
 
 from maskray.platform.data.formats.coco import read_dataset
 from maskray.platform.data.manifest import write_manifest
-from maskray.platform.data.shards import _describe, _pack_records, _write_part
+from maskray.platform.data.shards import SCHEMA, _describe, _pack_records, _write_part
 from maskray.platform.data.synthetic.dataset import synthesize
 from maskray.platform.job.sweep_config import SweepConfig
 from maskray.platform.sweep.sweep_plan import plan_sweep
@@ -22,7 +22,7 @@ def write_shards_alone(folder: Path, num_images: int) -> str:
     dataset = read_dataset(paths.annotations, paths.images)
     item = {"index": 0, "total": 1, "records": _pack_records(dataset.images)}
     (folder / "shards").mkdir()
-    part = _write_part(item, str(paths.images), str(folder / "shards"))
+    part = _write_part(item, str(paths.images), str(folder / "shards"), SCHEMA)
     write_manifest(folder / "shards", _describe(dataset, [part], []))
     return str(folder / "shards")
 

@@ -20,6 +20,7 @@ from maskray.model.config import ModelSpec
 from maskray.platform.job.config import JobConfig
 from maskray.platform.train.checkpoint import (
     best_checkpoint,
+    checkpoint_to_go_on_from,
     list_checkpoints,
     newest_checkpoint,
     prune_checkpoints,
@@ -140,6 +141,58 @@ def test_pruning_keeps_the_newest_and_the_best(write: Callable[[int], Path]) -> 
     assert deleted == [paths[10], paths[30]]
     assert list_checkpoints(paths[10].parent) == [paths[20], paths[40], paths[50]]
     assert [path.name for path in paths[10].parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_damaged_ones_do_not_count_so_a_good_one_just_written_stays(write: Callable[[int], Path]) -> None:
+    paths = {step: write(step) for step in (10, 20, 60, 70)}
+    for step in (60, 70):
+        os.truncate(paths[step] / "trainer.pt", 100)
+    assert prune_checkpoints(paths[10].parent, keep=2, metric="segm/AP") == []
+    paths[30] = write(30)
+    assert prune_checkpoints(paths[10].parent, keep=2, metric="segm/AP") == [paths[10]]
+    os.truncate(paths[20] / "trainer.pt", 100)
+    paths[40] = write(40)
+    assert prune_checkpoints(paths[10].parent, keep=2, metric="segm/AP") == [paths[20]]
+    assert newest_checkpoint(paths[10].parent)[0] == paths[40]
+
+
+def test_the_best_one_is_complete(write: Callable[[int], Path]) -> None:
+    paths = {step: write(step) for step in (10, 20, 30)}
+    for step, value in ((10, 0.3), (20, 0.5), (30, 0.4)):
+        write_metrics(paths[step], {"segm/AP": value})
+    (paths[20] / "model.safetensors").write_bytes(b"")
+    assert best_checkpoint(paths[10].parent, "segm/AP") == (paths[30], 0.4)
+    (paths[30] / "metrics.json").write_text("{")
+    assert best_checkpoint(paths[10].parent, "segm/AP") == (paths[10], 0.3)
+
+
+def test_where_all_are_damaged_nothing_begins_anew_unasked(write: Callable[[int], Path]) -> None:
+    folder = write(10).parent
+    (write(20) / "checkpoint.json").unlink()
+    assert checkpoint_to_go_on_from(folder)[0] == folder / "step-000010"
+    os.truncate(folder / "step-000010" / "trainer.pt", 100)
+    with pytest.raises(ValueError, match=r"nothing to go on from: .*step-000020.*; .*step-000010.*drops the history"):
+        checkpoint_to_go_on_from(folder)
+    assert checkpoint_to_go_on_from(folder / "none") == (None, [])
+
+
+def test_equal_weights_are_equal_files(write: Callable[[int], Path]) -> None:
+    """The order of the metadata was another one each time, within one process too."""
+    path = write(10)
+    contents = {path.joinpath("model.safetensors").read_bytes()}
+    for _ in range(8):
+        contents.add(write(10).joinpath("model.safetensors").read_bytes())
+    assert len(contents) == 1
+    verify_checkpoint(path)
+
+
+def test_the_weights_have_the_mode_of_the_files_beside_them(write: Callable[[int], Path]) -> None:
+    before = os.umask(0o027)
+    try:
+        modes = {file.name: oct(file.stat().st_mode & 0o777) for file in write(10).iterdir()}
+    finally:
+        os.umask(before)
+    assert set(modes.values()) == {"0o640"}, modes
 
 
 def test_metrics_are_valid_json(write: Callable[[int], Path]) -> None:
