@@ -150,13 +150,14 @@ def test_one_map_and_roi_align_without_half_pixels(tmp_path):
 def test_a_file_that_disagrees_is_not_written(tmp_path, monkeypatch):
     model, spec = small_model({"backbone": {"features": "c4"}, "masks": False})
     write_model_folder(tmp_path / "model", model, spec)
-    monkeypatch.setattr(parity, "TOLERANCES", {"boxes": 1e-30, "scores": 1e-3})
+    # Some processors compute the very numbers of the model, and none a difference below 0.
+    monkeypatch.setattr(parity, "TOLERANCES", {"boxes": -1.0, "scores": 1e-3})
     out = tmp_path / "out" / "model.onnx"
     arguments = ["models", "export", tmp_path / "model", "--to", "onnx", "--image-size", 64, 80, "--out", out]
     done = CliRunner().invoke(app, [*map(str, arguments)])
     assert "random image (no --image was given): " in done.output
     assert isinstance(done.exception, ValueError)
-    assert "file and model differ by more than boxes 1e-30, scores 0.001" in str(done.exception)
+    assert "file and model differ by more than boxes -1, scores 0.001" in str(done.exception)
     assert list(out.parent.iterdir()) == []
     # What the user accepts is written, and stands in the file with what was measured.
     done = CliRunner().invoke(app, [*map(str, arguments), "--tolerance", "boxes=0.5"])
@@ -164,7 +165,7 @@ def test_a_file_that_disagrees_is_not_written(tmp_path, monkeypatch):
     told = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
     noted = json.loads(told["maskray_parity"])
     assert noted["tolerances"] == {"boxes": 0.5, "scores": 1e-3}
-    assert 1e-30 < noted["differences"]["boxes"] < 0.5
+    assert 0 <= noted["differences"]["boxes"] < 0.5
 
 
 def test_missing_packages_are_told(tmp_path, monkeypatch):
