@@ -72,6 +72,16 @@ def decode_image(data: bytes, max_pixels: int | None = None, size: tuple[int, in
         raise _decode_error(error) from None
 
 
+def upright_pixels(image: Image.Image) -> Pixels:
+    """The pixels of an image that Pillow holds, as decode_image gives them of its file; ValueError as there."""
+    try:
+        rgb = _to_rgb(image)  # loads it: what EXIF data stand behind the pixels are known then
+        transpose = _TRANSPOSES.get(_orientation(image, b""))
+        return np.array(rgb if transpose is None else rgb.transpose(transpose))
+    except DECODE_ERRORS as error:
+        raise _decode_error(error) from None
+
+
 def image_size(data: bytes, size: tuple[int, int] | None = None) -> tuple[int, int]:
     """(width, height) that decode_image would return, from the header alone; ValueError as there."""
     try:
