@@ -11,7 +11,7 @@ a model is loaded or a job is run.
 
 from __future__ import annotations
 
-from maskray.platform.api.data import Data, read_data
+from maskray.platform.api.data import Data, read_data, synthesize
 from maskray.platform.api.figures import Figures, compare, evaluate
 from maskray.platform.api.jobs import check_job, run_job
 from maskray.platform.api.model import Model, load_model
@@ -28,4 +28,5 @@ __all__ = [
     "load_model",
     "read_data",
     "run_job",
+    "synthesize",
 ]

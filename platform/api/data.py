@@ -135,3 +135,27 @@ def _read(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def synthesize(
+    folder: str | os.PathLike[str],
+    num_images: int,
+    *,
+    seed: int = 0,
+    height: int = 192,
+    width: int = 256,
+    max_objects: int = 8,
+    split: str = "train",
+    classes: Sequence[str] = (),
+) -> Data:
+    """Draw images of shapes with exact masks, as `maskray data synthesize`, and read them: data to try things on.
+
+    The images are written to folder/split, their annotations to folder/annotations/instances_<split>.json. height and
+    width are in pixels, at least 64; classes are some of circle, square, triangle, star, ring, cross and crescent, none
+    is all and person. The same arguments give the same images; where they are drawn already they are only read.
+    ValueError where others are.
+    """
+    from maskray.platform.data.synthetic.dataset import synthesize as draw
+
+    paths = draw(folder, num_images, seed, height, width, max_objects, split, classes=classes)  # type: ignore[arg-type]
+    return read_data(paths.annotations, images=paths.images)

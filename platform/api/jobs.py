@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,13 +45,22 @@ def run_job(job: Job, overrides: Overrides = (), *, resume: bool = False) -> Run
     if checked.problems:
         raise ValueError("\n".join(checked.problems))
     reach_loopback_directly(os.environ)
-    import ray
-
+    had_joined = _import_ray().is_initialized()
     from maskray.platform.machine.ray_cluster import leave
 
-    had_joined = ray.is_initialized()
     try:
         return run_any(checked.job, resume)
     finally:
         if not had_joined:
             leave()
+
+
+def _import_ray() -> Any:
+    """Ray, without its lines in a notebook about ipywidgets, which nothing here needs."""
+    logging.getLogger("ray.widgets").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        import ray
+        import ray.data
+        import ray.train
+    return ray
