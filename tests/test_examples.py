@@ -61,12 +61,13 @@ def kernels_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 def test_a_notebook_runs_from_top_to_bottom(
     path: Path, ray_cluster: None, kernels_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a kernel of Jupyter, on the cluster of the tests."""
+    """In a kernel of Jupyter, on the cluster of the tests; its figures are those that the run itself came to."""
     monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
     monkeypatch.setenv(
         "OMP_NUM_THREADS", "1"
     )  # of the kernel: threads of small tensors stall one another on busy cores
     notebook = nbformat.read(kernels_home / path.name, 4)
+    notebook.cells.append(nbformat.v4.new_code_cell('assert dict(figures.get("late", figures)) == run.metrics'))
     place = {"metadata": {"path": str(kernels_home)}}
     NotebookClient(notebook, timeout=None, startup_timeout=SECONDS, resources=place).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]

@@ -246,6 +246,14 @@ def test_every_package_is_listed():
     assert set(packages) == folders, "a folder that is not listed vanishes from the wheel; one without code breaks it"
 
 
+def test_the_public_module_is_the_one_file_of_its_folder():
+    """Whatever else lay there would be a module of maskray, and stand before the folder of that name."""
+    listed = {path.name for path in (ROOT / "api").iterdir()} - {"__pycache__"}
+    assert listed == {"api.py", "py.typed"}
+    shipped = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert shipped["maskray"] == ["py.typed"], "or type checkers take every name for Any"
+
+
 def test_files_are_short():
     others = (path for room in ("ops/csrc", "platform/serve/web") for path in (ROOT / room).rglob("*.*"))
     files = [*EVERYTHING, *(path.relative_to(ROOT) for path in others if "__pycache__" not in path.parts)]

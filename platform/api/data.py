@@ -61,6 +61,9 @@ class Data:
         categories = [one.model_dump(mode="json") for one in self._dataset.labels.categories]
         return {"images": images, "annotations": self.annotations, "categories": categories}
 
+    def __iter__(self) -> Iterator[Objects]:
+        return iter(self.images)
+
     def __len__(self) -> int:
         return len(self._dataset.images)
 
@@ -122,7 +125,7 @@ def read_data(
     """
     from maskray.platform.data.formats.reading import read_checked
 
-    return Data(read_checked(source, format, split, images))  # type: ignore[arg-type]
+    return Data(read_checked(Path(source), format, split, None if images is None else Path(images)))
 
 
 def _read(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -157,5 +160,5 @@ def synthesize(
     """
     from maskray.platform.data.synthetic.dataset import synthesize as draw
 
-    paths = draw(folder, num_images, seed, height, width, max_objects, split, classes=classes)  # type: ignore[arg-type]
+    paths = draw(Path(folder), num_images, seed, height, width, max_objects, split, classes=classes)
     return read_data(paths.annotations, images=paths.images)

@@ -70,7 +70,7 @@ def compare(first: Figures, second: Figures) -> dict[str, Change]:
 
     By name ("segm/AP"), as `maskray compare`: each has first, second, difference (the second less the first), low and
     high (nan where less than five images have such objects), and is_sure, whether the interval leaves out 0.
-    ValueError unless both were evaluated on the same images.
+    ValueError unless both were evaluated on the same images and have a kind of figures in common.
     """
     from maskray.platform.evaluation.comparison import compare_matches
 
@@ -80,6 +80,8 @@ def compare(first: Figures, second: Figures) -> dict[str, Change]:
         if part.iou_type in others:
             found = compare_matches(part, others[part.iou_type])
             changes |= {f"{part.iou_type}/{name}": change for name, change in found.metrics.items()}
+    if not changes:
+        raise ValueError("nothing to compare: the figures are not of the same IoU types, or not from evaluate")
     return changes
 
 
@@ -99,6 +101,8 @@ def _pair(found: Iterable[Objects], truths: Sequence[Objects]) -> list[Pair]:
     """Each truth with what was found in the same file."""
     by_path: dict[Path, Objects] = {}
     for one in found:
+        if any("score" not in entry for entry in one.to_coco()):
+            raise ValueError(f"{one!r}: is annotated, and what a model has found comes first")
         if one.path is None:
             raise ValueError(f"{one!r}: came as an array; predict data.images to evaluate what was found")
         if one.path.resolve() in by_path:

@@ -37,6 +37,7 @@ def test_a_coco_file_comes_back_as_it_is(data: api.Data, drawn: SyntheticPaths) 
 
 def test_images_are_a_sequence(data: api.Data) -> None:
     assert [one.image_id for one in data.images] == [data.images[at].image_id for at in range(6)]
+    assert [one.image_id for one in data] == [one.image_id for one in data.images]
     assert [one.image_id for one in data.images[4:]] == [data.images[4].image_id, data.images[-1].image_id]
     with pytest.raises(IndexError):
         data.images[6]

@@ -96,6 +96,7 @@ def test_what_does_not_fit_together_is_told(model: api.Model, found: list[api.Ob
         ([*found, found[0]], data, "was predicted twice"),
         (array, data.images[:1], "came as an array"),
         (found, [], "data: no image to evaluate on"),
+        (data, found, "is annotated, and what a model has found comes first"),
     ]
     for first, second, line in cases:
         with pytest.raises(ValueError, match=line):
@@ -104,6 +105,8 @@ def test_what_does_not_fit_together_is_told(model: api.Model, found: list[api.Ob
         api.evaluate(found, data, IOU_TYPES)
     with pytest.raises(ValueError, match="different images"):
         api.compare(api.evaluate(model, data.images[:2]), api.evaluate(model, data.images[2:]))
+    with pytest.raises(ValueError, match="nothing to compare"):
+        api.compare(api.evaluate(found, data, ["bbox"]), api.evaluate(found, data, ["segm"]))
 
 
 def test_classes_must_be_those_of_the_model(found: list[api.Objects], drawn: SyntheticPaths, tmp_path: Path) -> None:

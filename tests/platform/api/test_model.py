@@ -8,17 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from separable_model import separable_model
 from typer.testing import CliRunner
 
 from maskray import api
 from maskray.platform.cli.main import app
 from maskray.platform.data.synthetic.dataset import SyntheticPaths
+from maskray.platform.files.model_folder import write_model_folder
 from maskray.platform.inference.image_files import read_image
 from maskray.platform.job.config import JobConfig, TrackingConfig
 from maskray.platform.job.data_config import DataConfig, SyntheticSource
 from maskray.platform.job.train_config import TrainConfig
 from maskray.platform.registry.registration import register_model
 from maskray.platform.registry.tracking import Tracking
+
+NO_MASKS = {"masks": False}
 
 
 def printed(*arguments: object) -> list[dict]:
@@ -31,6 +35,7 @@ def entries(found: list[api.Objects]) -> list[dict]:
     return [entry for one in found for entry in one.to_coco()]
 
 
+@pytest.mark.slow
 def test_detections_are_those_of_predict(model: api.Model, folder: Path, drawn: SyntheticPaths) -> None:
     expected = printed(drawn.images, "--model", folder)
     found = model.predict(drawn.images)
@@ -88,6 +93,17 @@ def test_images_of_data_keep_their_ids(model: api.Model, data: api.Data) -> None
     assert [(one.image_id, one.path) for one in found] == [(one.image_id, one.path) for one in data.images]
 
 
+def test_a_model_of_keypoints_gives_them(tmp_path: Path, drawn: SyntheticPaths) -> None:
+    network, spec = separable_model({"keypoints": True, "keypoint_head": {"channels": 16, "num_convs": 1}}, NO_MASKS)
+    (found,) = api.load_model(write_model_folder(tmp_path / "points", network, spec)).predict(
+        min(drawn.images.iterdir())
+    )
+    assert found.masks is None
+    assert found.keypoints is not None
+    assert found.keypoints.shape == (len(found), 17, 3)
+    assert found.keypoints[0].ravel().tolist() == found.to_coco()[0]["keypoints"]
+
+
 def test_what_is_no_image_is_told(model: api.Model, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     for image, line in (
@@ -103,6 +119,7 @@ def test_what_is_no_image_is_told(model: api.Model, tmp_path: Path) -> None:
         model.predict([], score_threshold=50)
 
 
+@pytest.mark.slow
 def test_a_registered_model_is_found_by_its_alias(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn: SyntheticPaths
 ) -> None:
