@@ -148,7 +148,7 @@ def _reader(image: AnImage) -> Callable[[], Pixels]:
     if isinstance(image, Image.Image):
         pixels = upright_pixels(image)
     elif isinstance(image, np.ndarray):
-        pixels = image
+        pixels = np.ascontiguousarray(image)  # OpenCV's, turned round, is a view that torch does not take
     else:
         raise ValueError(f"{type(image).__name__} is no image: give a path, an array (h, w, 3) uint8 or a PIL image")
     return lambda: pixels

@@ -154,3 +154,14 @@ def test_what_cannot_be_loaded_is_told(folder: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=line):
             api.load_model(name, **options)
+
+
+def test_an_array_may_be_a_view_turned_round(model: api.Model) -> None:
+    """As OpenCV's BGR is turned to RGB."""
+    pixels = np.random.default_rng(2).integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    view, copied = model.predict([pixels[..., ::-1], np.ascontiguousarray(pixels[..., ::-1])])
+    assert [entry | {"image_id": 0} for entry in view.to_coco()] == [
+        entry | {"image_id": 0} for entry in copied.to_coco()
+    ]
+    assert len(view) > 0
+    assert view.draw(0.0).shape == (60, 90, 3)
