@@ -57,15 +57,15 @@ def kernels_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS)
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [NOTEBOOKS[1], pytest.param(NOTEBOOKS[0], marks=pytest.mark.long)], ids=lambda path: path.stem
+)
 def test_a_notebook_runs_from_top_to_bottom(
     path: Path, ray_cluster: None, kernels_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a kernel of Jupyter, on the cluster of the tests; its figures are those that the run itself came to."""
     monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
-    monkeypatch.setenv(
-        "OMP_NUM_THREADS", "1"
-    )  # of the kernel: threads of small tensors stall one another on busy cores
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of the kernel: threads of small tensors stall one another
     notebook = nbformat.read(kernels_home / path.name, 4)
     notebook.cells.append(nbformat.v4.new_code_cell('assert dict(figures.get("late", figures)) == run.metrics'))
     place = {"metadata": {"path": str(kernels_home)}}
