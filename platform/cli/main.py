@@ -21,6 +21,7 @@ from maskray.platform.cli import (
     models,
     new,
     quantize,
+    runs,
     serve,
     sweep,
 )
@@ -157,6 +158,7 @@ app.command("serve", rich_help_panel="Models and data")(serve.serve)
 models.app.command("import")(import_model.import_model)
 models.app.command("export")(export.export)
 models.app.command("quantize")(quantize.quantize)
+app.add_typer(runs.app, name="runs", rich_help_panel="Jobs")
 app.add_typer(sweep.app, name="sweep", rich_help_panel="Jobs")
 app.add_typer(models.app, name="models", rich_help_panel="Models and data")
 app.add_typer(data.app, name="data", rich_help_panel="Models and data")
