@@ -29,6 +29,7 @@ FLOORS = (
     ("platform/sweep", "platform/distill"),
     ("platform/job/kinds.py",),
     ("platform/job/schema.py", "platform/job/submission.py"),
+    ("platform/job/cluster_jobs.py",),
     ("platform/api", "platform/cli"),
     ("api",),
 )
@@ -46,6 +47,7 @@ WORLD = {
     "platform/job/load.py": {"pydantic", "yaml"},
     "platform/job/yaml_tree.py": {"yaml"},
     "platform/job/submission.py": {"ray", "requests"},
+    "platform/job/cluster_jobs.py": {"ray"},
     "platform/job": {"pydantic"},
     "platform/train/trainer.py": {"torch", "numpy"},
 }

@@ -18,6 +18,7 @@ from maskray.platform.cli import (
     export,
     import_model,
     inference,
+    jobs,
     models,
     new,
     quantize,
@@ -158,6 +159,7 @@ app.command("serve", rich_help_panel="Models and data")(serve.serve)
 models.app.command("import")(import_model.import_model)
 models.app.command("export")(export.export)
 models.app.command("quantize")(quantize.quantize)
+app.add_typer(jobs.app, name="jobs", rich_help_panel="Jobs")
 app.add_typer(runs.app, name="runs", rich_help_panel="Jobs")
 app.add_typer(sweep.app, name="sweep", rich_help_panel="Jobs")
 app.add_typer(models.app, name="models", rich_help_panel="Models and data")

@@ -85,7 +85,7 @@ def load_gate(path: str | Path) -> GateConfig:
 
 def parse_job(text: str, overrides: Sequence[str] = ()) -> JobConfig:
     """A job of kind train from YAML text."""
-    tree = _parse_tree(text)
+    tree = parse_tree(text)
     for override in overrides:
         apply_override(tree, override)
     return validate_tree(JobConfig, tree)
@@ -132,12 +132,13 @@ def _read_tree(path: Path, what: str = "job file") -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as text: {error}") from None
     try:
-        return _parse_tree(text, what)
+        return parse_tree(text, what)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _parse_tree(text: str, what: str = "job file") -> dict[str, Any]:
+def parse_tree(text: str, what: str = "job file") -> dict[str, Any]:
+    """Keys and values of YAML text; ValueError where it is none."""
     tree = load_yaml(text)
     if not isinstance(tree, dict):
         raise ValueError(f"a {what} holds keys and values at its top level")
