@@ -20,10 +20,10 @@ class SyntheticSource(Config):
     See platform/data/synthetic (dataset.py and street_tree.py).
     """
 
-    kind: Literal["synthetic"] = "synthetic"
+    kind: Literal["synthetic"] = Field("synthetic", description="The choice that this block describes.")
     scene: Literal["shapes", "street"] = Field("shapes", description="street: the eight classes of Cityscapes.")
-    num_images: Positive
-    seed: int = Field(0, ge=0, lt=2**63)
+    num_images: Positive = Field(description="How many pictures are drawn.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Another seed draws other pictures.")
     height: int = Field(192, ge=64, description="Pixels.")
     width: int = Field(256, ge=64, description="Pixels.")
     max_objects: Positive = Field(8, description="Most instances in an image.")
@@ -52,7 +52,7 @@ class SyntheticSource(Config):
 class CocoSource(Config):
     """A COCO annotation file and the folder of its images."""
 
-    kind: Literal["coco"] = "coco"
+    kind: Literal["coco"] = Field("coco", description="The choice that this block describes.")
     annotations: str = Field(description="Annotation JSON; a relative path starts at the working directory.")
     images: str = Field(description="Folder of the original image.")
 
@@ -66,7 +66,7 @@ Split = Literal["train", "val", "test"]
 class FilesSource(Config):
     """Images and annotations as a tool wrote them: a folder or a file in a format of docs/data.md."""
 
-    kind: Literal["files"] = "files"
+    kind: Literal["files"] = Field("files", description="The choice that this block describes.")
     path: str = Field(description="Folder or annotation file; a relative path starts at the working directory.")
     format: DataFormat = Field("auto", description="auto: as the files that are there tell.")
     split: Split | None = Field(None, description="The part of the data to take; none takes all of it.")
@@ -76,14 +76,14 @@ class FilesSource(Config):
 class ShardSource(Config):
     """Parquet shards that `maskray data shard` wrote, at a path or any file-system URI of pyarrow."""
 
-    kind: Literal["shards"] = "shards"
-    path: str
+    kind: Literal["shards"] = Field("shards", description="The choice that this block describes.")
+    path: str = Field(description="Folder or URI of the shards.")
 
 
 class ImagesSource(Config):
     """Images without annotations: a folder with all below it, or a text file that lists them."""
 
-    kind: Literal["images"] = "images"
+    kind: Literal["images"] = Field("images", description="The choice that this block describes.")
     path: str = Field(description="Folder, or a .txt file with the path of an image a line.")
     images: str | None = Field(None, description="Folder that paths of a list start at; none is that of the list.")
 
@@ -140,15 +140,17 @@ class AugmentationConfig(Config):
 class DataConfig(Config):
     """Where samples come from and what is done to them on the way to the model."""
 
-    train: Source
-    val: Source
-    rows_per_shard: Positive = ROWS_PER_SHARD
+    train: Source = Field(description="Images to learn from.")
+    val: Source = Field(description="Images to evaluate on.")
+    rows_per_shard: Positive = Field(ROWS_PER_SHARD, description="Images in a file of shards.")
     shorter_edge_train: tuple[Positive, ...] = Field(
         (), description="Shorter edges to draw from in training; empty takes input.shorter_edge."
     )
     flip: Fraction = Field(0.5, description="Probability of a horizontal flip in training.")
-    augmentation: AugmentationConfig = AugmentationConfig()
-    batch_by_aspect_ratio: bool = True
+    augmentation: AugmentationConfig = Field(AugmentationConfig(), description="Random changes of training images.")
+    batch_by_aspect_ratio: bool = Field(
+        True, description="Put upright and wide images into batches of their own, so that less is padded."
+    )
     order: Literal["permutation", "windowed"] = Field(
         "permutation",
         description="Rows of an epoch by a permutation of all, each read by itself; or shards in a drawn order and "

@@ -31,11 +31,13 @@ class ServeConfig(Config):
     """The HTTP server (platform/serve)."""
 
     host: str = Field("127.0.0.1", description="Address to bind; anything else than loopback is a decision.")
-    port: int = Field(8000, ge=0, le=65535)
+    port: int = Field(8000, ge=0, le=65535, description="The TCP port.")
     num_replicas: Positive = Field(1, description="Copies of the model; with max_replicas the least of them.")
     max_replicas: Positive | None = Field(None, description="Most copies that load calls up; none keeps the number.")
-    cpus_per_replica: float = Field(1.0, gt=0)
-    gpus_per_replica: float = Field(0.0, ge=0)
+    cpus_per_replica: float = Field(1.0, gt=0, description="CPU cores that Ray sets aside for a replica.")
+    gpus_per_replica: float = Field(
+        0.0, ge=0, description="GPUs that Ray sets aside for a replica; a share such as 0.5 is possible."
+    )
     runtime: Runtime = Field(
         "torch", description="What computes the model; openvino, an extra of its own, is for CPUs alone."
     )
@@ -47,7 +49,7 @@ class ServeConfig(Config):
     ranges: str | None = Field(
         None, description="Folder of ranges for int8, of every version that is to be served; none is that of the model."
     )
-    max_batch_size: Positive = 4
+    max_batch_size: Positive = Field(4, description="Most images that a replica predicts at once.")
     batch_wait_seconds: float = Field(
         0.0, ge=0, description="How long an idle copy waits for more images; 0 takes what came while it computed."
     )
@@ -56,7 +58,7 @@ class ServeConfig(Config):
     )
     max_request_bytes: Positive = Field(20_000_000, description="Of all images of a request together, encoded.")
     max_image_pixels: Positive = Field(50_000_000, description="Of one image.")
-    max_images_per_request: Positive = 16
+    max_images_per_request: Positive = Field(16, description="A request with more images is refused.")
     deadline_seconds: float = Field(60.0, gt=0, description="Longest that a request may take; it may ask for less.")
     drain_seconds: float = Field(30.0, ge=0, description="How long accepted requests may take when the server ends.")
     away_seconds: float = Field(

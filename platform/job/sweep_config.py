@@ -30,19 +30,19 @@ class SchedulerConfig(Config):
 class Term(Config):
     """One summand of a finding: a factor times the mean of a metric over the seeds of a variant."""
 
-    variant: str
-    figure: str
-    factor: float = 1.0
+    variant: str = Field(description="Name of a variant of the sweep.")
+    figure: str = Field(description="Name of a figure, such as segm/AP.")
+    factor: float = Field(1.0, description="The figure is multiplied by it.")
 
 
 class FindingConfig(Config):
     """A statement about variants that the table checks: a sum of terms and the range it should lie in."""
 
-    text: str
-    terms: tuple[Term, ...] = Field(min_length=1)
+    text: str = Field(description="The finding in words.")
+    terms: tuple[Term, ...] = Field(min_length=1, description="What is added up and compared.")
     relative: bool = Field(False, description="Sum natural logarithms of the metrics: ratios instead of differences.")
     at_least: float | None = Field(None, description="AP points (0..100), or a logarithm where relative.")
-    at_most: float | None = None
+    at_most: float | None = Field(None, description="The finding holds if the sum is not above it.")
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -55,21 +55,23 @@ class TableConfig(Config):
     """The table that compares the variants, as Markdown, HTML and CSV."""
 
     title: str | None = Field(None, description="None takes the name of the sweep.")
-    figures: tuple[str, ...] = Field(("segm/AP", "segm/AP50", "segm/AP75"), min_length=1)
+    figures: tuple[str, ...] = Field(
+        ("segm/AP", "segm/AP50", "segm/AP75"), min_length=1, description="Figures that are columns of the table."
+    )
     baseline: str | None = Field(None, description="Variant that differences are taken to; none is the first.")
     paper: str | None = Field(None, description="Table of the paper whose numbers stand beside, e.g. 2c.")
     paper_rows: dict[str, str] = Field(
         default_factory=dict, description="Row of that table for a variant, where it has another name."
     )
     bootstrap_samples: Positive = Field(1000, description="Resamples of the images, for intervals of 95 %.")
-    findings: tuple[FindingConfig, ...] = ()
+    findings: tuple[FindingConfig, ...] = Field((), description="Statements about the table that are checked.")
 
 
 class SweepConfig(Config):
     """One trial for every variant, point of the grid and seed; a trial is a whole run of the base job so changed."""
 
     name: str = Field(description="Folder of the sweep below `output`; the same name goes on with what is there.")
-    kind: Literal["sweep"] = "sweep"
+    kind: Literal["sweep"] = Field("sweep", description="The kind of the job.")
     output: str = Field("outputs", description="Folder of all runs and sweeps.")
     base: dict[str, Any] = Field(
         description="A job without name, output and seed, or the path of a job file (those left out), from here.",
@@ -81,13 +83,15 @@ class SweepConfig(Config):
     grid: dict[str, list[Any]] = Field(
         default_factory=dict, description="Dotted keys and lists of values; every combination, of each variant."
     )
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field((0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(
+        (0,), min_length=1, description="Each variant runs once with each."
+    )
     metric: str = Field("segm/AP", description="Metric that the scheduler and the best trial go by; larger is better.")
-    scheduler: SchedulerConfig = SchedulerConfig()
+    scheduler: SchedulerConfig = Field(SchedulerConfig(), description="Whether trials that do badly end early.")
     max_concurrent: Positive = Field(1, description="Trials at a time.")
     max_failures: int = Field(3, ge=0, description="Lost processes that a trial survives, besides workers.")
     tracking: TrackingConfig | None = Field(None, description="None takes the base job's.")
-    table: TableConfig = TableConfig()
+    table: TableConfig = Field(TableConfig(), description="The table at the end.")
 
     @field_validator("name")
     @classmethod

@@ -16,7 +16,7 @@ Epochs = Annotated[float, Field(gt=0, le=1e6)]
 class SGDConfig(Config):
     """Stochastic gradient descent with momentum."""
 
-    name: Literal["sgd"] = "sgd"
+    name: Literal["sgd"] = Field("sgd", description="The choice that this block describes.")
     momentum: Fraction | None = Field(None, description="None is train.momentum.")
     nesterov: bool = Field(False, description="Nesterov's momentum (Sutskever et al. 2013).")
 
@@ -24,9 +24,11 @@ class SGDConfig(Config):
 class AdamWConfig(Config):
     """Adam with weight decay beside the gradient and not in it (Loshchilov & Hutter 2019)."""
 
-    name: Literal["adamw"] = "adamw"
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0)
+    name: Literal["adamw"] = Field("adamw", description="The choice that this block describes.")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.999), description="Decay of the averages of the gradient and of its square, by step."
+    )
+    eps: float = Field(1e-8, gt=0, description="Added to the divisor, against division by zero.")
 
 
 OptimizerConfig = Annotated[SGDConfig | AdamWConfig, Field(discriminator="name")]
@@ -60,7 +62,7 @@ class TrainConfig(Config):
     )
     epochs: Epochs | None = Field(None, description="The same as passes over the images that take part.")
     images_per_batch: Positive = Field(16, description="Of all workers and accumulation steps together.")
-    optimizer: OptimizerConfig = SGDConfig()
+    optimizer: OptimizerConfig = Field(SGDConfig(), description="The rule by which a gradient changes the weights.")
     base_lr: LearningRate = Field(0.02, description="For reference_images_per_batch images.")
     reference_images_per_batch: Positive = Field(
         16, description="The linear scaling rule: lr = base_lr * images_per_batch / reference_images_per_batch."
@@ -76,11 +78,11 @@ class TrainConfig(Config):
         "(Clark et al. 2020).",
     )
     momentum: Fraction = Field(0.9, description="Of optimizer sgd.")
-    weight_decay: float = Field(1e-4, ge=0)
+    weight_decay: float = Field(1e-4, ge=0, description="Pull of the weights towards zero; 0.0001 in the paper.")
     weight_decay_norm: float = Field(0.0, ge=0, description="Weight decay of normalisation parameters.")
     weight_decay_bias: float | None = Field(None, ge=0, description="Weight decay of biases; none is weight_decay.")
-    warmup_steps: int = Field(500, ge=0)
-    warmup_factor: Fraction = 0.001
+    warmup_steps: int = Field(500, ge=0, description="Steps in which the learning rate rises to its full height.")
+    warmup_factor: Fraction = Field(0.001, description="Share of the full learning rate at the first step.")
     schedule: Literal["steps", "cosine"] = Field(
         "steps",
         description="After warm-up: steps multiplies by decay at each of decay_at; cosine falls to final_factor at "
@@ -88,14 +90,18 @@ class TrainConfig(Config):
     )
     decay_at: tuple[Positive, ...] = Field((), description="Steps after which the rate is multiplied by decay.")
     decay_at_epochs: tuple[Epochs, ...] = Field((), description="The same in epochs.")
-    decay: Fraction = 0.1
+    decay: Fraction = Field(0.1, description="Factor of the learning rate at each of its steps down.")
     final_factor: Fraction = Field(0.0, description="What the cosine leaves of the rate.")
     ema: AverageConfig | None = Field(
         None, description="Evaluate and keep an average of the weights over the steps; none keeps the last ones."
     )
-    precision: Literal["float32", "bfloat16"] = "float32"
-    clip_gradient_norm: float | None = Field(None, gt=0)
-    accumulate_steps: Positive = 1
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Numbers that training computes with; weights stay float32."
+    )
+    clip_gradient_norm: float | None = Field(
+        None, gt=0, description="A longer gradient is cut to this norm; null cuts none."
+    )
+    accumulate_steps: Positive = Field(1, description="Batches whose gradients are added up for one step.")
     initial_weights: str | None = Field(
         None,
         description="torchvision:NAME, of ImageNet (resnet50) or a detector (maskrcnn_resnet50_fpn); a model folder or "
@@ -119,7 +125,7 @@ class TrainConfig(Config):
     )
     keep_checkpoints: Positive = Field(2, description="Newest checkpoints kept; the best is kept besides.")
     best_metric: str = Field("segm/AP", description="Named as evaluation logs it; larger is better.")
-    log_every: Positive = 10
+    log_every: Positive = Field(10, description="Steps between two lines of figures.")
 
     @field_validator("optimizer", mode="before")
     @classmethod

@@ -23,6 +23,13 @@ def test_there_are_jobs():
     assert {"demo.yaml", "mask_rcnn_r50_fpn_1x.yaml"} <= {path.name for path in FILES}
 
 
+def test_every_key_has_a_description():
+    classes = job_schema()["$defs"]
+    keys = {f"{name}.{key}": value for name, of in classes.items() for key, value in of.get("properties", {}).items()}
+    assert len(keys) > 200
+    assert [key for key, value in keys.items() if not value.get("description", "").strip()] == []
+
+
 @pytest.mark.parametrize("table", ABLATIONS)
 def test_an_ablation_has_a_full_size_and_a_small_file(table):
     """The small one takes no GPU and several seeds; both compare with the same table of the paper, where it can."""
