@@ -1,4 +1,4 @@
-# One command each: make demo (the main job), make quick (the tests without Ray and browser), make test (all of them).
+# One command each: make demo (the main job), make quick (the tests without Ray and browser), make test (all but the longest).
 # They set themselves up; a second run installs nothing.
 PYTHON ?= python3.11
 VENV := .venv
@@ -10,7 +10,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 CSRC := $(wildcard ops/csrc/*.* ops/csrc/*/*.*)
 SOURCES := $(CSRC) ops/build_extension.py pyproject.toml
 
-.PHONY: setup demo quick test lint bench sanitize soak processors schema clean
+.PHONY: setup demo quick test long lint bench sanitize soak processors schema clean
 
 setup: $(VENV)/.installed
 
@@ -36,7 +36,11 @@ quick: setup
 	$(PYTEST) -m "not ray and not browser and not slow"
 
 test: setup
-	$(PYTEST)
+	$(PYTEST) -m "not long"
+
+# Whole programs that are killed, stopped and gone on with for many minutes.
+long: setup
+	$(PYTEST) -m long
 
 lint: setup
 	$(BIN)/ruff check .

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import torch
 
-from maskray.platform.cli.inference import list_images
 from maskray.platform.files.model_folder import read_model_folder
-from maskray.platform.inference.image_files import read_image
+from maskray.platform.inference.image_files import list_images, read_image
 from maskray.platform.inference.int8_layers import find_layers, measure_ranges
 from maskray.platform.inference.openvino_network import convert
 from maskray.platform.inference.predictor import Predictor

@@ -29,7 +29,9 @@ FLOORS = (
     ("platform/sweep", "platform/distill"),
     ("platform/job/kinds.py",),
     ("platform/job/schema.py", "platform/job/submission.py"),
-    ("platform/cli",),
+    ("platform/job/cluster_jobs.py",),
+    ("platform/api", "platform/cli"),
+    ("api",),
 )
 # What of the world a part may import; what is not here is free.
 WORLD = {
@@ -45,6 +47,7 @@ WORLD = {
     "platform/job/load.py": {"pydantic", "yaml"},
     "platform/job/yaml_tree.py": {"yaml"},
     "platform/job/submission.py": {"ray", "requests"},
+    "platform/job/cluster_jobs.py": {"ray"},
     "platform/job": {"pydantic"},
     "platform/train/trainer.py": {"torch", "numpy"},
 }
@@ -65,7 +68,7 @@ def python_files(*folders: str) -> list[Path]:
     return sorted(path.relative_to(ROOT) for path in found if "__pycache__" not in path.parts)
 
 
-CODE = python_files("ops", "model", "platform")
+CODE = python_files("ops", "model", "platform", "api")
 EVERYTHING = CODE + python_files("tests", "benchmarks", "docs")
 
 
@@ -103,6 +106,7 @@ def own_imports(path: Path, with_types: bool = True) -> set[Path]:
     """Files of the package that a file imports."""
     dotted = (name.split(".") for name in imports_of(path, with_types) if name.startswith("maskray."))
     candidates = {Path(*parts[1:]).with_suffix(".py") for parts in dotted if len(parts) > 1}
+    candidates |= {Path("api", candidate) for candidate in candidates}  # api/api.py is maskray.api
     return {candidate for candidate in candidates if (ROOT / candidate).is_file()}
 
 
@@ -119,7 +123,7 @@ def place_of(path: Path) -> tuple[int, str]:
 
 
 def test_code_is_found():
-    assert {"ops", "model", "platform"} == {path.parts[0] for path in CODE}
+    assert {"ops", "model", "platform", "api"} == {path.parts[0] for path in CODE}
     assert Path("platform/job/kinds.py") in own_imports(Path("platform/cli/main.py"))
 
 
@@ -173,7 +177,7 @@ def test_imports_of_the_world():
         keys = [str(path), *(str(folder) for folder in path.parents)]
         allowed = next((WORLD[key] for key in keys if key in WORLD), None)
         roots = {name.split(".")[0] for name in imports_of(path)}
-        if roots & {"model", "ops", "tests", "benchmarks"}:
+        if roots & {"api", "model", "ops", "tests", "benchmarks"}:
             wrong.append(f"{path}: import maskray.model, not a second copy of it")
         foreign = set() if allowed is None else roots - set(sys.stdlib_module_names) - {"maskray"} - allowed
         if foreign:
@@ -184,6 +188,7 @@ def test_imports_of_the_world():
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
+        ("maskray.api", "torch timm ray mlflow pandas numpy pydantic typer"),
         ("maskray.platform.cli.main", "torch timm ray mlflow pandas numpy"),
         ("maskray.platform.job.load", "torch timm ray mlflow pandas numpy typer"),
         ("maskray.platform.data.shards", "torch ray mlflow pandas"),
@@ -239,8 +244,16 @@ def test_names_mean_something():
 
 def test_every_package_is_listed():
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    folders = {"maskray." + ".".join(path.parent.parts) for path in CODE}
+    folders = {"maskray" if path.parent == Path("api") else ".".join(("maskray", *path.parent.parts)) for path in CODE}
     assert set(packages) == folders, "a folder that is not listed vanishes from the wheel; one without code breaks it"
+
+
+def test_the_public_module_is_the_one_file_of_its_folder():
+    """Whatever else lay there would be a module of maskray, and stand before the folder of that name."""
+    listed = {path.name for path in (ROOT / "api").iterdir()} - {"__pycache__"}
+    assert listed == {"api.py", "py.typed"}
+    shipped = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert shipped["maskray"] == ["py.typed"], "or type checkers take every name for Any"
 
 
 def test_files_are_short():

@@ -68,6 +68,7 @@ def wait_until(condition: object) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.long
 @pytest.mark.skipif(not list(Path("/usr/lib/postgresql").glob("*/bin/postgres")), reason="PostgreSQL is not installed")
 def test_killed_run_leaves_no_server_behind(tmp_path):
     titles = interrupt(tmp_path, "test_with_servers", signal.SIGKILL, "-n", "0")

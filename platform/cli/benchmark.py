@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskray.platform.cli.inference import PrecisionOption, RangesOption, RuntimeOption, list_images, make_engine
-from maskray.platform.cli.models import Output, TrackingUri, model_folder
+from maskray.platform.cli.inference import PrecisionOption, RangesOption, RuntimeOption
+from maskray.platform.cli.models import Output, TrackingUri
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -46,11 +46,14 @@ def benchmark(
 
     Times are of this machine as it is now: other programs on it count. At most 20 images are taken.
     """
+    from maskray.platform.inference.image_files import list_images
+
     paths = list_images(images) if images else []
     import torch
 
-    from maskray.platform.inference.engine import open_predictor
+    from maskray.platform.inference.engine import make_engine, open_predictor
     from maskray.platform.inference.stage_times import measure_stages
+    from maskray.platform.registry.models import model_folder
 
     if threads is not None:
         torch.set_num_threads(threads)

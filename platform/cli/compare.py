@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from maskray.platform.cli.inference import IouType
-from maskray.platform.cli.models import Output, TrackingUri, open_tracking
+from maskray.platform.cli.models import Output, TrackingUri
 
 Compared = Annotated[
     str,
@@ -44,6 +44,7 @@ def compare(
     Differences are the second less the first. Each interval is of 95 % over images drawn with replacement, the same for
     both; where it leaves out 0, the difference is more than chance in the choice of images.
     """
+    from maskray.platform.registry.models import open_tracking
     from maskray.platform.runs.comparison import compare_sources, draw_pictures, find_source
 
     if images is not None and (gt is None or out is None):

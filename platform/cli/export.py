@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maskray.platform.cli.models import Output, TrackingUri, model_folder
+from maskray.platform.cli.models import Output, TrackingUri
 from maskray.platform.job.plain_text import shown_name
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def export(
         raise ValueError("--to onnx needs --image-size H W; that, --image and --tolerance are of --to onnx alone")
     from maskray.platform.files.atomic import refuse_existing
     from maskray.platform.files.model_folder import read_model_folder
+    from maskray.platform.registry.models import model_folder
 
     refuse_existing(out)
     if to is Target.onnx:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from maskray.platform.cli.models import Output, TrackingUri, model_folder
+from maskray.platform.cli.models import Output, TrackingUri
 from maskray.platform.cli.tta import TTAOption, read_tta
 from maskray.platform.job.serve_config import Runtime, Whole
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from maskray.platform.inference.image_files import FilePrediction
     from maskray.platform.job.tta_config import TTAConfig
 
-IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 ModelSource = typer.Option(
     "--model", help="Model folder or file, checkpoint, or models:/NAME@alias, models:/NAME/3.", show_default=False
 )
@@ -89,8 +88,7 @@ def evaluate(
     if model is not None and protocol not in ("coco", "cityscapes"):
         raise ValueError(f"--protocol {protocol} is of --dt: evaluate the results.json that --model leaves in --out")
     if model is not None and dt is None and (images is not None or gt.is_dir()) and out is not None:
-        folder = model_folder(model, tracking_uri, output)
-        engine = make_engine(runtime, precision, ranges)
+        folder, engine = _find(model, tracking_uri, output, runtime, precision, ranges)
         _evaluate_model(folder, gt, images, out, device, iou_type, engine, protocol, submission, views)
         return
     if submission:
@@ -168,13 +166,11 @@ def predict(
     a folder, as macOS leaves them beside each image, are passed over and counted.
     """
     views = read_tta(tta)
-    paths = list_images(images)
-    from maskray.platform.inference.image_files import predict_files
+    from maskray.platform.inference.image_files import list_images, predict_files
 
-    folder = model_folder(model, tracking_uri, output)
-    predictions = predict_files(
-        paths, folder, device, score_threshold, out, make_engine(runtime, precision, ranges), views
-    )
+    paths = list_images(images)
+    folder, engine = _find(model, tracking_uri, output, runtime, precision, ranges)
+    predictions = predict_files(paths, folder, device, score_threshold, out, engine, views)
     failed: list[FilePrediction] = []
     sound = _aside(predictions, failed)
     if as_json:
@@ -199,27 +195,11 @@ def _aside(predictions: Iterable[FilePrediction], failed: list[FilePrediction]) 
             print(f"error: {prediction.error}", file=sys.stderr)
 
 
-def make_engine(runtime: Runtime, precision: Whole | None, ranges: Path | None) -> Engine:
-    """What the options say that computes a model."""
-    from maskray.platform.inference.engine import Engine
+def _find(
+    model: str, uri: str | None, output: str, runtime: Runtime, precision: Whole | None, ranges: Path | None
+) -> tuple[str, Engine]:
+    """The folder of a model, and what computes it."""
+    from maskray.platform.inference.engine import make_engine
+    from maskray.platform.registry.models import model_folder
 
-    return Engine(runtime, int8=precision == "int8", ranges=None if ranges is None else str(ranges.absolute()))
-
-
-def list_images(paths: list[Path]) -> list[Path]:
-    """The images named, a folder replaced by what it holds, sorted by name; ValueError for what is neither."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            named = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES and file.is_file())
-            inside = [file for file in named if not file.name.startswith(".")]
-            if len(inside) < len(named):
-                print(f"{path}: {len(named) - len(inside)} hidden files are passed over", file=sys.stderr)
-            if not inside:
-                raise ValueError(f"{path}: no images in this folder ({', '.join(IMAGES)})")
-            found.extend(inside)
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise ValueError(f"{path}: no such file")
-    return found
+    return model_folder(model, uri, output), make_engine(runtime, precision, ranges)

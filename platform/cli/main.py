@@ -18,9 +18,11 @@ from maskray.platform.cli import (
     export,
     import_model,
     inference,
+    jobs,
     models,
     new,
     quantize,
+    runs,
     serve,
     sweep,
 )
@@ -65,7 +67,7 @@ def run(
     SIGTERM and the interrupt end it with a checkpoint of the present step, exit codes 75 and 130.
     """
     from maskray.platform.cli.plan import print_plan
-    from maskray.platform.job.kinds import load_any, plan_any, progress_of, run_any
+    from maskray.platform.job.kinds import check_any, load_any, progress_of, run_any
 
     job = load_any(job_file, overrides or [])
     if if_started:
@@ -74,9 +76,9 @@ def run(
         if progress == "finished":
             print(f"{job.name} is finished already: nothing to do")
             return
-    plan = plan_any(job)
-    print_plan(job, plan)
-    if plan.problems:
+    checked = check_any(job, weights=False)
+    print_plan(checked)
+    if checked.problems:
         raise typer.Exit(1)
     from maskray.platform.machine.ray_cluster import leave
     from maskray.platform.machine.stop_signals import StopRequested
@@ -103,18 +105,15 @@ def check(
 
     That takes less than a second, or some more where it starts from weights: what it takes of them is shown too.
     """
-    from maskray.platform.cli.plan import plan_all, precision_lines, print_plan
-    from maskray.platform.job.kinds import load_any
+    from maskray.platform.cli.plan import print_plan
+    from maskray.platform.job.kinds import check_any, load_any
 
-    job = load_any(job_file, overrides or [])
-    plan, weights = plan_all(job)
+    checked = check_any(load_any(job_file, overrides or []))
     if as_json:
-        tree = {"plan": plan.as_dict(), "initial_weights": dict(weights), "notes": precision_lines(job)}
-        tree["job"] = job.model_dump(mode="json")
-        print(json.dumps(tree, indent=1))
+        print(json.dumps(checked.as_dict(), indent=1))
     else:
-        print_plan(job, plan, weights)
-    if plan.problems:
+        print_plan(checked)
+    if checked.problems:
         raise typer.Exit(1)
 
 
@@ -160,6 +159,8 @@ app.command("serve", rich_help_panel="Models and data")(serve.serve)
 models.app.command("import")(import_model.import_model)
 models.app.command("export")(export.export)
 models.app.command("quantize")(quantize.quantize)
+app.add_typer(jobs.app, name="jobs", rich_help_panel="Jobs")
+app.add_typer(runs.app, name="runs", rich_help_panel="Jobs")
 app.add_typer(sweep.app, name="sweep", rich_help_panel="Jobs")
 app.add_typer(models.app, name="models", rich_help_panel="Models and data")
 app.add_typer(data.app, name="data", rich_help_panel="Models and data")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from maskray.platform.registry.tracking import Tracking
 
 app = typer.Typer(help="Compare, promote and move models between registry, files and libraries.", no_args_is_help=True)
 
@@ -28,7 +25,7 @@ Alias = Annotated[str, typer.Argument(help="Alias to move, e.g. champion.", show
 def list_versions(tracking_uri: TrackingUri = None, output: Output = "outputs", as_json: Json = False) -> None:
     """List every version of every registered model."""
     from maskray.platform.cli.tables import print_versions
-    from maskray.platform.registry.models import list_models
+    from maskray.platform.registry.models import list_models, open_tracking
 
     versions = list_models(open_tracking(tracking_uri, output))
     if as_json:
@@ -42,6 +39,7 @@ def show(version: Version, tracking_uri: TrackingUri = None, output: Output = "o
     """Show all that is known of a version: metrics, data, code, files, what gates found, where its aliases were."""
     from maskray.platform.cli.version_tables import print_details
     from maskray.platform.registry.description import describe_version
+    from maskray.platform.registry.models import open_tracking
 
     details = describe_version(open_tracking(tracking_uri, output), _uri(version))
     if as_json:
@@ -57,6 +55,7 @@ def compare(
     """Show two versions side by side: every metric, and in which keys of the job, data and code they differ."""
     from maskray.platform.cli.version_tables import print_differences
     from maskray.platform.registry.description import compare_versions
+    from maskray.platform.registry.models import open_tracking
 
     differences = compare_versions(open_tracking(tracking_uri, output), _uri(first), _uri(second))
     if as_json:
@@ -84,6 +83,7 @@ def promote(
     from maskray.platform.cli.version_tables import print_comparison
     from maskray.platform.job.load import load_gate
     from maskray.platform.registry.gate import GateRefusedError
+    from maskray.platform.registry.models import open_tracking
     from maskray.platform.runs.publication import promote_version
 
     asked = None if gate is None else load_gate(gate)
@@ -112,6 +112,7 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Give an alias back to the version that had it before; once more goes back further."""
+    from maskray.platform.registry.models import open_tracking
     from maskray.platform.registry.promotion import rollback as give_back
 
     move = give_back(open_tracking(tracking_uri, output), name, alias, reason)
@@ -119,22 +120,6 @@ def rollback(
         print(json.dumps(move, indent=1))
     else:
         print(f"models:/{name}@{alias} is version {move['version']} again, it was {move['before']}")
-
-
-def open_tracking(uri: str | None, output: str) -> Tracking:
-    """The registry at a URI, or the one that the runs of an output folder share."""
-    from maskray.platform.job.config import TrackingConfig
-    from maskray.platform.registry.tracking import Tracking
-
-    return Tracking(TrackingConfig(uri=uri), output)
-
-
-def model_folder(model: str, uri: str | None, output: str) -> str:
-    """The local folder of a model that is a folder already or a models:/ URI; opens the registry only for a URI."""
-    from maskray.platform.registry.models import resolve_model
-
-    tracking = open_tracking(uri, output) if model.startswith("models:/") else None
-    return resolve_model(model, tracking)
 
 
 def _uri(version: str) -> str:

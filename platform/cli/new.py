@@ -52,12 +52,12 @@ def new(
     format: Annotated[str, typer.Option(help="Format of the data; auto looks.", metavar="NAME")] = "auto",
 ) -> None:
     """Look at data and write a job for them: input size, anchors, schedule and batch, each with its reason."""
-    from maskray.platform.cli.plan import plan_all, print_plan
+    from maskray.platform.cli.plan import print_plan
     from maskray.platform.data.facts import few_without_masks, measure
     from maskray.platform.data.splitting import write_parts
     from maskray.platform.files.atomic import new_file, refuse_existing
     from maskray.platform.job.config import check_plain_name
-    from maskray.platform.job.kinds import load_any
+    from maskray.platform.job.kinds import check_any, load_any
     from maskray.platform.runs.draft import choose_task, draft_job
 
     refuse_existing(job_file)
@@ -75,11 +75,10 @@ def new(
         print(f"{folder}: {counts['train']} images for training, {counts['val']} for validation")
     with new_file(job_file) as file:
         file.write_text(text + "\n", encoding="utf-8")
-    job = load_any(job_file)
-    plan, taken = plan_all(job)
-    print_plan(job, plan, taken)
+    checked = check_any(load_any(job_file))
+    print_plan(checked)
     print(f"{job_file}: {wanted} of {len(facts.classes)} classes; run it: maskray run {job_file}")
-    if plan.problems:
+    if checked.problems:
         raise typer.Exit(1)
 
 
@@ -139,8 +138,8 @@ def _divide(
 
 def open_start(weights: str, output: str) -> Start:
     """The weights to begin with and what they are of, from names and shapes alone."""
-    from maskray.platform.cli.models import open_tracking
     from maskray.platform.files.initial_weights import open_source
+    from maskray.platform.registry.models import open_tracking
     from maskray.platform.runs.draft import Start
     from maskray.platform.runs.starting_weights import locate_weights
 

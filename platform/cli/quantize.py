@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from maskray.platform.cli.inference import list_images
-from maskray.platform.cli.models import Output, TrackingUri, model_folder
+from maskray.platform.cli.models import Output, TrackingUri
 
 if TYPE_CHECKING:
     from maskray.platform.runs.quantization import Cost
@@ -50,6 +49,8 @@ def quantize(
         )
     import torch
 
+    from maskray.platform.inference.image_files import list_images
+    from maskray.platform.registry.models import model_folder
     from maskray.platform.runs.quantization import Photograph, annotated_photographs, quantize
 
     if threads is not None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from maskray.platform.cli.inference import PrecisionOption, RangesOption, RuntimeOption
-from maskray.platform.cli.models import Output, TrackingUri, open_tracking
+from maskray.platform.cli.models import Output, TrackingUri
 from maskray.platform.job.serve_config import ServeConfig
 
 DEFAULTS = ServeConfig()
@@ -63,14 +63,14 @@ def serve(
         "samples": None if samples is None else str(samples),
     }
     config = read_settings(values, settings or [])
+    from maskray.platform.registry.models import tracking_of
     from maskray.platform.serve.cluster.deploy import serve_forever
     from maskray.platform.serve.cluster.model_source import find_source
 
     warn_if_open(config)
     if config.runtime == "openvino" and address is None:  # on the cluster of others a replica tells what it lacks
         _check_openvino()
-    tracking = open_tracking(tracking_uri, output) if model.startswith("models:/") else None
-    serve_forever(find_source(model, tracking), config, address)
+    serve_forever(find_source(model, tracking_of(model, tracking_uri, output)), config, address)
 
 
 def _check_openvino() -> None:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
-from maskray.platform.job.tta_config import TTAConfig
+from maskray.platform.job.tta_config import TTAConfig, read_scales
 
 MOST_SIZES = 100  # of FROM:STEP:TO, more than TTAConfig takes, which says how many it does
 TTAOption = Annotated[
@@ -34,10 +33,6 @@ def read_tta(text: str | None) -> TTAConfig | None:
             if step < 1 or last < first:
                 raise ValueError("a range that leads nowhere")
             sizes = range(first, last + 1, step)[:MOST_SIZES]
-        return TTAConfig(scales=tuple(sizes))
-    except ValidationError as error:
-        place, reason = error.errors()[0]["loc"], error.errors()[0]["msg"].removeprefix("Value error, ")
-        where = f"size {place[1] + 1}: " if len(place) > 1 and isinstance(place[1], int) else ""
-        raise ValueError(f"--tta {text}: {where}{reason}") from None
     except ValueError:
         raise ValueError(f"--tta {text}: neither sizes as 640,800 nor from, step and to as 400:100:1200") from None
+    return read_scales(sizes, f"--tta {text}")

@@ -72,6 +72,16 @@ def decode_image(data: bytes, max_pixels: int | None = None, size: tuple[int, in
         raise _decode_error(error) from None
 
 
+def upright_pixels(image: Image.Image) -> Pixels:
+    """The pixels of an image that Pillow holds, as decode_image gives them of its file; ValueError as there."""
+    try:
+        rgb = _to_rgb(image)  # loads it: what EXIF data stand behind the pixels are known then
+        transpose = None if image.format == "TIFF" else _TRANSPOSES.get(_stored_orientation(image))
+        return np.array(rgb if transpose is None else rgb.transpose(transpose))
+    except DECODE_ERRORS as error:
+        raise _decode_error(error) from None
+
+
 def image_size(data: bytes, size: tuple[int, int] | None = None) -> tuple[int, int]:
     """(width, height) that decode_image would return, from the header alone; ValueError as there."""
     try:
@@ -117,6 +127,14 @@ def _orientation(image: Image.Image, data: bytes) -> int:
     try:
         if _may_have_late_exif(image):
             image = Image.open(io.BytesIO(_without_pixels(data)), formats=("PNG",))
+    except DECODE_ERRORS:
+        return 1
+    return _stored_orientation(image)
+
+
+def _stored_orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8 of what is known of an image; 1 where it has none, or damaged EXIF data."""
+    try:
         return int(Image.Image.getexif(image).get(_ORIENTATION_TAG, 1))
     except DECODE_ERRORS:
         return 1

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from maskray.model.coco_categories import is_unused
 from maskray.model.config import LabelMap
 from maskray.platform.data.formats.problem import Problem, shown
 from maskray.platform.data.formats.records import Annotation, CocoDataset, ImageRecord, LazyImages
 from maskray.platform.data.manifest import MaskGaps
 from maskray.platform.job.data_config import MAX_BAD_ANNOTATIONS, DataConfig
+
+logger = logging.getLogger(__name__)
 
 DROP_REMEDY = "data.objects_without_masks: drop leaves them out, boxes_only trains them without a mask"
 MaskUse = Literal["none", "objects", "all"]  # of which annotations masks are wanted; crowds are not trained on
@@ -102,6 +106,18 @@ class _WithMasks(LazyImages):
     def make(self, place: int) -> ImageRecord:
         image = self._images[place]
         return replace(image, annotations=[one for one in image.annotations if not _lacks_mask(one, self._masks)])
+
+
+def evaluated_labels(model: LabelMap, labels: LabelMap, name: str, other: str) -> LabelMap:
+    """The classes that a model is evaluated by on data: its own, but for the ids of COCO that nothing is of.
+
+    Those that the data lack are logged. ValueError where the data have others, name and other as missing_categories.
+    """
+    used = LabelMap(categories=tuple(one for one in model.categories if not is_unused(one)))
+    missing = missing_categories(used, labels, name, other)
+    if missing:
+        logger.warning("%s lacks %d of the %d categories of the model", name, len(missing), used.num_classes)
+    return used
 
 
 def missing_categories(reference: LabelMap, labels: LabelMap, name: str, other: str) -> tuple[str, ...]:

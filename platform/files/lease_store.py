@@ -93,3 +93,8 @@ class FolderStore:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06d}"
+
+
+def lease_store(run_folder: str | Path) -> FolderStore:
+    """Where the lease of a run is kept."""
+    return FolderStore(Path(run_folder) / "lease")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -15,7 +16,7 @@ from maskray.platform.files.model_folder import read_model_folder
 from maskray.platform.inference.int8_layers import Range
 from maskray.platform.inference.predictor import Predictor, decide_precision
 from maskray.platform.inference.ranges import find_ranges
-from maskray.platform.job.serve_config import Runtime, ServeConfig
+from maskray.platform.job.serve_config import Runtime, ServeConfig, Whole
 from maskray.platform.job.tta_config import TTAConfig
 from maskray.platform.machine.precision import Precision
 
@@ -36,6 +37,15 @@ class Engine:
 
 
 TORCH = Engine()
+
+
+def make_engine(runtime: Runtime, precision: Whole | None, ranges: str | Path | None) -> Engine:
+    """What options say that computes a model; ValueError for a runtime or precision that is none."""
+    if runtime not in get_args(Runtime):
+        raise ValueError(f"runtime {runtime!r}: {' or '.join(get_args(Runtime))}")
+    if precision not in (None, *get_args(Whole)):
+        raise ValueError(f"precision {precision!r}: int8, or None for that of the model (inference.precision)")
+    return Engine(runtime, int8=precision == "int8", ranges=None if ranges is None else str(Path(ranges).absolute()))
 
 
 def engine_of(config: ServeConfig) -> Engine:

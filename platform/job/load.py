@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,14 +17,13 @@ from maskray.platform.job.yaml_tree import find_comment, load_yaml
 
 DEFAULT_KIND = "train"
 Described = TypeVar("Described", bound=BaseModel)
+Overrides = Sequence[str] | Mapping[str, Any]  # a.b=c, values in YAML; or values by dotted key
 NAMED_BY_SWEEP = ("name", "output", "seed")
 LONGEST_LINE = 2000  # of a mistake; the names of all keys may stand in it
 
 
-def load_kind(
-    path: str | Path, kinds: Mapping[str, type[Described]], overrides: list[str] | tuple[str, ...] = ()
-) -> Described:
-    """Read a job file of one of several kinds and apply `a.b=c` overrides, whose values are YAML too.
+def load_kind(path: str | Path, kinds: Mapping[str, type[Described]], overrides: Overrides = ()) -> Described:
+    """Read a job file of one of several kinds and apply overrides: `a.b=c`, with values in YAML, or values by key.
 
     Where the configuration has a key `base` and the file gives a path for it, that job file is read into it. Raises
     ValueError with one line per mistake: the dotted key, what is wrong, and the valid names of an unknown key.
@@ -32,24 +31,39 @@ def load_kind(
     path = Path(path)
     tree = _read_tree(path)
     try:
-        config = _kind_of(tree, kinds)
-        if config is not None and "base" in config.model_fields and isinstance(tree.get("base"), str):
-            base = _read_tree(path.parent / tree["base"])
-            tree["base"] = {key: value for key, value in base.items() if key not in NAMED_BY_SWEEP}
-        for override in overrides:
-            apply_override(tree, override)
-        config = _kind_of(tree, kinds)
-        if config is None:
-            name = tree.get("kind", DEFAULT_KIND)
-            if len(kinds) == 1:
-                raise ValueError(f"kind is {name}; this takes a job of kind {next(iter(kinds))}")
-            raise ValueError(f"kind: {name!r} is none of {', '.join(kinds)}")
-        return validate_tree(config, tree)
+        return read_kind(tree, kinds, overrides, path.parent)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def load_job(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> JobConfig:
+def read_kind(
+    tree: Mapping[str, Any],
+    kinds: Mapping[str, type[Described]],
+    overrides: Overrides = (),
+    folder: Path = Path(),
+) -> Described:
+    """The same of the keys and values of a job file, whose `base` is a path from `folder`; they stay as they are."""
+    tree = dict(tree)
+    config = _kind_of(tree, kinds)
+    if config is not None and "base" in config.model_fields and isinstance(tree.get("base"), str):
+        base = _read_tree(folder / tree["base"])
+        tree["base"] = {key: value for key, value in base.items() if key not in NAMED_BY_SWEEP}
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            set_key(tree, key, value)
+    else:
+        for override in overrides:
+            apply_override(tree, override)
+    config = _kind_of(tree, kinds)
+    if config is None:
+        name = tree.get("kind", DEFAULT_KIND)
+        if len(kinds) == 1:
+            raise ValueError(f"kind is {name}; this takes a job of kind {next(iter(kinds))}")
+        raise ValueError(f"kind: {name!r} is none of {', '.join(kinds)}")
+    return validate_tree(config, tree)
+
+
+def load_job(path: str | Path, overrides: Overrides = ()) -> JobConfig:
     """The same where the file must be of kind train."""
     return load_kind(path, {DEFAULT_KIND: JobConfig}, overrides)
 
@@ -69,9 +83,9 @@ def load_gate(path: str | Path) -> GateConfig:
         raise ValueError(f"{path}: {error}") from None
 
 
-def parse_job(text: str, overrides: list[str] | tuple[str, ...] = ()) -> JobConfig:
+def parse_job(text: str, overrides: Sequence[str] = ()) -> JobConfig:
     """A job of kind train from YAML text."""
-    tree = _parse_tree(text)
+    tree = parse_tree(text)
     for override in overrides:
         apply_override(tree, override)
     return validate_tree(JobConfig, tree)
@@ -118,12 +132,13 @@ def _read_tree(path: Path, what: str = "job file") -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as text: {error}") from None
     try:
-        return _parse_tree(text, what)
+        return parse_tree(text, what)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _parse_tree(text: str, what: str = "job file") -> dict[str, Any]:
+def parse_tree(text: str, what: str = "job file") -> dict[str, Any]:
+    """Keys and values of YAML text; ValueError where it is none."""
     tree = load_yaml(text)
     if not isinstance(tree, dict):
         raise ValueError(f"a {what} holds keys and values at its top level")

@@ -62,7 +62,7 @@ class ServeConfig(Config):
     deadline_seconds: float = Field(60.0, gt=0, description="Longest that a request may take; it may ask for less.")
     drain_seconds: float = Field(30.0, ge=0, description="How long accepted requests may take when the server ends.")
     away_seconds: float = Field(
-        20.0,
+        15.0,  # with what the end takes it is told within 20
         ge=1,
         description="How long nobody may listen at the port, as between two gateways, until `maskray serve` ends with "
         "an error; more where the machine is so busy that a process takes longer to start.",

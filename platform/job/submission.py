@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from maskray.platform.job.kinds import KINDS, AnyJob
-from maskray.platform.job.load import dump_job
+from maskray.platform.job.load import dump_job, public_job
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 JOB_FILE = "maskray-job.yaml"
+RESUME_KEY = "maskray_job_yaml"  # of the metadata that the cluster keeps of a job
 # `maskray` itself is not on the PATH where the package came as a wheel with the job.
 ENTRYPOINT = f"python -m maskray.platform.cli.main run {JOB_FILE}"
 MOST_UPLOAD_BYTES = 400_000_000  # Ray refuses a working directory above 512 MiB, after having packed it
@@ -61,7 +62,7 @@ def submit_job(
     if wheel is not None and not (wheel.suffix == ".whl" and zipfile.is_zipfile(wheel)):
         raise ValueError(f"--wheel {wheel}: not a wheel file (.whl)")
     text = dump_job(job)
-    with _readable(address), tempfile.TemporaryDirectory(prefix="maskray-submit-") as folder:
+    with readable(address), tempfile.TemporaryDirectory(prefix="maskray-submit-") as folder:
         client = connect(address)
         submission_id = _new_id(client, job.name, text, resume or if_started)
         sent = Path(folder, "working_dir")
@@ -76,7 +77,7 @@ def submit_job(
             entrypoint=ENTRYPOINT + options,
             submission_id=submission_id,
             runtime_env=runtime_env,
-            metadata={"maskray_job": job.name, "maskray_job_sha256": _digest(text)},
+            metadata={"maskray_job": job.name, "maskray_job_sha256": _digest(text), **_for_resume(job, text)},
         )
     return submission_id
 
@@ -88,7 +89,7 @@ def follow_job(submission_id: str, address: str) -> int:
     then it is a DashboardLostError: that is no failure of the job.
     """
     try:
-        with _readable(address):
+        with readable(address):
             client = connect(address)
             asyncio.run(_print_log(client, submission_id))
             return _exit_code(client, submission_id)
@@ -111,6 +112,11 @@ def connect(address: str) -> JobSubmissionClient:
 def submission_name(name: str, text: str) -> str:
     """The submission id of a job file: its name and the start of its digest, so that sending it twice is noticed."""
     return f"{name}-{_digest(text)[:10]}"
+
+
+def _for_resume(job: AnyJob, text: str) -> dict[str, str]:
+    """The job itself, to send again; one with a password stays out of what all who see the dashboard may read."""
+    return {RESUME_KEY: text} if public_job(job) == text else {}
 
 
 def _digest(text: str) -> str:
@@ -251,7 +257,7 @@ def _exit_code(client: JobSubmissionClient, submission_id: str) -> int:
 
 
 @contextmanager
-def _readable(address: str) -> Iterator[None]:
+def readable(address: str) -> Iterator[None]:
     """Turn what goes wrong on the way to a cluster into a ValueError of one line.
 
     Ray sends a token only where RAY_AUTH_MODE says so, and reads that when it is imported, which is here: a token in

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from maskray.model.config_base import Config
 
@@ -39,3 +40,13 @@ class TTAConfig(Config):
         if len(set(self.scales)) < len(self.scales):
             raise ValueError("scales: each size once")
         return self
+
+
+def read_scales(scales: Iterable[int], name: str) -> TTAConfig:
+    """The views of shorter edges in pixels; ValueError with the name of where they are from and what is wrong."""
+    try:
+        return TTAConfig(scales=tuple(scales))
+    except ValidationError as error:
+        place, reason = error.errors()[0]["loc"], error.errors()[0]["msg"].removeprefix("Value error, ")
+        where = f"size {place[1] + 1}: " if len(place) > 1 and isinstance(place[1], int) else ""
+        raise ValueError(f"{name}: {where}{reason}") from None

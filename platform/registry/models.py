@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 
 from maskray.platform.files.atomic import move_folder
 from maskray.platform.files.model_files import SPEC_FILE, WEIGHTS_FILE
-from maskray.platform.job.config import NAME
+from maskray.platform.job.config import NAME, TrackingConfig
 from maskray.platform.registry.server_errors import readable_errors
 from maskray.platform.registry.tracking import Tracking
 
@@ -73,6 +73,21 @@ def resolve_model(uri_or_folder: str, tracking: Tracking | None = None, cache_fo
         if not (folder / file).is_file() or sha256_of(folder / file) != wanted[file]:
             raise ValueError(f"{folder / file}: not what was registered (SHA-256); remove the folder and try again")
     return str(folder)
+
+
+def open_tracking(uri: str | None, output: str | Path) -> Tracking:
+    """The registry at a URI, or the one that the runs of an output folder share."""
+    return Tracking(TrackingConfig(uri=uri), output)
+
+
+def model_folder(model: str, uri: str | None, output: str | Path) -> str:
+    """The local folder of a model that is a folder already or a models:/ URI; opens the registry only for a URI."""
+    return resolve_model(model, tracking_of(model, uri, output))
+
+
+def tracking_of(model: str, uri: str | None, output: str | Path) -> Tracking | None:
+    """The registry that a models:/ URI is looked for in; None for what is a folder or file."""
+    return open_tracking(uri, output) if model.startswith(URI) else None
 
 
 def list_models(tracking: Tracking) -> list[ModelVersion]:

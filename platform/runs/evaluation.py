@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
-from maskray.model.coco_categories import is_unused
-from maskray.model.config import LabelMap, ModelConfig
+from maskray.model.config import ModelConfig
 from maskray.platform.data.preparation import check_source, read_source, write_source
-from maskray.platform.data.suitability import ReadingRules, missing_categories
+from maskray.platform.data.suitability import ReadingRules, evaluated_labels
 from maskray.platform.evaluation.evaluate import evaluate_model
 from maskray.platform.evaluation.report import EvaluatedModel
 from maskray.platform.evaluation.row_prediction import check_iou_types
@@ -24,8 +22,6 @@ from maskray.platform.job.data_config import CocoSource, FilesSource
 from maskray.platform.job.tta_config import TTAConfig
 from maskray.platform.machine.ray_cluster import connect
 from maskray.platform.runs.summary import RunSummary
-
-logger = logging.getLogger(__name__)
 
 
 def evaluate_on_coco(
@@ -58,10 +54,7 @@ def evaluate_on_coco(
     masks: Literal["all", "none"] = "all" if "segm" in config.iou_types else "none"
     rules = ReadingRules(masks=masks, remedy="--iou-type bbox evaluates boxes alone")
     read = read_source(source, "val", out, rules)
-    labels = LabelMap(categories=tuple(one for one in spec.labels.categories if not is_unused(one)))
-    missing = missing_categories(labels, read.labels, str(annotations), model_folder)
-    if missing:
-        logger.warning("%s lacks %d of the %d categories of the model", annotations, len(missing), labels.num_classes)
+    labels = evaluated_labels(spec.labels, read.labels, str(annotations), model_folder)
     connect(resources.address, resources.local_cpus)
     started = time.perf_counter()
     manifest = write_source(read, "val", out).model_copy(update={"labels": labels})

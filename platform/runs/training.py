@@ -21,6 +21,7 @@ from maskray.platform.evaluation.report import EvaluatedModel
 from maskray.platform.evaluation.row_prediction import decide_engine
 from maskray.platform.evaluation.submission import check_submission
 from maskray.platform.files.lease import Lease, LeaseLostError
+from maskray.platform.files.lease_store import lease_store
 from maskray.platform.files.storage import write_whole
 from maskray.platform.job.config import JobConfig
 from maskray.platform.job.load import dump_job, public_job
@@ -46,7 +47,6 @@ from maskray.platform.runs.summary import RunSummary, print_summary
 from maskray.platform.runs.validation import ShardValidation
 from maskray.platform.train.launch import train
 from maskray.platform.train.run_files import RunFiles
-from maskray.platform.train.worker_lease import lease_store
 
 
 @dataclass

@@ -6,16 +6,10 @@ import time
 from pathlib import Path
 
 from maskray.platform.files.lease import LeaseWatch
-from maskray.platform.files.lease_store import FolderStore
+from maskray.platform.files.lease_store import lease_store
 from maskray.platform.train.context import Wishes
 
-LEASE_FOLDER = "lease"
 LOOK_SECONDS = 1.0
-
-
-def lease_store(run_folder: str | Path) -> FolderStore:
-    """Where the lease of a run is kept."""
-    return FolderStore(Path(run_folder) / LEASE_FOLDER)
 
 
 class WorkerLease:

@@ -76,7 +76,7 @@ def kernels(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("mode", ["atomics", "deterministic"])
+@pytest.mark.parametrize("mode", [pytest.param("atomics", marks=pytest.mark.long), "deterministic"])
 def test_the_kernels_pass_the_tests_of_the_operators(kernels, mode):
     arguments = [str(HERE / "run_tests.py"), str(kernels), mode]
     done = build.run_sanitized(arguments, "none", capture_output=True, text=True, timeout=1800)

@@ -25,6 +25,7 @@ LONGEST = (
     "tests/platform/train/test_launch_recipe.py",
     "tests/platform/runs/test_publication.py",
     "tests/test_tutorials.py",
+    "tests/test_examples.py",
     "tests/ops/test_cuda_on_cpu.py",
     "tests/test_plugins.py",
     "tests/platform/evaluation/test_evaluate_model.py",

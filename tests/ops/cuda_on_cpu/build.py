@@ -29,6 +29,8 @@ SANITIZERS = {
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g"],
     "thread": ["-fsanitize=thread", "--param=tsan-distinguish-volatile=1", "-fno-omit-frame-pointer", "-g"],
 }
+# So that few boxes take every way through non-maximum suppression.
+SMALL = ["-DMASKRAY_NMS_WALKED=7", "-DMASKRAY_NMS_MATRIX_WORDS=256"]
 # What of torch's and CUDA's is not for the CPU, and what stands for it.
 NAMES = {
     ".is_cuda()": ".is_cpu()",
@@ -96,7 +98,7 @@ def build_library(folder: Path, sanitizer: str = "none", kernels: list[Path] | N
     torch_found = build.find_torch()
     cxx = os.environ.get("CXX", "c++")
     base = [cxx, *build.CXX_FLAGS, "-O1", *torch_found.includes, "-Wno-unknown-pragmas"]
-    base += [f"-DTORCH_TARGET_VERSION={build.TORCH_TARGET_VERSION}ULL"]
+    base += [f"-DTORCH_TARGET_VERSION={build.TORCH_TARGET_VERSION}ULL", *SMALL]
     commands = [[*base, "-c", str(HERE / "fibres.cpp"), "-I", str(HERE / "include"), "-o", str(folder / "fibres.o")]]
     include = [f"-I{HERE / 'include'}", *SANITIZERS[sanitizer]]
     for source in sorted(sources.glob("cuda/*.cpp")):

@@ -55,11 +55,12 @@ def begin(job_file: Path) -> Iterator[Any]:
     """Starts `maskray run` of the job with more options; killed at the end, if it still is there."""
     begun: list[subprocess.Popen[str]] = []
 
-    def begin(*options: str) -> subprocess.Popen[str]:
+    def begin(*options: str, cluster: str | None = None) -> subprocess.Popen[str]:
         hears = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
         process = subprocess.Popen(
             [*PROGRAM, str(job_file), *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}, preexec_fn=hears,
+            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"} | ({"RAY_ADDRESS": cluster} if cluster else {}),
+            preexec_fn=hears,
         )  # fmt: skip
         begun.append(process)
         return process
@@ -84,12 +85,18 @@ def wait_for_steps(record: RunFiles, least: int, process: subprocess.Popen[str])
 
 
 def test_a_scheduler_stops_a_run_and_tries_again_until_it_is_finished(
-    begin: Any, record: RunFiles, job_file: Path
+    ray_cluster: None, begin: Any, record: RunFiles, job_file: Path
 ) -> None:
-    """SIGTERM ended it with -6, a C++ stack and no checkpoint; two resumes at once both trained."""
+    """SIGTERM ended it with -6, a C++ stack and no checkpoint; two resumes at once both trained.
+
+    The first run starts a cluster of its own, the others join that of the tests.
+    """
+    import ray
+
+    joined = ray.get_runtime_context().gcs_address
     first = begin("--resume-if-started")
     wait_for_steps(record, 3, first)
-    code, out, errors = ended(begin("--resume"))
+    code, out, errors = ended(begin("--resume", cluster=joined))
     assert (code, errors.count("\n")) == (1, 1), out + errors
     assert f"held by process {first.pid} on " in errors
     first.send_signal(signal.SIGTERM)
@@ -103,7 +110,7 @@ def test_a_scheduler_stops_a_run_and_tries_again_until_it_is_finished(
         75, f"stopped by SIGTERM after step {step}, whose checkpoint is written; go on with: {command}\n"
     )  # fmt: skip
 
-    second = begin("--resume-if-started")
+    second = begin("--resume-if-started", cluster=joined)
     wait_for_steps(record, step + 2, second)
     second.send_signal(signal.SIGINT)
     code, out, errors = ended(second)
@@ -112,9 +119,9 @@ def test_a_scheduler_stops_a_run_and_tries_again_until_it_is_finished(
 
     last = (newest_checkpoint(record.checkpoints)[0] or newest).name.removeprefix("step-")
     steps = f"train.steps={int(last) + 2}"
-    code, out, errors = ended(begin("--resume-if-started", "--set", steps))
+    code, out, errors = ended(begin("--resume-if-started", "--set", steps, cluster=joined))
     assert code == 0, out + errors
     assert [line["step"] for line in record.history() if "loss" in line] == list(range(1, int(last) + 3))
     assert json.loads((record.folder / "run.json").read_text())["finished"]
-    code, out, errors = ended(begin("--resume-if-started", "--set", steps))
+    code, out, errors = ended(begin("--resume-if-started", "--set", steps, cluster=joined))
     assert (code, out, errors) == (0, "stopped is finished already: nothing to do\n", "")

@@ -15,7 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from maskray.platform.data.decode import DECODE_ERRORS, decode_image, decode_row, image_file_size, image_size
+from maskray.platform.data.decode import (
+    DECODE_ERRORS,
+    decode_image,
+    decode_row,
+    image_file_size,
+    image_size,
+    upright_pixels,
+)
 
 CORNERS = np.zeros((32, 48, 3), dtype=np.uint8)
 CORNERS[:16, :16] = (255, 0, 0)  # red at the upper left
@@ -51,6 +58,9 @@ def test_exif_orientation_is_applied(orientation: int, expected: np.ndarray) -> 
     np.testing.assert_array_equal(decode_image(oriented(orientation)), expected)
     assert image_size(oriented(orientation)) == expected.shape[1::-1]
     np.testing.assert_array_equal(decode_image(oriented(orientation, "TIFF")), expected)  # once, and not twice
+    for kind in ("PNG", "TIFF", "WEBP"):
+        opened = Image.open(io.BytesIO(oriented(orientation, kind)))
+        np.testing.assert_array_equal(upright_pixels(opened), decode_image(oriented(orientation, kind)))
     assert image_size(oriented(orientation, "TIFF")) == expected.shape[1::-1]
 
 
@@ -146,6 +156,7 @@ def test_orientation_behind_the_pixels_counts(data: bytes, tmp_path: Path) -> No
     with Image.open(io.BytesIO(data)) as image:
         assert image.getexif()[0x0112] == 6, "as Pillow sees it"
     np.testing.assert_array_equal(decode_image(data), np.rot90(CORNERS, -1))
+    np.testing.assert_array_equal(upright_pixels(Image.open(io.BytesIO(data))), np.rot90(CORNERS, -1))
     assert image_size(data) == (32, 48)
     (tmp_path / "a.png").write_bytes(data)
     assert image_file_size(tmp_path / "a.png") == (32, 48)

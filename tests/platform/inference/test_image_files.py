@@ -13,7 +13,7 @@ from PIL import Image
 from maskray.model.build_model import build_model
 from maskray.model.config import Category, InputConfig, LabelMap, ModelConfig, ModelSpec
 from maskray.platform.files.model_folder import write_model_folder
-from maskray.platform.inference.image_files import image_ids, name_drawings, predict_files
+from maskray.platform.inference.image_files import image_ids, list_images, name_drawings, predict_files
 
 SMALL = {
     "backbone": {"name": "resnet18", "norm": "group_norm", "freeze_stages": 0, "fpn_channels": 8},
@@ -82,6 +82,17 @@ def test_nothing_is_overwritten_but_a_drawing(model: str, tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="would take the place of an image"):
         list(predict_files([image], model, out=tmp_path / "linked"))
     assert image.read_bytes() == content
+
+
+def test_a_folder_stands_for_its_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = [draw(tmp_path / "b.png"), draw(tmp_path / "a.JPEG")]
+    draw(tmp_path / "._a.png")
+    (tmp_path / "notes.txt").write_text("none")
+    assert list_images([paths[0], tmp_path]) == [paths[0], paths[1], paths[0]]
+    assert caplog.messages == [f"{tmp_path}: 1 hidden files are passed over"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty: no images in this folder"):
+        list_images([tmp_path / "empty"])
 
 
 @given(st.lists(st.from_regex(r"[0-9]{1,25}|[a-z0-9٣]{1,5}", fullmatch=True), min_size=1))

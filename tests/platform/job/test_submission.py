@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,9 +20,11 @@ import pytest
 import requests
 import yaml
 from ray_tests import PATIENCE
+from small_network import SMALL_INPUT, SMALL_MODEL
 
 from maskray.platform.job.load import load_job
 from maskray.platform.job.submission import JOB_FILE, DashboardLostError, ask_patiently, submission_name, submit_job
+from maskray.platform.train.run_files import RunFiles
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.ray
@@ -152,12 +155,14 @@ def test_job_travels_resolved_with_its_digest(cluster, tmp_path):
     assert metadata["maskray_job"] == "resolved"
     assert submission_id == f"resolved-{metadata['maskray_job_sha256'][:10]}"
     assert entrypoint.endswith(f"run {JOB_FILE}")
+    listed = maskray("jobs", "list", "--address", cluster.address, "--json", **token_of(cluster)).stdout
+    assert (submission_id, "resolved") in [(one["submission_id"], one["name"]) for one in json.loads(listed)]
 
 
 def test_follow_gives_the_exit_code_of_the_job(cluster):
     code = (
-        "import sys; from maskray.platform.job.submission import connect, follow_job, _readable\n"
-        "with _readable(sys.argv[1]): client = connect(sys.argv[1])\n"
+        "import sys; from maskray.platform.job.submission import connect, follow_job, readable\n"
+        "with readable(sys.argv[1]): client = connect(sys.argv[1])\n"
         "for status in (0, 3):\n"
         "    key = client.submit_job(entrypoint=f'echo line one; sleep 1; echo line two; exit {status}')\n"
         "    print('code', follow_job(key, sys.argv[1]))"
@@ -169,6 +174,49 @@ def test_follow_gives_the_exit_code_of_the_job(cluster):
     assert done.returncode == 0, done.stderr
     assert re.findall(r"^code (\d)$", done.stdout, re.MULTILINE) == ["0", "3"]
     assert done.stdout.count("line one\n") == done.stdout.count("line two\n") == 2
+
+
+@pytest.mark.long
+def test_a_job_is_listed_stopped_and_gone_on_with(cluster, tmp_path):
+    """Stopped in training, after a checkpoint, and sent again by its id alone."""
+    image = {"kind": "synthetic", "num_images": 8, "seed": 1, "height": 64, "width": 96, "max_objects": 3}
+    changes = {
+        "name": "stopped", "data": {"train": image, "val": image}, "input": SMALL_INPUT, "model": SMALL_MODEL,
+        "train": {"steps": 5000, "images_per_batch": 2, "checkpoint_every": 5000, "log_every": 1},
+        "resources": {"num_workers": 1, "num_evaluators": 1},
+    }  # fmt: skip
+    at = ("--address", cluster.address)
+    sent = maskray("submit", write_job(tmp_path, **changes), *at, **token_of(cluster))
+    assert sent.returncode == 0, sent.stderr
+    first = sent.stdout.split()[-1]
+    files = RunFiles(tmp_path / "runs/stopped")
+    deadline = time.monotonic() + 600
+    while (files.newest_metrics() or {"step": 0})["step"] < 2:
+        assert time.monotonic() < deadline, maskray("jobs", "logs", first, *at, **token_of(cluster)).stdout
+        time.sleep(0.2)
+    refused = maskray("jobs", "resume", first, *at, **token_of(cluster))
+    assert (refused.returncode, refused.stderr) == (1, f"error: {first}: is RUNNING; stop it first\n")
+    stopped = maskray("jobs", "stop", first, *at, **token_of(cluster))
+    assert stopped.stdout == f"{first}: STOPPED\n", stopped.stderr
+    log = maskray("jobs", "logs", first, *at, **token_of(cluster)).stdout
+    (step,) = map(int, re.findall(r"stopped by SIGTERM after step (\d+), whose checkpoint is written", log))
+
+    again = maskray("jobs", "resume", first, *at, **token_of(cluster))
+    assert again.returncode == 0, again.stderr
+    second = again.stdout.split()[-1]
+    assert second == f"{first}-resume-1"
+    while (files.newest_metrics() or {"step": 0})["step"] <= step:
+        assert time.monotonic() < deadline, maskray("jobs", "logs", second, *at, **token_of(cluster)).stdout
+        time.sleep(0.2)
+    assert maskray("jobs", "stop", second, *at, **token_of(cluster)).stdout == f"{second}: STOPPED\n"
+    listed = json.loads(maskray("jobs", "list", "--json", *at, **token_of(cluster)).stdout)
+    known = {one["submission_id"]: (one["name"], one["status"]) for one in listed}
+    assert known[first] == known[second] == ("stopped", "STOPPED")
+    table = maskray("jobs", "list", *at, **token_of(cluster), COLUMNS="160").stdout
+    assert first in table
+    assert "STOPPED" in table
+    none = maskray("jobs", "stop", "nobody", *at, **token_of(cluster))
+    assert (none.returncode, none.stderr) == (1, f"error: nobody: {cluster.address} has no such job of maskray\n")
 
 
 def test_nobody_there_is_one_line(tmp_path):

@@ -42,6 +42,7 @@ def wait_until(condition: Any, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.long
 @pytest.mark.timeout(DEADLINE_SECONDS * 3)
 def test_killed_sweep_goes_on_repeats_nothing_and_stops_what_cannot_learn(tree, tmp_path):
     """kill -9 in the second trial; the same command resumes it, and stops it by what the first had reached.

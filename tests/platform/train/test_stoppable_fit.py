@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from maskray.platform.files.lease import Lease, LeaseLostError
+from maskray.platform.files.lease_store import lease_store
 from maskray.platform.machine.stop_signals import StopRequested, StopSignals
 from maskray.platform.train import stoppable_fit
 from maskray.platform.train.context import Wishes
 from maskray.platform.train.run_files import RunFiles
 from maskray.platform.train.stoppable_fit import fit_until_stopped
-from maskray.platform.train.worker_lease import WorkerLease, lease_store
+from maskray.platform.train.worker_lease import WorkerLease
 
 
 @pytest.fixture

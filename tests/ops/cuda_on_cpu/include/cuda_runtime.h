@@ -45,6 +45,8 @@ T atomicOr(T* address, T value) {
   return std::atomic_ref<T>(*address).fetch_or(value, std::memory_order_relaxed);
 }
 
+inline int __ffsll(long long bits) { return __builtin_ffsll(bits); }
+
 inline int __float_as_int(float value) {
   int bits;
   std::memcpy(&bits, &value, sizeof bits);

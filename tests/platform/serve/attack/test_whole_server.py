@@ -113,7 +113,7 @@ def test_server_ends_with_a_line_where_a_killed_gateway_does_not_come_back(model
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(controller, signal.SIGCONT)
-        assert server.stderr.read() == f"error: nobody has listened at {url} for 20 s; the server is given up\n"
+        assert server.stderr.read() == f"error: nobody has listened at {url} for 15 s; the server is given up\n"
         with pytest.raises(httpx.ConnectError):
             httpx.get(url, timeout=60)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from maskray.platform.cli.plan import precision_lines
 from maskray.platform.job.config import JobConfig
+from maskray.platform.job.kinds import precision_lines
 from maskray.platform.job.load import validate_tree
 from maskray.platform.machine import precision
 from maskray.platform.machine.precision import Measurement
