@@ -33,7 +33,7 @@ def _in_one_line(value: Any, check: ValidatorFunctionWrapHandler) -> str:
 class BackboneConfig(Config):
     """A network with a feature pyramid (Lin et al. 2017) or one map: ResNet, ResNeXt (paper, section 3), or of timm.
 
-    A key that the family of the network has no use for is refused: see combinations.py.
+    A key that the family of the network has no use for is refused: see model/combinations.py.
     """
 
     name: Annotated[ResNetName | TimmName, WrapValidator(_in_one_line)] = Field(

@@ -13,10 +13,12 @@ MOST_CATEGORIES = 100_000
 
 
 class Category(Config):
+    """What an object can be, and the keypoints that it then has."""
+
     id: int = Field(description="Id in the annotation file; COCO's have gaps.")
-    name: Name
+    name: Name = Field(description="Name of the category.")
     keypoints: tuple[Name, ...] = Field(
-        (), max_length=1000, description="Names; those of a mirrored pair begin with left and right."
+        (), max_length=1000, description="Names of its keypoints; those of a mirrored pair begin with left and right."
     )
     skeleton: tuple[tuple[int, int], ...] = Field(
         (), max_length=10_000, description="Pairs of keypoints, from 1, that lines join."
@@ -34,7 +36,9 @@ class Category(Config):
 class LabelMap(Config):
     """The categories in class order: class index k of the model is `categories[k]`; there is no background entry."""
 
-    categories: Annotated[tuple[Category, ...], FailFast()] = Field(min_length=1, max_length=MOST_CATEGORIES)
+    categories: Annotated[tuple[Category, ...], FailFast()] = Field(
+        min_length=1, max_length=MOST_CATEGORIES, description="The categories in the order of the model's classes."
+    )
 
     @model_validator(mode="after")
     def _unique(self) -> Self:

@@ -43,7 +43,7 @@ class ResourceConfig(Config):
     num_workers: Positive = Field(2, description="Training workers (DDP).")
     cpus_per_worker: float = Field(1.0, gt=0, description="CPU cores that Ray sets aside for a worker.")
     gpus_per_worker: float = Field(0.0, ge=0, description="1 trains on GPU with nccl; 0 on CPU with gloo.")
-    num_evaluators: Positive = Field(2, description="Ray Data actors that hold the model.")
+    num_evaluators: Positive = Field(2, description="Ray Data actors that hold the model in evaluation.")
     wait_seconds: float = Field(
         3600.0, ge=0, description="How long training waits for CPUs and GPUs that others of the cluster have."
     )
@@ -94,9 +94,9 @@ class LatencyLimit(Config):
     """How long one image may take: noise of a given size through the whole path, on the machine that promotes."""
 
     seconds: float = Field(gt=0, description="Most that the median image may take.")
-    height: Positive = Field(480, description="Pixels.")
-    width: Positive = Field(640, description="Pixels.")
-    pictures: Positive = Field(5, description="Timed one by one, after one that is not.")
+    height: Positive = Field(480, description="Height of the image in pixels.")
+    width: Positive = Field(640, description="Width of the image in pixels.")
+    pictures: Positive = Field(5, description="How many images are timed, one by one, after a first one that is not.")
     device: Literal["cpu", "cuda"] = Field("cpu", description="The device that the latency is measured on.")
 
 
@@ -110,7 +110,7 @@ class GateConfig(Config):
         description="How far a metric, a fraction, may be below the present holder's, e.g. segm/AP: 0.005.",
     )
     latency: LatencyLimit | None = Field(None, description="How fast a version must be; null asks nothing.")
-    max_bytes: Positive | None = Field(None, description="Most that the weights may take.")
+    max_bytes: Positive | None = Field(None, description="Most bytes that the weights may take; null asks nothing.")
 
 
 class TrackingConfig(Config):
@@ -150,8 +150,10 @@ class JobConfig(Config):
     """One run: data, model, training, evaluation, registration."""
 
     name: str = Field(description="Folder of the run below `output`; must be new.")
-    kind: Literal["train"] = Field("train", description="The kind of the job.")
-    seed: int = Field(0, ge=0, lt=2**63, description="Of all random numbers of the job.")
+    kind: Literal["train"] = Field(
+        "train", description="train: a training job, which is also what a job without a kind is."
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of all random numbers of the job.")
     output: str = Field("outputs", description="Folder of all runs.")
     data: DataConfig = Field(description="The images to learn from and to evaluate on.")
     input: InputConfig = Field(InputConfig(), description="The size and the colours of images as the model gets them.")
