@@ -1,0 +1,87 @@
+"""Tests of docs/reference: each page is what the code makes of it, and whole."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pydantic
+import pytest
+
+from maskray.model.config import ModelSpec
+from maskray.platform.job.config import JobConfig
+from maskray.platform.job.schema import job_schema
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "docs" / "reference"
+NAMES = ("config.md",)
+
+
+@cache
+def made() -> dict[str, str]:
+    """The pages as the program would write them now."""
+    code = "import json, write_reference; print(json.dumps(write_reference.pages()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "docs", timeout=600)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def page(name: str) -> str:
+    return (REFERENCE / name).read_text("utf-8")
+
+
+def slugs(text: str) -> list[str]:
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_is_that_of_the_code(name):
+    assert page(name) == made()[name], "run python docs/write_reference.py"
+
+
+def test_no_page_is_left_over():
+    assert {path.name for path in REFERENCE.iterdir()} == set(NAMES) == set(made())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_to_a_heading(name):
+    anchors = slugs(page(name))
+    assert len(set(anchors)) == len(anchors), "two headings have one anchor"
+    assert set(re.findall(r"\]\(#([^)]*)\)", page(name))) <= set(anchors)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_of_a_table_have_the_cells_of_its_heading(name):
+    width = 0
+    for line in page(name).splitlines():
+        cells = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
+        assert not cells or not width or cells == width, line
+        width = cells
+
+
+def test_every_key_of_a_job_and_of_a_model_is_in_the_table():
+    spec = ModelSpec.model_json_schema()
+    classes = job_schema()["$defs"] | spec.pop("$defs") | {"ModelSpec": spec}
+    rows = re.findall(r"^\| `(\w+)` \|.* \| (.*) \|$", page("config.md"), flags=re.MULTILINE)
+    keys = [(key, of["description"]) for value in classes.values() for key, of in value["properties"].items()]
+    assert sorted(rows) == sorted((key, text.replace("|", "\\|")) for key, text in keys)
+
+
+def test_what_is_needed_is_refused_where_it_is_missing():
+    """Kinds too, of which a class says a default that a choice between classes does not take."""
+    drawn = {"kind": "synthetic", "num_images": 1}
+    job = {"name": "a", "data": {"train": drawn, "val": drawn}, "train": {"steps": 1}}
+    assert JobConfig.model_validate(job).kind == "train"
+    assert JobConfig.model_validate(job | {"model": {"inference": {"nms": {}}}}).model.inference.nms.name == "hard"
+    job["train"] = {"steps": 1, "optimizer": {}}
+    assert JobConfig.model_validate(job).train.optimizer.name == "sgd"
+    job["data"] = {"train": {"num_images": 1}, "val": drawn}
+    with pytest.raises(pydantic.ValidationError, match=r"data\.train"):
+        JobConfig.model_validate(job)
+    assert "| `kind` | `synthetic` | needed |" in page("config.md")
+    assert page("config.md").count("| `kind` | `train` | `train` |") == 1
