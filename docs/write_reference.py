@@ -1,4 +1,6 @@
-"""Writes the pages of docs/reference from the code that they are about: python docs/write_reference.py
+"""Writes the pages of docs/reference from the code that they are about.
+
+    python docs/write_reference.py
 
 They are never edited by hand; a test fails where one differs from what this program makes.
 """
@@ -8,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import cli_reference
 import config_reference
 
 PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli_reference.write_page,
     "config.md": config_reference.write_page,
 }
 FOLDER = Path(__file__).resolve().parent / "reference"

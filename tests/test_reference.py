@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pydantic
 import pytest
+import typer
 
 from maskray.model.config import ModelSpec
+from maskray.platform.cli.main import app
 from maskray.platform.job.config import JobConfig
 from maskray.platform.job.schema import job_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
-NAMES = ("config.md",)
+NAMES = ("cli.md", "config.md")
 
 
 @cache
@@ -85,3 +89,40 @@ def test_what_is_needed_is_refused_where_it_is_missing():
         JobConfig.model_validate(job)
     assert "| `kind` | `synthetic` | needed |" in page("config.md")
     assert page("config.md").count("| `kind` | `train` | `train` |") == 1
+
+
+def commands(command: Any, name: str = "maskray") -> dict[str, Any]:
+    """Every command by its whole name."""
+    found: dict[str, Any] = {}
+    for word, part in getattr(command, "commands", {}).items():
+        found |= commands(part, f"{name} {word}")
+    return found or {name: command}
+
+
+COMMANDS = commands(typer.main.get_command(app))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_an_example_that_it_takes(name):
+    """Arguments are read, options and their values too; nothing is run."""
+    text, _, example = (COMMANDS[name].help or "").partition("\n\nExample: ")
+    assert text.strip(), "what does it do?"
+    assert example.startswith(name), "a docstring ends with a paragraph that begins with Example:"
+    assert "\n" not in example
+    words = shlex.split(example.removeprefix(name))
+    COMMANDS[name].make_context(name, words)
+    assert f"    {example}\n" in page("cli.md")
+
+
+def test_an_example_of_what_a_command_does_not_take_fails():
+    with pytest.raises(Exception, match="--unknown"):
+        COMMANDS["maskray run"].make_context("maskray run", ["job.yaml", "--unknown"])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_argument_and_option_has_help_and_a_row(name):
+    section = page("cli.md").partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    for param in COMMANDS[name].params:
+        assert param.help, param.name
+        names = param.opts if param.param_type_name == "option" else [param.metavar or param.name.upper()]
+        assert re.search(rf"^\| `{re.escape(names[0])}[ `]", section, flags=re.MULTILINE), names
