@@ -66,6 +66,12 @@ def type_text(schema: dict[str, Any], link: Link) -> str:
     kind = schema.get("type")
     if kind == "array":
         return _list_text(schema, link)
+    if schema.get("contentEncoding") == "base64":
+        return "text in base64"
+    if schema.get("format") == "binary":
+        return "file"
+    if "properties" in schema:
+        return f"{{{', '.join(f'{key}: {type_text(one, link)}' for key, one in schema['properties'].items())}}}"
     if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"names, each with {_with_article(type_text(schema['additionalProperties'], link))}"
     if isinstance(kind, list):

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import cli_reference
 import config_reference
+import http_reference
 
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_reference.write_page,
     "config.md": config_reference.write_page,
+    "http.md": http_reference.write_page,
 }
 FOLDER = Path(__file__).resolve().parent / "reference"
 

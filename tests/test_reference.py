@@ -19,10 +19,14 @@ from maskray.model.config import ModelSpec
 from maskray.platform.cli.main import app
 from maskray.platform.job.config import JobConfig
 from maskray.platform.job.schema import job_schema
+from maskray.platform.job.serve_config import ServeConfig, ServeTTAConfig
+from maskray.platform.serve.http.app import build_app
+from maskray.platform.serve.http.auth import Places
+from maskray.platform.serve.http.metrics import ServerMetrics
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
-NAMES = ("cli.md", "config.md")
+NAMES = ("cli.md", "config.md", "http.md")
 
 
 @cache
@@ -126,3 +130,20 @@ def test_every_argument_and_option_has_help_and_a_row(name):
         assert param.help, param.name
         names = param.opts if param.param_type_name == "option" else [param.metavar or param.name.upper()]
         assert re.search(rf"^\| `{re.escape(names[0])}[ `]", section, flags=re.MULTILINE), names
+
+
+def test_every_path_parameter_and_status_of_the_server_is_there():
+    config, metrics = ServeConfig(tta=ServeTTAConfig()), ServerMetrics()
+    tree = build_app(config, None, metrics, Places(config.most_waiting, metrics)).openapi()
+    text = page("http.md")
+    assert "POST /v1/predict" in text
+    errors = text.partition("\n## Errors\n")[2]
+    for path, methods in tree["paths"].items():
+        for method, operation in methods.items():
+            section = text.partition(f"\n## {method.upper()} {path}\n")[2].partition("\n## ")[0]
+            assert operation["description"] in section
+            assert all(f"| `{one['name']}` | {one['in']} |" in section for one in operation.get("parameters", ()))
+            assert all(f"| `{kind}` |" in section for kind in operation.get("requestBody", {}).get("content", {}))
+            for status, one in operation["responses"].items():
+                means = "" if status == "200" else one["description"]
+                assert re.search(rf"^\| {status} \| {re.escape(means)}", section + errors, flags=re.MULTILINE), status
