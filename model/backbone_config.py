@@ -33,7 +33,7 @@ def _in_one_line(value: Any, check: ValidatorFunctionWrapHandler) -> str:
 class BackboneConfig(Config):
     """A network with a feature pyramid (Lin et al. 2017) or one map: ResNet, ResNeXt (paper, section 3), or of timm.
 
-    A key that the family of the network has no use for is refused: see combinations.py.
+    A key that the family of the network has no use for is refused: see model/combinations.py.
     """
 
     name: Annotated[ResNetName | TimmName, WrapValidator(_in_one_line)] = Field(
@@ -73,8 +73,8 @@ class BackboneConfig(Config):
         description="Stages without gradient, from the stem: 0 none, 1 stem, 2 stem and res2 (in general what ends "
         "with the map of stride 4), ...",
     )
-    fpn_channels: Channels = 256
-    fpn_norm: HeadNorm = "none"
+    fpn_channels: Channels = Field(256, description="Channels of every level of the pyramid.")
+    fpn_norm: HeadNorm = Field("none", description="Normalisation in the pyramid.")
 
     @model_validator(mode="before")
     @classmethod

@@ -45,6 +45,8 @@ def benchmark(
     """Time a model by stage: resize, backbone, proposals, boxes, masks, paste and encode; and images a second.
 
     Times are of this machine as it is now: other programs on it count. At most 20 images are taken.
+
+    Example: maskray benchmark models:/demo@champion --batch 1 --batch 4
     """
     from maskray.platform.inference.image_files import list_images
 

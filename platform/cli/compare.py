@@ -43,6 +43,8 @@ def compare(
 
     Differences are the second less the first. Each interval is of 95 % over images drawn with replacement, the same for
     both; where it leaves out 0, the difference is more than chance in the choice of images.
+
+    Example: maskray compare models:/demo/1 models:/demo/2 --out changes.html
     """
     from maskray.platform.registry.models import open_tracking
     from maskray.platform.runs.comparison import compare_sources, draw_pictures, find_source

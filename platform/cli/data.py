@@ -65,6 +65,8 @@ def validate(
     """Find every mistake in a data set: broken images, boxes outside, dangling ids, ...
 
     What is plainly meant, such as ids written 1.0, is told and no mistake; exit code 1 if there is any other.
+
+    Example: maskray data validate my-images
     """
     from maskray.platform.data.formats.reading import read_annotated
     from maskray.platform.data.validate import validate_tree
@@ -105,7 +107,10 @@ def shard(
     address: Annotated[str | None, typer.Option(help="Ray cluster; none starts one on this machine.")] = None,
     cpus: Annotated[int, typer.Option(min=1, help="Logical CPUs of the cluster on this machine.")] = 4,
 ) -> None:
-    """Write a data set as Parquet shards, in parallel; safe to run again after an interruption."""
+    """Write a data set as Parquet shards, in parallel; safe to run again after an interruption.
+
+    Example: maskray data shard my-images --out shards/train --split train
+    """
     from maskray.platform.data.formats.problem import verdict_lines
     from maskray.platform.data.formats.reading import read_checked
 
@@ -144,7 +149,10 @@ def synthesize(
         Scene, typer.Option(help="shapes in COCO format, or street: a tree of Cityscapes (splits train, val, test).")
     ] = Scene.shapes,
 ) -> None:
-    """Draw images with exact masks, boxes and keypoints, in COCO format, or streets as Cityscapes is distributed."""
+    """Draw images with exact masks, boxes and keypoints, in COCO format, or streets as Cityscapes is distributed.
+
+    Example: maskray data synthesize drawn --num-images 50
+    """
     if scene is Scene.street:
         from maskray.platform.data.synthetic.street_tree import StreetSettings, synthesize_streets
 

@@ -43,7 +43,10 @@ def convert(
     split: SplitName = None,
     images: ImagesFolder = None,
 ) -> None:
-    """Write a data set as COCO or YOLO, with its images (linked where the disk is the same, else copied)."""
+    """Write a data set as COCO or YOLO, with its images (linked where the disk is the same, else copied).
+
+    Example: maskray data convert my-images --to yolo --out as-yolo
+    """
     from maskray.platform.data.conversion import convert as write
     from maskray.platform.data.formats.coco import dataset_of_tree
     from maskray.platform.data.formats.reading import read_annotated
@@ -67,7 +70,10 @@ def split(
     format: FormatName = "auto",
     images: ImagesFolder = None,
 ) -> None:
-    """Divide the images into train.json and val.json, every class in both where it can be; images stay in place."""
+    """Divide the images into train.json and val.json, every class in both where it can be; images stay in place.
+
+    Example: maskray data split my-images --val 0.2 --out divided
+    """
     from maskray.platform.data.formats.coco import dataset_of_tree
     from maskray.platform.data.formats.reading import read_annotated
     from maskray.platform.data.splitting import divide, divide_tree, write_parts
@@ -103,7 +109,10 @@ def merge(
         Path | None, typer.Option("--images", help="Folder of the images of all of them, where they lie elsewhere.")
     ] = None,
 ) -> None:
-    """Join data sets into one COCO JSON: categories by name, new ids, images where they are."""
+    """Join data sets into one COCO JSON: categories by name, new ids, images where they are.
+
+    Example: maskray data merge first.json second.json --out all.json
+    """
     from maskray.platform.data.formats.reading import read_annotated
     from maskray.platform.data.merging import merge as join
     from maskray.platform.files.atomic import new_file, refuse_existing
@@ -136,7 +145,10 @@ def show(
     split: SplitName = None,
     images: ImagesFolder = None,
 ) -> None:
-    """Write one HTML page of a data set: counts, classes, sizes, problems, and images as training sees them."""
+    """Write one HTML page of a data set: counts, classes, sizes, problems, and images as training sees them.
+
+    Example: maskray data show my-images --out my-images.html
+    """
     from maskray.platform.data.formats.reading import read_annotated
     from maskray.platform.evaluation.data_page import PageOptions, write_data_page
     from maskray.platform.files.atomic import refuse_existing

@@ -55,7 +55,10 @@ def export(
     tracking_uri: TrackingUri = None,
     output: Output = "outputs",
 ) -> None:
-    """Write a model as one file: whole for maskray, or for other programs."""
+    """Write a model as one file: whole for maskray, or for other programs.
+
+    Example: maskray models export models:/demo@champion --to onnx --out demo.onnx --image-size 192 256
+    """
     if out.suffix not in SUFFIXES[to]:
         raise ValueError(f"{out}: --to {to.value} writes {' or '.join(SUFFIXES[to])} files")
     if (to is Target.onnx) != (image_size is not None) or ((images or tolerances) and to is not Target.onnx):

@@ -40,7 +40,10 @@ def import_model(
     longer_edge_max: Annotated[int, typer.Option(help="Most pixels of the longer edge.")] = 1333,
     norm_eps: Annotated[float | None, typer.Option(help=EPS, show_default=False)] = None,
 ) -> None:
-    """Turn weights of torchvision or detectron2 into a model folder that gives the same answers."""
+    """Turn weights of torchvision or detectron2 into a model folder that gives the same answers.
+
+    Example: maskray models import torchvision:maskrcnn_resnet50_fpn --out coco-model
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out}: exists already; a model folder is never overwritten")
     from maskray.platform.files.foreign_weights import read_foreign_file

@@ -83,6 +83,8 @@ def evaluate(
     """Compute the COCO metrics of a results file, or of a model: 12 of boxes and of masks, 10 of keypoints.
 
     Boundary AP and LVIS's metrics of a results file by --protocol.
+
+    Example: maskray evaluate --gt val.json --dt results.json --iou-type segm
     """
     views = read_tta(tta)
     if model is not None and protocol not in ("coco", "cityscapes"):
@@ -164,6 +166,8 @@ def predict(
 
     Files that are no readable images are told while the others are answered; the exit code is 1 then. Hidden files of
     a folder, as macOS leaves them beside each image, are passed over and counted.
+
+    Example: maskray predict photo.jpg --model models:/demo@champion --out found
     """
     views = read_tta(tta)
     from maskray.platform.inference.image_files import list_images, predict_files

@@ -65,6 +65,8 @@ def run(
     """Run a job from data to registered model, or a sweep to its table, on this machine or the cluster it names.
 
     SIGTERM and the interrupt end it with a checkpoint of the present step, exit codes 75 and 130.
+
+    Example: maskray run jobs/demo.yaml --set train.steps=100
     """
     from maskray.platform.cli.plan import print_plan
     from maskray.platform.job.kinds import check_any, load_any, progress_of, run_any
@@ -104,6 +106,8 @@ def check(
     """Validate a job and show what it is going to do; nothing is started, and exit code 1 says that it cannot work.
 
     That takes less than a second, or some more where it starts from weights: what it takes of them is shown too.
+
+    Example: maskray check jobs/demo.yaml
     """
     from maskray.platform.cli.plan import print_plan
     from maskray.platform.job.kinds import check_any, load_any
@@ -133,6 +137,8 @@ def submit(
     """Send a job to a Ray cluster. With token authentication export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN first.
 
     With --wait the exit code is that of the job, or 69 where the dashboard was lost and nobody knows.
+
+    Example: maskray submit jobs/demo.yaml --address http://head:8265 --wait
     """
     from maskray.platform.job.kinds import load_any
 
@@ -171,7 +177,10 @@ app.add_typer(serve.keys, name="keys", rich_help_panel="Set-up")
 def schema(
     out: Annotated[Path | None, typer.Option(help="File to write; none prints it.", show_default=False)] = None,
 ) -> None:
-    """Write the JSON schema of job files, with which editors complete and check them."""
+    """Write the JSON schema of job files, with which editors complete and check them.
+
+    Example: maskray schema --out jobs/schema.json
+    """
     from maskray.platform.job.schema import schema_text, write_schema
 
     if out is None:
@@ -186,7 +195,10 @@ def doctor(
     ray: Annotated[bool, typer.Option("--ray", help="Also start a Ray cluster and stop it (10 s).")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check this machine: versions, compiled ops, memory, disk; exit code 1 when something is wrong."""
+    """Check this machine: versions, compiled ops, memory, disk; exit code 1 when something is wrong.
+
+    Example: maskray doctor --ray
+    """
     from maskray.platform.cli.tables import print_findings
     from maskray.platform.machine.doctor import examine
 

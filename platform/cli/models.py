@@ -23,7 +23,10 @@ Alias = Annotated[str, typer.Argument(help="Alias to move, e.g. champion.", show
 
 @app.command("list")
 def list_versions(tracking_uri: TrackingUri = None, output: Output = "outputs", as_json: Json = False) -> None:
-    """List every version of every registered model."""
+    """List every version of every registered model.
+
+    Example: maskray models list
+    """
     from maskray.platform.cli.tables import print_versions
     from maskray.platform.registry.models import list_models, open_tracking
 
@@ -36,7 +39,10 @@ def list_versions(tracking_uri: TrackingUri = None, output: Output = "outputs", 
 
 @app.command()
 def show(version: Version, tracking_uri: TrackingUri = None, output: Output = "outputs", as_json: Json = False) -> None:
-    """Show all that is known of a version: metrics, data, code, files, what gates found, where its aliases were."""
+    """Show all that is known of a version: metrics, data, code, files, what gates found, where its aliases were.
+
+    Example: maskray models show demo@champion
+    """
     from maskray.platform.cli.version_tables import print_details
     from maskray.platform.registry.description import describe_version
     from maskray.platform.registry.models import open_tracking
@@ -52,7 +58,10 @@ def show(version: Version, tracking_uri: TrackingUri = None, output: Output = "o
 def compare(
     first: Version, second: Version, tracking_uri: TrackingUri = None, output: Output = "outputs", as_json: Json = False
 ) -> None:
-    """Show two versions side by side: every metric, and in which keys of the job, data and code they differ."""
+    """Show two versions side by side: every metric, and in which keys of the job, data and code they differ.
+
+    Example: maskray models compare demo/1 demo/2
+    """
     from maskray.platform.cli.version_tables import print_differences
     from maskray.platform.registry.description import compare_versions
     from maskray.platform.registry.models import open_tracking
@@ -78,7 +87,10 @@ def promote(
     output: Output = "outputs",
     as_json: Json = False,
 ) -> None:
-    """Give an alias to a version, so that models:/NAME@ALIAS means it from now on; exit code 1 if the gate refuses."""
+    """Give an alias to a version, so that models:/NAME@ALIAS means it from now on; exit code 1 if the gate refuses.
+
+    Example: maskray models promote demo 2 champion --gate gate.yaml
+    """
     from maskray.platform.cli.tables import print_compared
     from maskray.platform.cli.version_tables import print_comparison
     from maskray.platform.job.load import load_gate
@@ -111,7 +123,10 @@ def rollback(
     output: Output = "outputs",
     as_json: Json = False,
 ) -> None:
-    """Give an alias back to the version that had it before; once more goes back further."""
+    """Give an alias back to the version that had it before; once more goes back further.
+
+    Example: maskray models rollback demo champion --reason "misses small ones"
+    """
     from maskray.platform.registry.models import open_tracking
     from maskray.platform.registry.promotion import rollback as give_back
 

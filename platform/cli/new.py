@@ -51,7 +51,10 @@ def new(
     device: Annotated[Device | None, typer.Option(help="None is gpu where there is one.")] = None,
     format: Annotated[str, typer.Option(help="Format of the data; auto looks.", metavar="NAME")] = "auto",
 ) -> None:
-    """Look at data and write a job for them: input size, anchors, schedule and batch, each with its reason."""
+    """Look at data and write a job for them: input size, anchors, schedule and batch, each with its reason.
+
+    Example: maskray new first.yaml --data my-images --weights torchvision:maskrcnn_resnet50_fpn
+    """
     from maskray.platform.cli.plan import print_plan
     from maskray.platform.data.facts import few_without_masks, measure
     from maskray.platform.data.splitting import write_parts

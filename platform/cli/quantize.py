@@ -42,6 +42,8 @@ def quantize(
     """Measure what --precision int8 needs to know of a model, write it to a file, and show what int8 gives and costs.
 
     The file belongs to these weights; another version needs its own. It is never overwritten.
+
+    Example: maskray models quantize models:/demo@champion --images my-images --out ranges
     """
     if model.startswith("models:/") and out is None:
         raise ValueError(

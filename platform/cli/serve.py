@@ -48,6 +48,8 @@ def serve(
     """Answer HTTP requests with a model until interrupted; the page at / shows it at work.
 
     A model named by its alias is followed: where the alias moves, the new version answers a few seconds later.
+
+    Example: maskray serve models:/demo@champion --port 8001
     """
     values = {
         "host": host,
@@ -99,7 +101,10 @@ def read_settings(values: dict[str, Any], settings: list[str]) -> ServeConfig:
 
 @keys.command("add")
 def add_key(file: KeyFile, name: KeyName) -> None:
-    """Make a key and print it, this once: the file keeps a hash of it."""
+    """Make a key and print it, this once: the file keeps a hash of it.
+
+    Example: maskray keys add keys.txt alice
+    """
     from maskray.platform.serve.http.api_keys import add_key as add
 
     print(add(file, name))
@@ -107,7 +112,10 @@ def add_key(file: KeyFile, name: KeyName) -> None:
 
 @keys.command("list")
 def list_keys(file: KeyFile, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the names of the keys of a file and when they were made."""
+    """List the names of the keys of a file and when they were made.
+
+    Example: maskray keys list keys.txt
+    """
     from maskray.platform.serve.http.api_keys import read_keys
 
     found = [{"name": key.name, "created": key.created} for key in read_keys(file)]
@@ -120,7 +128,10 @@ def list_keys(file: KeyFile, as_json: Annotated[bool, typer.Option("--json", hel
 
 @keys.command("remove")
 def remove_key(file: KeyFile, name: KeyName) -> None:
-    """Take a key out of a file; a running server refuses it a second later."""
+    """Take a key out of a file; a running server refuses it a second later.
+
+    Example: maskray keys remove keys.txt alice
+    """
     from maskray.platform.serve.http.api_keys import remove_key as remove
 
     remove(file, name)

@@ -17,7 +17,10 @@ Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the sw
 
 @app.command()
 def table(folder: Folder) -> None:
-    """Make the table of a sweep anew from the trials that have finished, also while it runs."""
+    """Make the table of a sweep anew from the trials that have finished, also while it runs.
+
+    Example: maskray sweep table outputs/table-2c-small
+    """
     from rich.console import Console
 
     from maskray.platform.sweep.table import build_table
@@ -34,7 +37,10 @@ def open_pages(
     folder: Folder,
     server: Annotated[str | None, typer.Option(help="MLflow server, where the sweep used a sqlite file.")] = None,
 ) -> None:
-    """Print the address of MLflow's page that compares the trials of a sweep by its first figure."""
+    """Print the address of MLflow's page that compares the trials of a sweep by its first figure.
+
+    Example: maskray sweep open outputs/table-2c-small --server http://127.0.0.1:5000
+    """
     from maskray.platform.job.config import TrackingConfig
     from maskray.platform.job.load import public_uri
     from maskray.platform.registry.tracking import Tracking

@@ -41,9 +41,9 @@ class ResourceConfig(Config):
     address: str | None = Field(None, description="Ray cluster; none starts one on this machine.")
     local_cpus: Positive = Field(4, description="Logical CPUs of the cluster started on this machine.")
     num_workers: Positive = Field(2, description="Training workers (DDP).")
-    cpus_per_worker: float = Field(1.0, gt=0)
+    cpus_per_worker: float = Field(1.0, gt=0, description="CPU cores that Ray sets aside for a worker.")
     gpus_per_worker: float = Field(0.0, ge=0, description="1 trains on GPU with nccl; 0 on CPU with gloo.")
-    num_evaluators: Positive = Field(2, description="Ray Data actors that hold the model.")
+    num_evaluators: Positive = Field(2, description="Ray Data actors that hold the model in evaluation.")
     wait_seconds: float = Field(
         3600.0, ge=0, description="How long training waits for CPUs and GPUs that others of the cluster have."
     )
@@ -63,14 +63,16 @@ class ResourceConfig(Config):
 class EvaluationConfig(Config):
     """COCO metrics on data.val, and those of Cityscapes where asked for."""
 
-    iou_types: tuple[Literal["bbox", "segm", "keypoints"], ...] = ("bbox", "segm")
+    iou_types: tuple[Literal["bbox", "segm", "keypoints"], ...] = Field(
+        ("bbox", "segm"), description="What is measured: boxes (bbox), masks (segm), keypoints."
+    )
     protocol: Literal["coco", "cityscapes"] = Field(
         "coco", description="cityscapes: the figures of its own scripts, of masks, beside those of COCO."
     )
     submission: bool = Field(
         False, description="Write the folder `submission` of the run: text files and masks as Cityscapes' server takes."
     )
-    images_per_batch: Positive = 4
+    images_per_batch: Positive = Field(4, description="Images that are predicted at once.")
     report_images: int = Field(12, ge=0, description="Images in the HTML report.")
     tta: TTAConfig | None = Field(
         None, description="Test-time augmentation in the last evaluation, beside one view; none looks at one."
@@ -92,10 +94,10 @@ class LatencyLimit(Config):
     """How long one image may take: noise of a given size through the whole path, on the machine that promotes."""
 
     seconds: float = Field(gt=0, description="Most that the median image may take.")
-    height: Positive = Field(480, description="Pixels.")
-    width: Positive = Field(640, description="Pixels.")
-    pictures: Positive = Field(5, description="Timed one by one, after one that is not.")
-    device: Literal["cpu", "cuda"] = "cpu"
+    height: Positive = Field(480, description="Height of the image in pixels.")
+    width: Positive = Field(640, description="Width of the image in pixels.")
+    pictures: Positive = Field(5, description="How many images are timed, one by one, after a first one that is not.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="The device that the latency is measured on.")
 
 
 class GateConfig(Config):
@@ -107,15 +109,15 @@ class GateConfig(Config):
         max_length=30,
         description="How far a metric, a fraction, may be below the present holder's, e.g. segm/AP: 0.005.",
     )
-    latency: LatencyLimit | None = None
-    max_bytes: Positive | None = Field(None, description="Most that the weights may take.")
+    latency: LatencyLimit | None = Field(None, description="How fast a version must be; null asks nothing.")
+    max_bytes: Positive | None = Field(None, description="Most bytes that the weights may take; null asks nothing.")
 
 
 class TrackingConfig(Config):
     """MLflow tracking server and registry."""
 
     uri: str | None = Field(None, description="Server URI; none is a sqlite file in the output folder.")
-    experiment: str = "maskray"
+    experiment: str = Field("maskray", description="MLflow's experiment that runs are put into.")
     register_as: str | None = Field(None, description="Registered model name; none registers nothing.")
     alias: str | None = Field(None, description="Alias that the new version gets, e.g. champion.")
     gate: GateConfig | None = Field(None, description="What the new version must pass to get the alias.")
@@ -148,17 +150,19 @@ class JobConfig(Config):
     """One run: data, model, training, evaluation, registration."""
 
     name: str = Field(description="Folder of the run below `output`; must be new.")
-    kind: Literal["train"] = "train"
-    seed: int = Field(0, ge=0, lt=2**63)
+    kind: Literal["train"] = Field(
+        "train", description="train: a training job, which is also what a job without a kind is."
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of all random numbers of the job.")
     output: str = Field("outputs", description="Folder of all runs.")
-    data: DataConfig
-    input: InputConfig = InputConfig()
-    model: ModelConfig = ModelConfig()
-    train: TrainConfig
-    resources: ResourceConfig = ResourceConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    tracking: TrackingConfig = TrackingConfig()
-    serve: ServeConfig = ServeConfig()
+    data: DataConfig = Field(description="The images to learn from and to evaluate on.")
+    input: InputConfig = Field(InputConfig(), description="The size and the colours of images as the model gets them.")
+    model: ModelConfig = Field(ModelConfig(), description="The network.")
+    train: TrainConfig = Field(description="What is trained, how, and for how long.")
+    resources: ResourceConfig = Field(ResourceConfig(), description="The cluster, and what the workers take of it.")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="What is measured after training.")
+    tracking: TrackingConfig = Field(TrackingConfig(), description="Where MLflow keeps runs and versions.")
+    serve: ServeConfig = Field(ServeConfig(), description="The server of the model.")
 
     @field_validator("name")
     @classmethod

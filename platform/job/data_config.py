@@ -20,12 +20,14 @@ class SyntheticSource(Config):
     See platform/data/synthetic (dataset.py and street_tree.py).
     """
 
-    kind: Literal["synthetic"] = "synthetic"
-    scene: Literal["shapes", "street"] = Field("shapes", description="street: the eight classes of Cityscapes.")
-    num_images: Positive
-    seed: int = Field(0, ge=0, lt=2**63)
-    height: int = Field(192, ge=64, description="Pixels.")
-    width: int = Field(256, ge=64, description="Pixels.")
+    kind: Literal["synthetic"] = Field("synthetic", description="synthetic: images that maskray draws.")
+    scene: Literal["shapes", "street"] = Field(
+        "shapes", description="shapes: shapes and persons; street: the eight classes of Cityscapes."
+    )
+    num_images: Positive = Field(description="How many pictures are drawn.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Another seed draws other pictures.")
+    height: int = Field(192, ge=64, description="Height of an image in pixels.")
+    width: int = Field(256, ge=64, description="Width of an image in pixels.")
     max_objects: Positive = Field(8, description="Most instances in an image.")
     classes: tuple[SyntheticClass, ...] = Field((), description="What is drawn and annotated; empty is every class.")
     keypoints: bool = Field(
@@ -52,9 +54,9 @@ class SyntheticSource(Config):
 class CocoSource(Config):
     """A COCO annotation file and the folder of its images."""
 
-    kind: Literal["coco"] = "coco"
+    kind: Literal["coco"] = Field("coco", description="coco: an annotation file of COCO.")
     annotations: str = Field(description="Annotation JSON; a relative path starts at the working directory.")
-    images: str = Field(description="Folder of the original image.")
+    images: str = Field(description="Folder of the images that the annotation file names.")
 
 
 DataFormat = Literal[
@@ -66,7 +68,7 @@ Split = Literal["train", "val", "test"]
 class FilesSource(Config):
     """Images and annotations as a tool wrote them: a folder or a file in a format of docs/data.md."""
 
-    kind: Literal["files"] = "files"
+    kind: Literal["files"] = Field("files", description="files: a folder or file in a format of docs/data.md.")
     path: str = Field(description="Folder or annotation file; a relative path starts at the working directory.")
     format: DataFormat = Field("auto", description="auto: as the files that are there tell.")
     split: Split | None = Field(None, description="The part of the data to take; none takes all of it.")
@@ -76,14 +78,14 @@ class FilesSource(Config):
 class ShardSource(Config):
     """Parquet shards that `maskray data shard` wrote, at a path or any file-system URI of pyarrow."""
 
-    kind: Literal["shards"] = "shards"
-    path: str
+    kind: Literal["shards"] = Field("shards", description="shards: what `maskray data shard` wrote.")
+    path: str = Field(description="Folder or URI of the shards.")
 
 
 class ImagesSource(Config):
     """Images without annotations: a folder with all below it, or a text file that lists them."""
 
-    kind: Literal["images"] = "images"
+    kind: Literal["images"] = Field("images", description="images: images without annotations.")
     path: str = Field(description="Folder, or a .txt file with the path of an image a line.")
     images: str | None = Field(None, description="Folder that paths of a list start at; none is that of the list.")
 
@@ -109,7 +111,7 @@ class AugmentationConfig(Config):
         None, description="Side in pixels of the square that scale_range cuts and pads to; batches are of this size."
     )
     random_crop: Fraction = Field(0.0, description="Probability of a crop that keeps at least one object whole.")
-    random_crop_smallest: float = Field(0.3, gt=0, le=1, description="Least share of a side that such a crop keeps.")
+    random_crop_smallest: float = Field(0.3, gt=0, le=1, description="Least share of a side that a random_crop keeps.")
     vertical_flip: Fraction = Field(0.0, description="Probability to turn rows upside down: where no side is up.")
     quarter_turns: bool = Field(False, description="Turn by 0 to 3 quarters, each alike often: where no side is up.")
     copy_paste: Fraction = Field(
@@ -140,15 +142,17 @@ class AugmentationConfig(Config):
 class DataConfig(Config):
     """Where samples come from and what is done to them on the way to the model."""
 
-    train: Source
-    val: Source
-    rows_per_shard: Positive = ROWS_PER_SHARD
+    train: Source = Field(description="Images to learn from.")
+    val: Source = Field(description="Images to evaluate on.")
+    rows_per_shard: Positive = Field(ROWS_PER_SHARD, description="Images in a file of shards.")
     shorter_edge_train: tuple[Positive, ...] = Field(
         (), description="Shorter edges to draw from in training; empty takes input.shorter_edge."
     )
     flip: Fraction = Field(0.5, description="Probability of a horizontal flip in training.")
-    augmentation: AugmentationConfig = AugmentationConfig()
-    batch_by_aspect_ratio: bool = True
+    augmentation: AugmentationConfig = Field(AugmentationConfig(), description="Random changes of training images.")
+    batch_by_aspect_ratio: bool = Field(
+        True, description="Put upright and wide images into batches of their own, so that less is padded."
+    )
     order: Literal["permutation", "windowed"] = Field(
         "permutation",
         description="Rows of an epoch by a permutation of all, each read by itself; or shards in a drawn order and "

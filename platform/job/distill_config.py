@@ -38,8 +38,8 @@ class DistillConfig(JobConfig):
     All keys of a training job are the student's, and the teacher's where it is trained first.
     """
 
-    kind: Literal["distill"] = "distill"  # type: ignore[assignment]  # a training job is what it is, and more
-    distill: DistillationConfig
+    kind: Literal["distill"] = Field("distill", description="distill: a training job with labels of a teacher.")  # type: ignore[assignment]  # a training job is what it is, and more
+    distill: DistillationConfig = Field(description="The teacher, and what its labels are used for.")
 
     @property
     def labelled_per_batch(self) -> int:

@@ -23,19 +23,21 @@ class ServeTTAConfig(Config):
 
     views: TTAConfig = Field(TTAConfig(), description="The views in which an image is then looked at.")
     max_view_pixels: Positive = Field(
-        30_000_000, description="Of all views of an image together; one that has more is refused (413)."
+        30_000_000, description="Most pixels of all views of an image together; one that has more is refused (413)."
     )
 
 
 class ServeConfig(Config):
     """The HTTP server (platform/serve)."""
 
-    host: str = Field("127.0.0.1", description="Address to bind; anything else than loopback is a decision.")
-    port: int = Field(8000, ge=0, le=65535)
+    host: str = Field("127.0.0.1", description="Address to listen at; anything else than loopback is a decision.")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen at.")
     num_replicas: Positive = Field(1, description="Copies of the model; with max_replicas the least of them.")
     max_replicas: Positive | None = Field(None, description="Most copies that load calls up; none keeps the number.")
-    cpus_per_replica: float = Field(1.0, gt=0)
-    gpus_per_replica: float = Field(0.0, ge=0)
+    cpus_per_replica: float = Field(1.0, gt=0, description="CPU cores that Ray sets aside for a replica.")
+    gpus_per_replica: float = Field(
+        0.0, ge=0, description="GPUs that Ray sets aside for a replica; a share such as 0.5 is possible."
+    )
     runtime: Runtime = Field(
         "torch", description="What computes the model; openvino, an extra of its own, is for CPUs alone."
     )
@@ -47,16 +49,19 @@ class ServeConfig(Config):
     ranges: str | None = Field(
         None, description="Folder of ranges for int8, of every version that is to be served; none is that of the model."
     )
-    max_batch_size: Positive = 4
+    max_batch_size: Positive = Field(4, description="Most images that a replica predicts at once.")
     batch_wait_seconds: float = Field(
         0.0, ge=0, description="How long an idle copy waits for more images; 0 takes what came while it computed."
     )
     max_waiting: Positive | None = Field(
-        None, description="Requests in work or waiting, of all copies; more get 503. None: 8 batches of every copy."
+        None,
+        description="Most requests in work or waiting, of all copies; more get 503. None: 8 batches of every copy.",
     )
-    max_request_bytes: Positive = Field(20_000_000, description="Of all images of a request together, encoded.")
-    max_image_pixels: Positive = Field(50_000_000, description="Of one image.")
-    max_images_per_request: Positive = 16
+    max_request_bytes: Positive = Field(
+        20_000_000, description="Most bytes of all images of a request together, encoded."
+    )
+    max_image_pixels: Positive = Field(50_000_000, description="Most pixels of one image.")
+    max_images_per_request: Positive = Field(16, description="Most images of a request.")
     deadline_seconds: float = Field(60.0, gt=0, description="Longest that a request may take; it may ask for less.")
     drain_seconds: float = Field(30.0, ge=0, description="How long accepted requests may take when the server ends.")
     away_seconds: float = Field(
@@ -77,9 +82,11 @@ class ServeConfig(Config):
         description="Names that it answers to besides its own, where it listens on loopback: those of a proxy.",
     )
     max_connections_per_client: Positive = Field(
-        128, description="Open connections of one address; raise it where a proxy asks for many clients."
+        128, description="Most open connections of one address; raise it where a proxy asks for many clients."
     )
-    log_file: str | None = Field(None, description="JSON lines, one a request; besides they go to Ray's log files.")
+    log_file: str | None = Field(
+        None, description="File that gets a line of JSON for each request; besides they go to Ray's log files."
+    )
     samples: str | None = Field(
         None,
         description="Folder of images (jpg, png, webp) that the page offers; without one it offers drawn scenes.",

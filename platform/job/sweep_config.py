@@ -30,19 +30,24 @@ class SchedulerConfig(Config):
 class Term(Config):
     """One summand of a finding: a factor times the mean of a metric over the seeds of a variant."""
 
-    variant: str
-    figure: str
-    factor: float = 1.0
+    variant: str = Field(description="Name of a variant of the sweep.")
+    figure: str = Field(description="Name of a figure, such as segm/AP.")
+    factor: float = Field(1.0, description="The figure is multiplied by it.")
 
 
 class FindingConfig(Config):
     """A statement about variants that the table checks: a sum of terms and the range it should lie in."""
 
-    text: str
-    terms: tuple[Term, ...] = Field(min_length=1)
+    text: str = Field(description="The finding in words.")
+    terms: tuple[Term, ...] = Field(min_length=1, description="What is added up and compared.")
     relative: bool = Field(False, description="Sum natural logarithms of the metrics: ratios instead of differences.")
-    at_least: float | None = Field(None, description="AP points (0..100), or a logarithm where relative.")
-    at_most: float | None = None
+    at_least: float | None = Field(
+        None,
+        description="The finding holds if the sum is not below it: AP points (0..100), or a logarithm where relative.",
+    )
+    at_most: float | None = Field(
+        None, description="The finding holds if the sum is not above it, in the same unit as at_least."
+    )
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -54,22 +59,24 @@ class FindingConfig(Config):
 class TableConfig(Config):
     """The table that compares the variants, as Markdown, HTML and CSV."""
 
-    title: str | None = Field(None, description="None takes the name of the sweep.")
-    figures: tuple[str, ...] = Field(("segm/AP", "segm/AP50", "segm/AP75"), min_length=1)
+    title: str | None = Field(None, description="Title of the table; none takes the name of the sweep.")
+    figures: tuple[str, ...] = Field(
+        ("segm/AP", "segm/AP50", "segm/AP75"), min_length=1, description="Figures that are columns of the table."
+    )
     baseline: str | None = Field(None, description="Variant that differences are taken to; none is the first.")
     paper: str | None = Field(None, description="Table of the paper whose numbers stand beside, e.g. 2c.")
     paper_rows: dict[str, str] = Field(
-        default_factory=dict, description="Row of that table for a variant, where it has another name."
+        default_factory=dict, description="Row of the table of the paper for a variant, where it has another name."
     )
     bootstrap_samples: Positive = Field(1000, description="Resamples of the images, for intervals of 95 %.")
-    findings: tuple[FindingConfig, ...] = ()
+    findings: tuple[FindingConfig, ...] = Field((), description="Statements about the table that are checked.")
 
 
 class SweepConfig(Config):
     """One trial for every variant, point of the grid and seed; a trial is a whole run of the base job so changed."""
 
     name: str = Field(description="Folder of the sweep below `output`; the same name goes on with what is there.")
-    kind: Literal["sweep"] = "sweep"
+    kind: Literal["sweep"] = Field("sweep", description="sweep: a sweep.")
     output: str = Field("outputs", description="Folder of all runs and sweeps.")
     base: dict[str, Any] = Field(
         description="A job without name, output and seed, or the path of a job file (those left out), from here.",
@@ -81,13 +88,17 @@ class SweepConfig(Config):
     grid: dict[str, list[Any]] = Field(
         default_factory=dict, description="Dotted keys and lists of values; every combination, of each variant."
     )
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field((0,), min_length=1)
-    metric: str = Field("segm/AP", description="Metric that the scheduler and the best trial go by; larger is better.")
-    scheduler: SchedulerConfig = SchedulerConfig()
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(
+        (0,), min_length=1, description="Seeds; every variant and point of the grid runs once with each."
+    )
+    metric: str = Field(
+        "segm/AP", description="Metric that the scheduler and the choice of the best trial go by; larger is better."
+    )
+    scheduler: SchedulerConfig = Field(SchedulerConfig(), description="Whether trials that do badly end early.")
     max_concurrent: Positive = Field(1, description="Trials at a time.")
     max_failures: int = Field(3, ge=0, description="Lost processes that a trial survives, besides workers.")
-    tracking: TrackingConfig | None = Field(None, description="None takes the base job's.")
-    table: TableConfig = TableConfig()
+    tracking: TrackingConfig | None = Field(None, description="Where MLflow keeps runs; none takes the base job's.")
+    table: TableConfig = Field(TableConfig(), description="The table at the end.")
 
     @field_validator("name")
     @classmethod

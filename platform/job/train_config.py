@@ -16,17 +16,19 @@ Epochs = Annotated[float, Field(gt=0, le=1e6)]
 class SGDConfig(Config):
     """Stochastic gradient descent with momentum."""
 
-    name: Literal["sgd"] = "sgd"
-    momentum: Fraction | None = Field(None, description="None is train.momentum.")
+    name: Literal["sgd"] = Field("sgd", description="sgd: stochastic gradient descent.")
+    momentum: Fraction | None = Field(None, description="Momentum; none takes train.momentum.")
     nesterov: bool = Field(False, description="Nesterov's momentum (Sutskever et al. 2013).")
 
 
 class AdamWConfig(Config):
     """Adam with weight decay beside the gradient and not in it (Loshchilov & Hutter 2019)."""
 
-    name: Literal["adamw"] = "adamw"
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0)
+    name: Literal["adamw"] = Field("adamw", description="adamw: Adam with decoupled weight decay.")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.999), description="Decay of the averages of the gradient and of its square, by step."
+    )
+    eps: float = Field(1e-8, gt=0, description="Added to the divisor, against division by zero.")
 
 
 OptimizerConfig = Annotated[SGDConfig | AdamWConfig, Field(discriminator="name")]
@@ -56,14 +58,22 @@ class TrainConfig(Config):
         "keeps its statistics.",
     )
     steps: Positive | None = Field(
-        None, description="Of each stage of the scheme; the schedule begins anew with each. Or say epochs."
+        None, description="Steps of each stage of the scheme; the schedule begins anew with each. Set steps or epochs."
     )
-    epochs: Epochs | None = Field(None, description="The same as passes over the images that take part.")
-    images_per_batch: Positive = Field(16, description="Of all workers and accumulation steps together.")
-    optimizer: OptimizerConfig = SGDConfig()
-    base_lr: LearningRate = Field(0.02, description="For reference_images_per_batch images.")
+    epochs: Epochs | None = Field(
+        None, description="Length of each stage as passes over the images that take part, instead of steps."
+    )
+    images_per_batch: Positive = Field(
+        16, description="Images in a batch, of all workers and accumulation steps together."
+    )
+    optimizer: OptimizerConfig = Field(SGDConfig(), description="The rule by which a gradient changes the weights.")
+    base_lr: LearningRate = Field(
+        0.02, description="Learning rate where a batch has reference_images_per_batch images."
+    )
     reference_images_per_batch: Positive = Field(
-        16, description="The linear scaling rule: lr = base_lr * images_per_batch / reference_images_per_batch."
+        16,
+        description="Images of the batch that base_lr is for: lr = base_lr * images_per_batch / "
+        "reference_images_per_batch.",
     )
     backbone_lr_factor: float = Field(
         1.0, gt=0, le=100, description="Learning rate of the backbone as a multiple of that of the rest."
@@ -72,30 +82,38 @@ class TrainConfig(Config):
         1.0,
         gt=0,
         le=1,
-        description="Another factor for the last stage of the backbone, once more for the one before it, and so on "
-        "(Clark et al. 2020).",
+        description="Further factor of the learning rate of the last stage of the backbone, once more for the one "
+        "before it, and so on (Clark et al. 2020).",
     )
-    momentum: Fraction = Field(0.9, description="Of optimizer sgd.")
-    weight_decay: float = Field(1e-4, ge=0)
+    momentum: Fraction = Field(0.9, description="Momentum of optimizer sgd.")
+    weight_decay: float = Field(1e-4, ge=0, description="Pull of the weights towards zero; 0.0001 in the paper.")
     weight_decay_norm: float = Field(0.0, ge=0, description="Weight decay of normalisation parameters.")
     weight_decay_bias: float | None = Field(None, ge=0, description="Weight decay of biases; none is weight_decay.")
-    warmup_steps: int = Field(500, ge=0)
-    warmup_factor: Fraction = 0.001
+    warmup_steps: int = Field(500, ge=0, description="Steps in which the learning rate rises to its full height.")
+    warmup_factor: Fraction = Field(0.001, description="Share of the full learning rate at the first step.")
     schedule: Literal["steps", "cosine"] = Field(
         "steps",
         description="After warm-up: steps multiplies by decay at each of decay_at; cosine falls to final_factor at "
         "the end (Loshchilov & Hutter 2017).",
     )
-    decay_at: tuple[Positive, ...] = Field((), description="Steps after which the rate is multiplied by decay.")
-    decay_at_epochs: tuple[Epochs, ...] = Field((), description="The same in epochs.")
-    decay: Fraction = 0.1
-    final_factor: Fraction = Field(0.0, description="What the cosine leaves of the rate.")
+    decay_at: tuple[Positive, ...] = Field(
+        (), description="Steps after which the learning rate is multiplied by decay."
+    )
+    decay_at_epochs: tuple[Epochs, ...] = Field(
+        (), description="Epochs after which the learning rate is multiplied by decay, instead of decay_at."
+    )
+    decay: Fraction = Field(0.1, description="Factor of the learning rate at each of decay_at.")
+    final_factor: Fraction = Field(0.0, description="Share of the full learning rate that schedule cosine ends with.")
     ema: AverageConfig | None = Field(
         None, description="Evaluate and keep an average of the weights over the steps; none keeps the last ones."
     )
-    precision: Literal["float32", "bfloat16"] = "float32"
-    clip_gradient_norm: float | None = Field(None, gt=0)
-    accumulate_steps: Positive = 1
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Numbers that training computes with; weights stay float32."
+    )
+    clip_gradient_norm: float | None = Field(
+        None, gt=0, description="A longer gradient is cut to this norm; null cuts none."
+    )
+    accumulate_steps: Positive = Field(1, description="Batches whose gradients are added up for one step.")
     initial_weights: str | None = Field(
         None,
         description="torchvision:NAME, of ImageNet (resnet50) or a detector (maskrcnn_resnet50_fpn); a model folder or "
@@ -106,20 +124,26 @@ class TrainConfig(Config):
         description="Names of classes in initial_weights where they are others than those of the data: {mine: theirs}.",
     )
     checkpoint_every: Positive = Field(1000, description="Steps between checkpoints; the last step always has one.")
-    checkpoint_every_epochs: Epochs | None = Field(None, description="The same in epochs.")
+    checkpoint_every_epochs: Epochs | None = Field(
+        None, description="Epochs between checkpoints, instead of checkpoint_every."
+    )
     checkpoint_every_minutes: float | None = Field(
         None, gt=0, description="A checkpoint is written too where the last one is that old."
     )
     evaluate_every: int = Field(0, ge=0, description="Steps between evaluations in training, at checkpoints; 0 none.")
     evaluate_every_epochs: Epochs | None = Field(
-        None, description="The same in epochs, a multiple of checkpoint_every_epochs."
+        None,
+        description="Epochs between evaluations, instead of evaluate_every; a multiple of checkpoint_every_epochs.",
     )
     patience: int = Field(
         0, ge=0, description="Evaluations without a better best_metric after which training ends; 0 goes to the end."
     )
     keep_checkpoints: Positive = Field(2, description="Newest checkpoints kept; the best is kept besides.")
-    best_metric: str = Field("segm/AP", description="Named as evaluation logs it; larger is better.")
-    log_every: Positive = 10
+    best_metric: str = Field(
+        "segm/AP",
+        description="Metric that the best checkpoint is chosen by, named as evaluation logs it; larger is better.",
+    )
+    log_every: Positive = Field(10, description="Steps between two lines of figures.")
 
     @field_validator("optimizer", mode="before")
     @classmethod

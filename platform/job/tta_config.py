@@ -21,8 +21,10 @@ class TTAConfig(Config):
     scales: tuple[Edge, ...] = Field(
         tuple(range(400, 1300, 100)), min_length=1, max_length=16, description="Shorter edges in pixels, each once."
     )
-    longer_edge_max: Annotated[int, Field(ge=32, le=8192)] = Field(4000, description="Pixels.")
-    flip: bool = Field(True, description="Mirror images too.")
+    longer_edge_max: Annotated[int, Field(ge=32, le=8192)] = Field(
+        4000, description="Cap of the longer edge of a view in pixels."
+    )
+    flip: bool = Field(True, description="Whether each size is looked at mirrored too.")
 
     @property
     def num_views(self) -> int:

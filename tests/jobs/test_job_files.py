@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
+from maskray.model.config import ModelSpec
 from maskray.platform.job.kinds import load_any, plan_any
 from maskray.platform.job.load import load_job
 from maskray.platform.job.schema import job_schema, schema_text
@@ -21,6 +22,23 @@ ABLATIONS = ("2a", "2b", "2c", "2d", "2e", "3", "5", "6")
 
 def test_there_are_jobs():
     assert {"demo.yaml", "mask_rcnn_r50_fpn_1x.yaml"} <= {path.name for path in FILES}
+
+
+def test_every_key_has_a_description():
+    spec = ModelSpec.model_json_schema()  # of model.json
+    classes = job_schema()["$defs"] | spec.pop("$defs") | {"ModelSpec": spec}
+    keys = {f"{name}.{key}": value for name, of in classes.items() for key, value in of.get("properties", {}).items()}
+    assert len(keys) > 200
+    assert [key for key, value in keys.items() if not value.get("description", "").strip()] == []
+    assert {"ModelSpec.labels", "LabelMap.categories", "Category.name"} <= set(keys)
+
+
+def test_a_description_is_read_without_the_key_above_it():
+    """Completion in an editor, and a row found by searching, show it alone."""
+    leaning = re.compile(r"The same\b|Of (those|these|the|one|all|each)\b|The choice that this block|Pixels\.$")
+    classes = job_schema()["$defs"]
+    keys = {f"{name}.{key}": value for name, of in classes.items() for key, value in of.get("properties", {}).items()}
+    assert [key for key, value in keys.items() if leaning.match(value["description"])] == []
 
 
 @pytest.mark.parametrize("table", ABLATIONS)

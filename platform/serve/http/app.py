@@ -71,7 +71,14 @@ def _add_state(
     if config.tta is not None:
         limits |= {"tta_views": config.tta.views.num_views, "max_view_pixels": config.tta.max_view_pixels}
 
-    @app.get("/healthz", responses={503: {"description": "It is full for the moment, or ending: no image is taken."}})
+    @app.get(
+        "/healthz",
+        responses={
+            503: {
+                "description": "It is full for the moment (its status is busy) or ending (draining): no image is taken."
+            }
+        },
+    )
     async def healthz() -> JSONResponse:
         """Whether the server takes images: one that is sent now."""
         status = "draining" if places.draining else "busy" if places.is_full else "ok"

@@ -95,19 +95,25 @@ def predict_body(config: ServeConfig) -> dict[str, Any]:
         options["tta"]["description"] += f" They are {config.tta.views.num_views}, and each takes a place in the queue."
     form = {
         "type": "object",
-        "properties": {"image": _list_of({"type": "string", "format": "binary"}, most_images)},
+        "properties": {
+            "image": _list_of({"type": "string", "format": "binary"}, most_images) | {"description": "Encoded images."}
+        },
         "required": ["image"],
         "additionalProperties": False,
     }
     tree = {
         "type": "object",
-        "properties": {"image": _IMAGE, "images": _list_of(_IMAGE, most_images), **options},
+        "properties": {
+            "image": _IMAGE | {"description": "An encoded image."},
+            "images": _list_of(_IMAGE, most_images) | {"description": "Several, answered together in their order."},
+            **options,
+        },
         "oneOf": [{"required": ["image"]}, {"required": ["images"]}],
         "additionalProperties": False,
     }
     content = {
         "image/*": _binary("An encoded image: JPEG, PNG, WEBP, BMP, GIF or TIFF."),
-        "application/octet-stream": _binary("The same."),
+        "application/octet-stream": _binary("An encoded image, of whichever of these kinds it is."),
         "multipart/form-data": {"schema": form},
         "application/json": {
             "schema": tree,
@@ -136,6 +142,7 @@ _EVERYWHERE = {
     "500": _FAILED,
     "503": _error("Too many connections of all clients.", "the server has too many connections, try again in a moment"),
 }
+_FASTAPIS = "#/components/schemas/HTTPValidationError"
 PREDICT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Objects found, as COCO results with names; or the image, or tensors.",
@@ -188,9 +195,11 @@ def describe_errors(app: FastAPI) -> None:
 
     def with_errors() -> dict[str, Any]:
         tree = describe()
+        tree.pop("components", None)  # FastAPI's own form of a 422, in which nothing is answered here
         for operations in tree["paths"].values():
             for operation in operations.values():
-                operation["responses"] = _EVERYWHERE | operation["responses"]
+                own = {code: one for code, one in operation["responses"].items() if _FASTAPIS not in str(one)}
+                operation["responses"] = _EVERYWHERE | own
         return tree
 
     app.openapi = with_errors  # type: ignore[method-assign]  # as FastAPI says that it is extended

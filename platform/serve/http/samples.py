@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import FastAPI
+from fastapi import Path as PathParameter
 from fastapi.responses import Response
 from PIL import Image
 
@@ -28,6 +29,7 @@ QUALITY = 90
 SCENES = ((6, 576, 768), (20, 576, 768), (19, 576, 768), (16, 576, 768), (27, 768, 576), (34, 480, 960))
 SCENE_SCALE = 3.0
 SCENE_OBJECTS = 8
+SampleName = Annotated[str, PathParameter(description="As /v1/samples lists it.")]
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def add_samples(app: FastAPI, config: ServeConfig) -> None:
     missing: dict[int | str, dict[str, Any]] = {404: {"description": "No sample has this name."}}
 
     @app.get("/v1/samples/{name}", responses=missing, response_class=Response)
-    def sample_image(name: str) -> Response:
+    def sample_image(name: SampleName) -> Response:
         """One of the samples, as it would be sent to /v1/predict."""
         sample = find(name)
         return Response(sample.read(), media_type=sample.media_type)
@@ -106,7 +108,7 @@ def add_samples(app: FastAPI, config: ServeConfig) -> None:
     broken: dict[int | str, dict[str, Any]] = {422: {"description": "The sample cannot be decoded."}}
 
     @app.get("/v1/samples/{name}/preview", responses=missing | broken, response_class=Response)
-    def sample_preview(name: str) -> Response:
+    def sample_preview(name: SampleName) -> Response:
         """One of the samples, small."""
         return Response(shrink(name), media_type="image/jpeg")
 

@@ -235,6 +235,7 @@ def test_description_is_openapi_whose_examples_are_taken(ask):
     assert examples == [ONE, SEVERAL]
     one, several = ask(nothing, *({"json": example} for example in examples))
     assert (one.status_code, several.status_code) == (200, 200)
+    assert "HTTPValidationError" not in answer.text  # an error is {"error": line}, and nothing else
     shown = post["responses"]["200"]["content"]["application/json"]["examples"]
     assert set(one.json()) == set(shown["one image"]["value"])
     assert set(several.json()) == set(shown["several images"]["value"])
