@@ -66,6 +66,7 @@ processors: setup
 
 schema: setup
 	$(BIN)/maskray schema --out jobs/schema.json
+	$(BIN)/python docs/write_reference.py
 
 clean:
 	rm -rf $(VENV) build ops/*.so *.egg-info
