@@ -46,8 +46,16 @@ def print_run(record: RunRecord) -> None:
         console.print(f"{escape(name):>12}  {'-' if value < 0 else f'{100 * value:.1f}'}", highlight=False)
     for event in files.events()[-LAST_EVENTS:]:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.pop("time", 0)))
-        details = ", ".join(f"{key} {value}" for key, value in event.items() if key != "event")
+        details = ", ".join(f"{key} {_short(value)}" for key, value in event.items() if _is_short(key, value))
         console.print(f"{when}  {escape(str(event.get('event')))}  {escape(details)}", soft_wrap=True, highlight=False)
+
+
+def _is_short(key: str, value: object) -> bool:
+    return key != "event" and not isinstance(value, dict | list)
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _checkpoint_lines(record: RunRecord) -> list[str]:
