@@ -198,8 +198,8 @@ class InferenceConfig(Config):
         HardNMSConfig(), description="What becomes of boxes that overlap a better one."
     )
     detections_per_image: Count = Field(100, description="Most detections of an image; the best stay.")
-    mask_threshold: Fraction = Field(
-        0.5, description="A pixel whose probability is this or more belongs to the object."
+    mask_threshold: float = Field(
+        0.5, gt=0, le=1, description="A pixel whose probability is this or more belongs to the object."
     )
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         "float32",
