@@ -72,12 +72,16 @@ __device__ void walk(const T* boxes, int64_t start, int64_t end, T limit, bool* 
       keep[base + thread] = kept >> thread & 1;
     }
     for (int64_t j = base + kTile + thread; j < end; j += kGroupThreads) {
-      const Box<T> box = to_box(boxes + 4 * j);
-      bool stays = keep[j];
-      for (uint64_t left = kept; stays && left != 0; left &= left - 1) {
-        stays = !overlap(tile[lowest_bit(left)], box, limit);
+      if (!keep[j]) {
+        continue;
       }
-      keep[j] = stays;
+      const Box<T> box = to_box(boxes + 4 * j);
+      for (uint64_t left = kept; left != 0; left &= left - 1) {
+        if (overlap(tile[lowest_bit(left)], box, limit)) {
+          keep[j] = false;
+          break;
+        }
+      }
     }
   }
 }
