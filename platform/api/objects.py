@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maskray.platform.inference.image_files import LEAST_DRAWN
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from maskray.model.config import LabelMap
-
-LEAST_SHOWN = 0.5  # score of what is drawn, where no other is asked for, as `maskray predict --out` draws
 
 
 class Objects:
@@ -125,7 +125,7 @@ class Objects:
         """The objects as COCO results, those of a data set as COCO annotations; boxes are x y width height there."""
         return [{**entry, "bbox": list(entry["bbox"])} for entry in self._entries]
 
-    def draw(self, score_threshold: float = LEAST_SHOWN, scale: int = 1) -> NDArray[np.uint8]:
+    def draw(self, score_threshold: float = LEAST_DRAWN, scale: int = 1) -> NDArray[np.uint8]:
         """The image with masks, boxes, keypoints and names of the objects, (h * scale, w * scale, 3) uint8 RGB.
 
         Objects below score_threshold are left out; a whole scale above 1 enlarges a small image, to read the names.
@@ -134,7 +134,7 @@ class Objects:
 
         return draw_detections(self.image, self._entries, self.labels, score_threshold, scale)
 
-    def show(self, score_threshold: float = LEAST_SHOWN, scale: int = 1) -> None:
+    def show(self, score_threshold: float = LEAST_DRAWN, scale: int = 1) -> None:
         """Show the drawn image: in the notebook, or elsewhere by the image viewer of the system."""
         from PIL import Image
 
@@ -146,7 +146,7 @@ class Objects:
         else:
             picture.show()
 
-    def save(self, path: str | Path, score_threshold: float = LEAST_SHOWN, scale: int = 1) -> Path:
+    def save(self, path: str | Path, score_threshold: float = LEAST_DRAWN, scale: int = 1) -> Path:
         """Write the drawn image to a PNG file, as `maskray predict --out` does, and return its path.
 
         ValueError for another suffix, and where the path is that of a file that maskray did not draw.
