@@ -23,7 +23,12 @@ def print_runs(records: Sequence[RunRecord]) -> None:
     for record in records:
         depth, last = record.name.count("/"), record.name.rpartition("/")[2]
         table.add_row(
-            "  " * depth + escape(last), record.kind, _state(record), _steps(record), _metrics(record), _time(record)
+            "  " * depth + escape(last),
+            record.kind,
+            _state(record),
+            _steps(record),
+            _metrics(record),
+            _time(record.changed),
         )
     Console().print(table)
 
@@ -37,7 +42,7 @@ def print_run(record: RunRecord) -> None:
         "kind": record.kind,
         "state": record.state + ("" if record.told is None else f": {record.told}"),
         "step": _steps(record),
-        "last sign": _time(record),
+        "last sign": _time(record.changed),
         "checkpoints": ", ".join(_checkpoint_lines(record)) or "none",
     }
     for name, text in lines.items():
@@ -45,7 +50,7 @@ def print_run(record: RunRecord) -> None:
     for name, value in record.metrics.items():
         console.print(f"{escape(name):>12}  {'-' if value < 0 else f'{100 * value:.1f}'}", highlight=False)
     for event in files.events()[-LAST_EVENTS:]:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.pop("time", 0)))
+        when = _time(event.pop("time", None), "%Y-%m-%d %H:%M:%S")
         details = ", ".join(f"{key} {_short(value)}" for key, value in event.items() if _is_short(key, value))
         console.print(f"{when}  {escape(str(event.get('event')))}  {escape(details)}", soft_wrap=True, highlight=False)
 
@@ -82,5 +87,5 @@ def _metrics(record: RunRecord) -> str:
     return ", ".join(f"{name.partition('/')[0]} {100 * value:.1f}" for name, value in values.items()) or "-"
 
 
-def _time(record: RunRecord) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(record.changed))
+def _time(seconds: object, form: str = "%Y-%m-%d %H:%M") -> str:
+    return time.strftime(form, time.localtime(seconds)) if isinstance(seconds, int | float) else "-"

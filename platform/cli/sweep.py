@@ -60,12 +60,13 @@ def open_pages(
 def _open(folder: Path) -> tuple[SweepConfig, list[TrialRecord]]:
     from maskray.platform.job.load import load_kind
     from maskray.platform.job.sweep_config import SweepConfig
+    from maskray.platform.runs.run_folder import SWEEP_FILE
     from maskray.platform.sweep.trial_record import TrialRecord
     from maskray.platform.sweep.trials import list_trials
 
-    path = folder / "sweep.yaml"
+    path = folder / SWEEP_FILE
     if not path.is_file():
-        raise ValueError(f"{folder}: no folder of a sweep (it holds no sweep.yaml)")
+        raise ValueError(f"{folder}: no folder of a sweep (it holds no {SWEEP_FILE})")
     sweep = load_kind(path, {"sweep": SweepConfig})
     # The folder may have been moved since it was written.
     sweep = sweep.model_copy(update={"output": str(folder.absolute().parent), "name": folder.absolute().name})

@@ -64,6 +64,20 @@ class LeaseRecord:
         return f"process {self.process.pid} on {self.process.host}, since {self.since}"
 
 
+def holder_of(store: LeaseStore) -> str | None:
+    """Who holds a lease, for people: what can be known at once, by a look that changes nothing.
+
+    Who takes it over looks longer, and compares no clocks of two machines (Lease).
+    """
+    number = max(store.numbers(), default=0)
+    data = store.read(number) if number else None
+    record = None if data is None else LeaseRecord.unpack(data)
+    if record is None or record.released or has_ended(record.process):
+        return None
+    age = store.age_seconds(number)
+    return record.holder if age is not None and age < EXPIRE_SECONDS else None
+
+
 class Lease:
     """Held by this process from its making to `release`, or to the end of a `with`; a thread beats meanwhile."""
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +26,10 @@ class LeaseStore(Protocol):
 
     def read(self, number: int) -> bytes | None:
         """A record as it is now; None where there is none."""
+        ...
+
+    def age_seconds(self, number: int) -> float | None:
+        """How long ago a record was written, by the clock of this machine; None where there is none."""
         ...
 
     def overwrite(self, number: int, record: bytes) -> bool:
@@ -74,6 +79,13 @@ class FolderStore:
             if isinstance(error, FileNotFoundError) or error.errno == errno.ESTALE:
                 return None
             raise
+
+    def age_seconds(self, number: int) -> float | None:
+        """By the time of the file."""
+        try:
+            return time.time() - self._path(number).stat().st_mtime
+        except FileNotFoundError:
+            return None
 
     def overwrite(self, number: int, record: bytes) -> bool:
         """In place, in one write, and no file is made: who took over has deleted it."""

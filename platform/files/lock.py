@@ -7,6 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+LOCK_FILE = "lock"
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process holds the folder's lock; asking leaves nothing behind."""
+    try:
+        with (folder / LOCK_FILE).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
 
 @contextmanager
 def alone(folder: Path, what: str) -> Iterator[None]:
@@ -14,7 +28,7 @@ def alone(folder: Path, what: str) -> Iterator[None]:
 
     ValueError where another process holds it; `what` is how its message calls what that one runs.
     """
-    with (folder / "lock").open("w") as file:
+    with (folder / LOCK_FILE).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -14,6 +14,7 @@ from maskray.platform.job.resume import check_same_job
 
 JOB_FILE = "job.yaml"
 STATE_FILE = "run.json"
+SWEEP_FILE = "sweep.yaml"  # in place of JOB_FILE, of a sweep
 
 
 def run_folder(job: JobConfig) -> Path:
@@ -54,10 +55,20 @@ def stored_job(folder: Path, like: JobConfig) -> JobConfig:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """What a run remembered; nothing where it did not come so far."""
+    """What a run remembered; nothing where it did not come so far. ValueError for a file that no run wrote."""
     path = folder / STATE_FILE
-    state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return state
+    return read_object(path) if path.is_file() else {}
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """An object of a JSON file; ValueError naming the file where it holds none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: no object of JSON")
+    return found
 
 
 def finished_mark(job: JobConfig) -> str:
@@ -70,4 +81,9 @@ def run_progress(job: JobConfig) -> Literal["new", "started", "finished"]:
     folder = run_folder(job)
     if not (folder / JOB_FILE).is_file():
         return "new"
-    return "finished" if read_state(folder).get("finished") == finished_mark(job) else "started"
+    return "finished" if is_finished(folder, job) else "started"
+
+
+def is_finished(folder: Path, job: JobConfig) -> bool:
+    """Whether the run in a folder has come to the end of a job."""
+    return bool(read_state(folder).get("finished") == finished_mark(job))

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from maskray.platform.files.lease import EXPIRE_SECONDS, Lease, LeaseRecord
+from maskray.platform.files.lease import Lease, LeaseHeldError, holder_of
 from maskray.platform.files.lease_store import lease_store
-from maskray.platform.files.lock import alone
-from maskray.platform.files.process_identity import has_ended
+from maskray.platform.files.lock import alone, is_held
 from maskray.platform.job.config import JobConfig
 from maskray.platform.job.distill_config import DistillConfig
 from maskray.platform.job.load import load_kind
 from maskray.platform.job.sweep_config import SweepConfig
-from maskray.platform.runs.run_folder import JOB_FILE, finished_mark, read_state
+from maskray.platform.runs.run_folder import JOB_FILE, STATE_FILE, SWEEP_FILE, is_finished, read_object
 from maskray.platform.train.run_files import RunFiles
 
 RunState = Literal["running", "finished", "interrupted", "failed", "unreadable"]
-SWEEP_FILE = "sweep.yaml"
 # What maskray writes into the folder of a run, of a distillation and of a sweep. Runs below them are recognised.
 OURS = {
     "job.yaml", "run.json", "history.jsonl", "events.jsonl", "failure.json", "lease", "checkpoints", "data",
@@ -81,8 +77,8 @@ def find_run(output: Path, name: str) -> RunRecord:
 def delete_run(record: RunRecord, tell: Callable[[str], None] = lambda line: None) -> int:
     """Delete the folder of a run and return the bytes that it had; its runs on the tracking server and versions stay.
 
-    ValueError where a process is at it (LeaseHeldError), or where it holds what maskray did not make: nothing is
-    deleted then.
+    Nothing is deleted where a process is at it, a LeaseHeldError, or where it holds files or folders of other names
+    than a run has, a ValueError.
     """
     foreign = sorted(str(path.relative_to(record.folder)) for path in _foreign(record.folder))
     if foreign:
@@ -117,65 +113,74 @@ def _below(folder: Path, name: str) -> list[RunRecord]:
 
 
 def _read(folder: Path, name: str) -> RunRecord:
-    files = RunFiles(folder)
-    newest = files.newest_metrics()
-    kind, steps, finished, told = _read_job(folder)
-    state: RunState = "finished" if finished else "interrupted"
-    if kind == "unknown":
-        state = "unreadable"
-    elif holder := _holder(folder):
-        state, told = "running", holder
-    elif not finished and (failure := files.failure()) is not None:
-        state, told = "failed", failure.message
-    step = None if newest is None else int(newest["step"])
-    return RunRecord(name, folder, kind, state, told, step, steps, _changed(folder), _metrics(folder))
-
-
-def _read_job(folder: Path) -> tuple[str, int | None, bool, str | None]:
-    """Kind, steps, whether it has finished, and what is wrong with its job file."""
-    is_sweep = (folder / SWEEP_FILE).is_file()
-    kinds: dict[str, Any] = {"sweep": SweepConfig} if is_sweep else {"train": JobConfig, "distill": DistillConfig}
+    """A run whatever lies in its folder: one that cannot be read hides no other."""
     try:
-        job = load_kind(folder / (SWEEP_FILE if is_sweep else JOB_FILE), kinds)
-        finished = not is_sweep and read_state(folder).get("finished") == finished_mark(job)
-    except ValueError as error:
-        return "unknown", None, False, str(error).splitlines()[0]
+        return _read_sound(folder, name)
+    except (OSError, ValueError) as error:
+        told = next(iter(str(error).splitlines()), type(error).__name__)
+        step = None if isinstance(error, OSError) else _step(folder)
+        return RunRecord(name, folder, "unknown", "unreadable", told, step, None, _changed(folder), {})
+
+
+def _read_sound(folder: Path, name: str) -> RunRecord:
+    job = _read_job(folder)
+    told = None
+    if isinstance(job, SweepConfig):
+        finished, told = _sweep_progress(folder)
+    else:
+        finished = is_finished(folder, job)
+    state: RunState = "finished" if finished else "interrupted"
+    if holder := _holder(folder):
+        state, told = "running", holder
+    elif not finished and (failure := RunFiles(folder).failure()) is not None:
+        state, told = "failed", str(failure.message)
     steps = job.train.steps if isinstance(job, JobConfig) else None
-    if is_sweep:
-        inner = list(_run_folders(folder))
-        ended = sum(any((one / f"{outcome}.json").is_file() for outcome in ("finished", "stopped")) for one in inner)
-        return job.kind, None, (folder / "table.md").is_file() and ended == len(inner) > 0, f"{ended} trials ended"
-    return job.kind, steps, finished, None
+    return RunRecord(name, folder, job.kind, state, told, _step(folder), steps, _changed(folder), _metrics(folder))
+
+
+def _read_job(folder: Path) -> JobConfig | SweepConfig:
+    """Of a distillation too, whose configuration is one of training."""
+    sweep = folder / SWEEP_FILE
+    if sweep.is_file():
+        return load_kind(sweep, {"sweep": SweepConfig})
+    kinds: dict[str, type[JobConfig]] = {"train": JobConfig, "distill": DistillConfig}
+    return load_kind(folder / JOB_FILE, kinds)
+
+
+def _sweep_progress(folder: Path) -> tuple[bool, str]:
+    """Whether all trials that were begun have ended and stand in the table, and how many have."""
+    trials = list(_run_folders(folder))
+    ended = sum(any((trial / f"{outcome}.json").is_file() for outcome in ("finished", "stopped")) for trial in trials)
+    return (folder / "table.md").is_file() and ended == len(trials) > 0, f"{ended} trials ended"
 
 
 def _holder(folder: Path) -> str | None:
-    """The process that is at a run, as far as can be known from here."""
-    store = lease_store(folder)
-    number = max(store.numbers(), default=0)
-    data = store.read(number) if number else None
-    record = None if data is None else LeaseRecord.unpack(data)
-    if record is None or record.released or has_ended(record.process):
-        return None
-    beat = (folder / "lease" / f"{number:06d}").stat().st_mtime
-    return record.holder if time.time() - beat < EXPIRE_SECONDS else None
+    """Who is at a run, a sweep or a distillation, as far as can be known from here."""
+    return holder_of(lease_store(folder)) or ("another process" if is_held(folder) else None)
+
+
+def _step(folder: Path) -> int | None:
+    newest = RunFiles(folder).newest_metrics()
+    return None if newest is None else newest["step"]
 
 
 def _changed(folder: Path) -> float:
-    names = (JOB_FILE, SWEEP_FILE, "run.json", "history.jsonl", "events.jsonl", "failure.json", "table.md")
-    return max(path.stat().st_mtime for path in (folder / name for name in names) if path.is_file())
+    names = (JOB_FILE, SWEEP_FILE, STATE_FILE, "history.jsonl", "events.jsonl", "failure.json", "table.md")
+    found = (folder / name for name in names)
+    return max((path.stat().st_mtime for path in found if path.is_file()), default=0.0)
 
 
 def _metrics(folder: Path) -> dict[str, float]:
-    try:
-        found: dict[str, float] = json.loads((folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
+    path = folder / "evaluation" / "metrics.json"
+    found = read_object(path) if path.is_file() else {}
+    if not all(isinstance(value, int | float) for value in found.values()):
+        raise ValueError(f"{path}: a figure is no number")
     return found
 
 
 def _foreign(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
-        if path.name in OURS or path.name.startswith("."):
+        if path.name in OURS or path.name.endswith((".partial", ".deleted")):  # what a kill left behind
             continue
         if _is_run(path):
             yield from _foreign(path)
@@ -186,13 +191,8 @@ def _foreign(folder: Path) -> Iterator[Path]:
 @contextmanager
 def _held(record: RunRecord, tell: Callable[[str], None]) -> Iterator[None]:
     """The run and all that belong to it, held so that none of them runs."""
-    inner = list(_run_folders(record.folder))
-    for one in inner:
+    for one in (record.folder, *_run_folders(record.folder)):
         if (holder := _holder(one)) is not None:
-            raise ValueError(f"{one}: held by {holder}; stop that first, or wait for its end")
-    if record.kind == "sweep":
-        with alone(record.folder, "sweep"):
-            yield
-    else:
-        with Lease(lease_store(record.folder), tell):
-            yield
+            raise LeaseHeldError(f"{one}: held by {holder}; stop that first, or wait for its end")
+    with Lease(lease_store(record.folder), tell), alone(record.folder, record.kind):
+        yield

@@ -31,7 +31,7 @@ from maskray.platform.machine.ray_cluster import connect
 from maskray.platform.machine.stop_signals import StopRequested, StopSignals
 from maskray.platform.machine.terminal import tell
 from maskray.platform.registry.tracking import status_after
-from maskray.platform.runs.run_folder import JOB_FILE
+from maskray.platform.runs.run_folder import JOB_FILE, SWEEP_FILE
 from maskray.platform.sweep.parent_run import ParentRun, finish_parent, start_parent
 from maskray.platform.sweep.sweep_plan import plan_sweep
 from maskray.platform.sweep.table import SweepTable, build_table
@@ -40,7 +40,6 @@ from maskray.platform.sweep.trial_progress import SweepProgress
 from maskray.platform.sweep.trial_record import OUTCOMES, TrialRecord, TrialState
 from maskray.platform.sweep.trials import Trial, sweep_folder
 
-SWEEP_FILE = "sweep.yaml"
 ENDED: tuple[TrialState, ...] = ("finished", "stopped")
 TUNE_LOG = "tune.log"
 # Ray Tune writes a folder of loggers' files per trial and takes the interrupt for itself unless it is told not to.

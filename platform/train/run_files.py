@@ -67,7 +67,8 @@ class RunFiles:
 
     def newest_metrics(self) -> dict[str, Any] | None:
         """The last line of history.jsonl that holds a training loss, read from the end of the file."""
-        lines = [line for line in _read_lines(self.history_path, tail_bytes=16384) if "loss" in line]
+        lines = _read_lines(self.history_path, tail_bytes=16384)
+        lines = [line for line in lines if "loss" in line and isinstance(line.get("step"), int)]
         return lines[-1] if lines else None
 
     def forget_after(self, step: int) -> None:
@@ -94,11 +95,13 @@ class RunFiles:
                 temporary.write_text(json.dumps(vars(failure)) + "\n", encoding="utf-8")
 
     def failure(self) -> Failure | None:
-        """The failure left by a worker, if any."""
+        """The failure left by a worker, if any; ValueError for a file that none left."""
         try:
             return Failure(**json.loads(self._failure_path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self._failure_path}: no failure of a worker: {error}") from None
 
     def clear_failure(self) -> None:
         """Forget the failure of an earlier try."""
@@ -128,7 +131,9 @@ def _read_lines(path: Path, tail_bytes: int | None = None) -> list[dict[str, Any
     lines = []
     for text in data.split(b"\n")[:-1]:
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError:
             continue  # the end of a line cut by a kill or by the seek
+        if isinstance(line, dict):
+            lines.append(line)
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from maskray.platform.cli.main import app
 from maskray.platform.files.lease import Lease, LeaseHeldError
 from maskray.platform.files.lease_store import lease_store
+from maskray.platform.files.lock import alone
 from maskray.platform.job.config import JobConfig
 from maskray.platform.job.load import dump_job
 from maskray.platform.runs.run_folder import finished_mark
@@ -110,12 +112,13 @@ def test_trials_stand_below_their_sweep_and_newest_signs_last(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["later"]
 
 
-def test_what_no_run_wrote_is_not_deleted(tmp_path):
+@pytest.mark.parametrize("name", ["notes.txt", ".hidden"])
+def test_what_no_run_wrote_is_not_deleted(tmp_path, name):
     files = begin(tmp_path, "mine")
-    (files.folder / "notes.txt").write_text("what I saw")
-    with pytest.raises(ValueError, match=r"mine: holds notes\.txt, which no run wrote"):
+    (files.folder / name).write_text("what I saw")
+    with pytest.raises(ValueError, match=f"mine: holds {re.escape(name)}, which no run wrote"):
         delete_run(find_run(tmp_path, "mine"))
-    assert (files.folder / "notes.txt").read_text() == "what I saw"
+    assert (files.folder / name).read_text() == "what I saw"
     assert files.history_path.is_file()
 
 
@@ -126,6 +129,54 @@ def test_only_runs_of_the_folder_are_found(tmp_path, name):
     (tmp_path / "runs/linked").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="no run"):
         find_run(tmp_path / "runs", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("run.json", "[1]"),
+        ("run.json", '{"a"'),
+        ("failure.json", '{"ki'),
+        ("failure.json", '{"x": 1}'),
+        ("failure.json", '{"kind": "a", "rank": 0, "message": 5}'),
+        ("evaluation/metrics.json", "[1]"),
+        ("evaluation/metrics.json", '{"segm/AP": "x"}'),
+        ("evaluation/metrics.json", '{"segm/AP": null}'),
+        ("history.jsonl", '5\n{"loss": 1}\n{"loss": 1, "step": null}\n'),
+        ("events.jsonl", '5\n{"event": "a", "time": "x"}\n'),
+        ("lease/000001", "garbage"),
+        ("job.yaml", "a: [\n"),
+    ],
+)
+def test_one_that_is_damaged_hides_no_other(tmp_path, name, text):
+    """A file that no run wrote ended the list with a traceback."""
+    begin(tmp_path, "sound")
+    path = begin(tmp_path, "odd").folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    listed = command("list", "--output", tmp_path)
+    assert listed.exit_code == 0, listed.exception
+    assert "sound" in listed.output
+    assert "odd" in listed.output
+    assert command("show", "odd", "--output", tmp_path).exit_code == 0
+    record = find_run(tmp_path, "odd")
+    if record.state == "unreadable":
+        assert str(record.told).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("kind", ["sweep", "distillation"])
+def test_one_that_works_between_its_runs_is_not_deleted(tmp_path, kind):
+    """It has a lock and no lease: in its data and labels nothing told that it was there."""
+    folder = begin(tmp_path, "busy").folder
+    with alone(folder, kind):
+        record = find_run(tmp_path, "busy")
+        assert (record.state, record.told) == ("running", "another process")
+        before = sorted(path.name for path in folder.iterdir())
+        with pytest.raises(LeaseHeldError, match="busy: held by another process"):
+            delete_run(record)
+        assert sorted(path.name for path in folder.iterdir()) == before
+    assert find_run(tmp_path, "busy").state == "interrupted"
+    assert delete_run(record) > 0
 
 
 def test_commands(tmp_path):
